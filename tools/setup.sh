@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Creates the environment with the pinned versions, says what it is doing, and how long it took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${VENV:-.venv}
+log=$venv/setup.log
+started=$SECONDS
+
+if [ -z "${PYTHON:-}" ] || ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+  found=$("${PYTHON:-python3}" -V 2>&1 || true)
+  echo "setup: Python 3.11 or newer is needed; found: ${found:-none}." >&2
+  echo "setup: install it, or name it: make setup PYTHON=/path/to/python3.11" >&2
+  exit 1
+fi
+
+# One line per twenty packages, or one line rewritten in place on a terminal; the whole story is in the log.
+progress() {
+  local line count=0
+  while IFS= read -r line; do
+    case $line in
+      Collecting* | "Requirement already satisfied"*)
+        count=$((count + 1))
+        if [ -t 1 ]; then printf '\rsetup: %3d packages looked at, %s s ' "$count" "$((SECONDS - started))"
+        elif [ $((count % 20)) = 0 ]; then echo "setup: $count packages looked at, $((SECONDS - started)) s"; fi ;;
+      "Installing collected packages"*)
+        [ -t 1 ] && echo
+        echo "setup: installing (unpacking the learning libraries takes a minute)" ;;
+    esac
+  done
+}
+
+if [ ! -x "$venv/bin/python" ]; then
+  echo "setup: creating $venv with $("$PYTHON" -V)"
+  "$PYTHON" -m venv "$venv"
+fi
+[ -e "$venv/.setup-stamp" ] || echo "setup: the whole environment is 6 GB and takes some minutes on a first run, mostly torch with" \
+  "its CUDA libraries; with PIP_EXTRA_INDEX_URL naming an index of torch's CPU builds it is 1.5 GB"
+
+install=("$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off
+  -c constraints.txt -e ./fincoach_events -e '.[all,dev]')
+if ! "${install[@]}" </dev/null 2>&1 | tee "$log" | progress; then
+  echo "setup: pip failed; the end of $log:" >&2
+  tail -n 20 "$log" >&2
+  exit 1
+fi
+[ -t 1 ] && echo
+echo "setup: done in $((SECONDS - started)) s"
