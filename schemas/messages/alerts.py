@@ -1,0 +1,25 @@
+"""Something needs a person's eye, or no longer does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.messages.envelope import Message
+
+
+class Alert(Message, frozen=True, kw_only=True):
+    """``name`` identifies the condition, ``subject`` what it is about (a model, a partition, a producer)."""
+
+    name: str
+    subject: str
+    room: str
+    detail: str
+    facts: dict[str, Any] = {}
+
+
+class AlertRaised(Alert, frozen=True, kw_only=True, tag="AlertRaised"):
+    """The condition holds."""
+
+
+class AlertCleared(Alert, frozen=True, kw_only=True, tag="AlertCleared"):
+    """The condition is over."""

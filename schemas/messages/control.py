@@ -1,0 +1,65 @@
+"""Administrative commands and their answers. ``model_type`` is plain text so that a wrong one is answered, not lost."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from schemas.messages.envelope import AwareDatetime, Message
+
+
+class Command(Message, frozen=True, kw_only=True):
+    """An order, unique by (issuer, event_id). After ``expires_at`` it is rejected instead of carried out."""
+
+    issuer: str
+    expires_at: AwareDatetime
+    model_type: str
+
+
+class TriggerTraining(Command, frozen=True, kw_only=True, tag="TriggerTraining"):
+    """Train now, on all data since the champion's cut, whatever the threshold says."""
+
+    reason: str = "by command"
+
+
+class DeployModel(Command, frozen=True, kw_only=True, tag="DeployModel"):
+    """Serve the given known version (a roll-forward is a deployment of a later version)."""
+
+    version: str
+
+
+class RollBackModel(Command, frozen=True, kw_only=True, tag="RollBackModel"):
+    """Serve the previous version again."""
+
+    reason: str = "by command"
+
+
+class UpdateThresholds(Command, frozen=True, kw_only=True, tag="UpdateThresholds"):
+    """Change a model's threshold, and optionally its quality gate (0..1) and cool-down."""
+
+    threshold: int | None = None
+    quality_gate: float | None = None
+    cool_down_seconds: int | None = None
+
+
+class CommandResult(Message, frozen=True, kw_only=True):
+    """An answer on control-results; key and ``command_id`` are the command's ``event_id``."""
+
+    command_id: UUID
+    command_type: str
+    issuer: str
+    executor: str
+    detail: str
+    result: dict[str, Any] = {}
+
+
+class CommandSucceeded(CommandResult, frozen=True, kw_only=True, tag="CommandSucceeded"):
+    """The command took effect; the audit log holds it in the same transaction."""
+
+
+class CommandRejected(CommandResult, frozen=True, kw_only=True, tag="CommandRejected"):
+    """The command was refused; ``detail`` says what to do instead."""
+
+
+class CommandFailed(CommandResult, frozen=True, kw_only=True, tag="CommandFailed"):
+    """The command was accepted but could not be finished."""

@@ -1,0 +1,437 @@
+"""All tables, with names, checks, indexes and the one room that writes each (``info["owner"]``).
+
+The four tables of the product plan keep their columns; what we add stands after them. Scores are
+NUMERIC(5,4), validation and performance NUMERIC(6,4), as the host application has them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TIMESTAMP, UUID
+
+from schemas.vocabulary import JobStatus, ModelType, Room, TrainingStatus
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = sa.MetaData(naming_convention=NAMING)
+
+SCORE = sa.Numeric(5, 4)
+PERFORMANCE = sa.Numeric(6, 4)
+PATH = sa.String(500)
+MODEL_TYPES = tuple(ModelType)
+# Tables split by month of their event time; their children are made by the database function ensure_month_partitions.
+PARTITIONED_TABLES = ("behavioral_events", "predictions")
+
+
+def _uuid() -> UUID[Any]:
+    return UUID(as_uuid=True)
+
+
+def _moment(name: str, *, default_now: bool = False, nullable: bool = False, index: bool = False) -> sa.Column[Any]:
+    default = sa.text("now()") if default_now else None
+    return sa.Column(name, TIMESTAMP(timezone=True), nullable=nullable, server_default=default, index=index)
+
+
+def _key(name: str = "id") -> sa.Column[Any]:
+    return sa.Column(name, _uuid(), primary_key=True, server_default=sa.text("gen_random_uuid()"))
+
+
+def _model_type(name: str = "model_type", *, primary_key: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.String(32), primary_key=primary_key, nullable=False)
+
+
+def _one_of(column: str, values: tuple[str, ...], name: str) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+def _offsets() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("topic", sa.String(100), primary_key=True),
+        sa.Column("generation", sa.SmallInteger, primary_key=True, autoincrement=False),
+        sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    ]
+
+
+# --- streams -----------------------------------------------------------------------------------------------
+
+ledger = sa.Table(
+    "ledger", metadata, *_offsets(),
+    sa.Column("next_offset", sa.BigInteger, nullable=False),
+    _moment("updated_at", default_now=True),
+    sa.CheckConstraint("next_offset >= 0", name="next_offset_not_negative"),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+behavioral_events = sa.Table(
+    "behavioral_events", metadata,
+    sa.Column("event_id", _uuid(), nullable=False),
+    _moment("occurred_at"),
+    sa.Column("user_id", _uuid(), nullable=False),
+    sa.Column("event_type", sa.String(50), nullable=False),
+    sa.Column("interaction_type", sa.String(50), nullable=False),
+    sa.Column("consent", sa.Boolean, nullable=False),
+    sa.Column("source", sa.String(100), nullable=False),
+    sa.Column("payload", JSONB, nullable=False),
+    sa.Column("generation", sa.SmallInteger, nullable=False),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    _moment("archived_at", default_now=True),
+    sa.UniqueConstraint("event_id", "occurred_at"),
+    sa.Index("ix_behavioral_events_position", "generation", "partition", "offset"),
+    sa.Index("ix_behavioral_events_user_id_occurred_at", "user_id", "occurred_at"),
+    info={"owner": Room.STREAMS},
+    postgresql_partition_by="RANGE (occurred_at)",
+)  # fmt: skip
+
+user_states = sa.Table(
+    "user_states", metadata,
+    sa.Column("user_id", _uuid(), primary_key=True),
+    sa.Column("reducer_version", sa.SmallInteger, nullable=False),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("state_offset", sa.BigInteger, nullable=False),
+    sa.Column("state", BYTEA, nullable=False),
+    _moment("updated_at", default_now=True),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+panes = sa.Table(
+    "panes", metadata, *_offsets(),
+    sa.Column("from_offset", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("to_offset", sa.BigInteger, nullable=False),
+    sa.Column("records", sa.Integer, nullable=False),
+    sa.Column("archived", sa.Integer, nullable=False),
+    sa.Column("duplicates", sa.Integer, nullable=False),
+    sa.Column("dead_lettered", sa.Integer, nullable=False),
+    sa.Column("not_consented", sa.Integer, nullable=False),
+    sa.Column("counts", JSONB, nullable=False),
+    sa.Column("sketches", BYTEA, nullable=True),
+    _moment("closed_at", default_now=True),
+    sa.CheckConstraint("to_offset > from_offset", name="not_empty"),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+predictions = sa.Table(
+    "predictions", metadata,
+    sa.Column("prediction_id", _uuid(), nullable=False),
+    _moment("occurred_at"),
+    sa.Column("user_id", _uuid(), nullable=False),
+    _model_type(),
+    sa.Column("version", sa.String(20), nullable=False),
+    sa.Column("artifact_digest", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(10), nullable=False),
+    sa.Column("replica_id", sa.String(100), nullable=False),
+    sa.Column("action_set", sa.String(100), nullable=True),
+    sa.Column("action", sa.Integer, nullable=True),
+    sa.Column("propensity", sa.Double, nullable=True),
+    sa.Column("payload", JSONB, nullable=False),
+    sa.Column("generation", sa.SmallInteger, nullable=False),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    _moment("archived_at", default_now=True),
+    sa.UniqueConstraint("prediction_id", "occurred_at"),
+    sa.Index("ix_predictions_model_type_occurred_at", "model_type", "occurred_at"),
+    info={"owner": Room.STREAMS},
+    postgresql_partition_by="RANGE (occurred_at)",
+)  # fmt: skip
+
+dead_letters = sa.Table(
+    "dead_letters", metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("topic", sa.String(100), nullable=False),
+    sa.Column("generation", sa.SmallInteger, nullable=False),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("key", BYTEA, nullable=True),
+    sa.Column("reason", sa.String(50), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("raw", BYTEA, nullable=False),
+    _moment("record_at", nullable=True),
+    _moment("created_at", default_now=True),
+    sa.UniqueConstraint("topic", "generation", "partition", "offset"),
+    sa.Index("ix_dead_letters_reason_created_at", "reason", "created_at"),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+thresholds = sa.Table(
+    "thresholds", metadata, _model_type(primary_key=True),
+    sa.Column("threshold", sa.Integer, nullable=False),
+    sa.Column("quality_gate", SCORE, nullable=False),
+    sa.Column("cool_down_seconds", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("updated_by", sa.String(200), nullable=False),
+    _moment("updated_at", default_now=True),
+    sa.CheckConstraint("threshold > 0", name="threshold_positive"),
+    sa.CheckConstraint("quality_gate BETWEEN 0 AND 1", name="quality_gate_ratio"),
+    sa.CheckConstraint("cool_down_seconds >= 0", name="cool_down_not_negative"),
+    _one_of("model_type", MODEL_TYPES, "known_model"),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+# One row per (dataset_type, epoch); the open one has no closed_at.
+training_datasets = sa.Table(
+    "training_datasets", metadata, _key(),
+    sa.Column("dataset_type", sa.String(32), nullable=False),
+    sa.Column("data_count", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("threshold", sa.Integer, nullable=False),
+    _moment("last_training_date", nullable=True),
+    sa.Column("is_ready_for_training", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("threshold_reached", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("data_quality_score", SCORE, nullable=True),
+    _moment("created_at", default_now=True),
+    _moment("updated_at", default_now=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    # Accumulated statistics of the panes taken so far (counters and merged sketches), so that a wake-up reads only new panes.
+    sa.Column("accumulated", BYTEA, nullable=True),
+    _moment("closed_at", nullable=True),
+    sa.UniqueConstraint("dataset_type", "epoch"),
+    sa.Index("uq_training_datasets_open", "dataset_type", unique=True, postgresql_where=sa.text("closed_at IS NULL")),
+    sa.Index("ix_training_datasets_updated_at", "updated_at"),
+    _one_of("dataset_type", MODEL_TYPES, "known_model"),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+dataset_cursors = sa.Table(
+    "dataset_cursors", metadata, _model_type(primary_key=True), *_offsets(),
+    # Where the open epoch begins, and up to where panes are taken.
+    sa.Column("epoch_from_offset", sa.BigInteger, nullable=False),
+    sa.Column("next_offset", sa.BigInteger, nullable=False),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+threshold_evaluations = sa.Table(
+    "threshold_evaluations", metadata, _key(), _model_type(),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("decision", sa.String(32), nullable=False),
+    sa.Column("counted", sa.Integer, nullable=False),
+    sa.Column("effective_count", sa.Double, nullable=False),
+    sa.Column("threshold", sa.Integer, nullable=False),
+    sa.Column("quality_score", SCORE, nullable=True),
+    sa.Column("factors", JSONB, nullable=False),
+    sa.Column("sentence", sa.Text, nullable=False),
+    _moment("evaluated_at", default_now=True),
+    sa.Index("ix_threshold_evaluations_model_type_evaluated_at", "model_type", "evaluated_at"),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+epochs = sa.Table(
+    "epochs", metadata, _model_type(primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("training_dataset_id", _uuid(), sa.ForeignKey("training_datasets.id"), nullable=False),
+    sa.Column("evaluation_id", _uuid(), sa.ForeignKey("threshold_evaluations.id"), nullable=False),
+    sa.Column("event_id", _uuid(), nullable=False, unique=True),
+    sa.Column("counted", sa.Integer, nullable=False),
+    sa.Column("threshold", sa.Integer, nullable=False),
+    sa.Column("quality_score", SCORE, nullable=False),
+    sa.Column("ranges", JSONB, nullable=False),
+    _moment("reached_at", default_now=True),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+data_quality_metrics = sa.Table(
+    "data_quality_metrics", metadata, _key(),
+    sa.Column("training_dataset_id", _uuid(), sa.ForeignKey("training_datasets.id"), nullable=False),
+    sa.Column("completeness_score", SCORE, nullable=True),
+    sa.Column("consistency_score", SCORE, nullable=True),
+    sa.Column("validity_score", SCORE, nullable=True),
+    sa.Column("anomaly_count", sa.Integer, nullable=False),
+    sa.Column("duplicate_count", sa.Integer, nullable=False),
+    sa.Column("missing_values_count", sa.Integer, nullable=False),
+    _moment("assessment_date", default_now=True),
+    _moment("created_at", default_now=True),
+    sa.Column("freshness_score", SCORE, nullable=True),
+    sa.Column("diversity_score", SCORE, nullable=True),
+    sa.Column("overall_score", SCORE, nullable=True),
+    sa.Column("parts", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+    sa.Index("ix_data_quality_metrics_training_dataset_id_assessment_date", "training_dataset_id", "assessment_date"),
+    info={"owner": Room.STREAMS},
+)  # fmt: skip
+
+# --- trainers ----------------------------------------------------------------------------------------------
+
+training_jobs = sa.Table(
+    "training_jobs", metadata, _key(), _model_type(),
+    # Null for a training by command; else unique with the model: one job per epoch.
+    sa.Column("epoch", sa.Integer, nullable=True),
+    sa.Column("command_id", _uuid(), nullable=True, unique=True),
+    sa.Column("correlation_id", _uuid(), nullable=True),
+    sa.Column("ranges", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
+    sa.Column("status", sa.String(16), nullable=False, server_default=JobStatus.QUEUED),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    # The run that carries this job; several jobs of one model may share one run.
+    sa.Column("training_event_id", _uuid(), nullable=True),
+    sa.Column("leased_by", sa.String(100), nullable=True),
+    sa.Column("fence", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    _moment("lease_until", nullable=True),
+    _moment("not_before", default_now=True),
+    _moment("created_at", default_now=True),
+    _moment("updated_at", default_now=True),
+    sa.UniqueConstraint("model_type", "epoch"),
+    sa.Index("ix_training_jobs_status_not_before", "status", "not_before"),
+    _one_of("status", tuple(JobStatus), "known_status"),
+    info={"owner": Room.TRAINERS},
+)  # fmt: skip
+
+snapshots = sa.Table(
+    "snapshots", metadata, _key(), _model_type(),
+    sa.Column("digest", sa.String(64), nullable=True),
+    sa.Column("uri", PATH, nullable=True),
+    sa.Column("rows", sa.BigInteger, nullable=True),
+    # Stored before reading: the exact ranges, and the epochs that they close.
+    sa.Column("ranges", JSONB, nullable=False),
+    sa.Column("epochs", ARRAY(sa.Integer), nullable=False),
+    sa.Column("cut", JSONB, nullable=False),
+    _moment("created_at", default_now=True),
+    sa.Index("ix_snapshots_model_type_created_at", "model_type", "created_at"),
+    info={"owner": Room.TRAINERS},
+)  # fmt: skip
+
+model_training_events = sa.Table(
+    "model_training_events", metadata, _key(), _model_type(),
+    sa.Column("training_dataset_id", _uuid(), sa.ForeignKey("training_datasets.id"), nullable=True),
+    _moment("start_time", nullable=True),
+    _moment("end_time", nullable=True),
+    sa.Column("status", sa.String(20), nullable=False, server_default=TrainingStatus.PENDING),
+    sa.Column("performance_metrics", JSONB, nullable=True),
+    sa.Column("model_path", PATH, nullable=True),
+    sa.Column("previous_model_path", PATH, nullable=True),
+    sa.Column("training_data_size", sa.Integer, nullable=True),
+    sa.Column("validation_score", PERFORMANCE, nullable=True),
+    sa.Column("deployment_approved", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    _moment("created_at", default_now=True),
+    sa.Column("verdict", sa.String(20), nullable=True),
+    sa.Column("reasons", JSONB, nullable=True),
+    sa.Column("epochs", ARRAY(sa.Integer), nullable=False, server_default=sa.text("'{}'")),
+    sa.Column("snapshot_id", _uuid(), sa.ForeignKey("snapshots.id"), nullable=True),
+    sa.Column("correlation_id", _uuid(), nullable=True),
+    sa.Column("artifact_digest", sa.String(64), nullable=True),
+    sa.Column("champion_digest", sa.String(64), nullable=True),
+    sa.Column("seed", sa.BigInteger, nullable=True),
+    sa.Column("error", sa.Text, nullable=True),
+    sa.Index("ix_model_training_events_model_type_created_at", "model_type", "created_at"),
+    sa.Index("ix_model_training_events_status_start_time", "status", "start_time"),
+    sa.Index("ix_model_training_events_training_dataset_id", "training_dataset_id"),
+    _one_of("status", tuple(TrainingStatus), "known_status"),
+    info={"owner": Room.TRAINERS},
+)  # fmt: skip
+
+# --- deployer ----------------------------------------------------------------------------------------------
+
+model_versions = sa.Table(
+    "model_versions", metadata, _key(), _model_type(),
+    sa.Column("version", sa.String(20), nullable=False),
+    sa.Column("model_path", PATH, nullable=False),
+    sa.Column("training_event_id", _uuid(), sa.ForeignKey("model_training_events.id"), nullable=True),
+    sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    sa.Column("performance_baseline", PERFORMANCE, nullable=True),
+    sa.Column("performance_current", PERFORMANCE, nullable=True),
+    _moment("deployment_date", nullable=True),
+    sa.Column("rollback_count", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("metadata", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+    _moment("created_at", default_now=True),
+    sa.Column("kind", sa.String(10), nullable=False),
+    sa.Column("artifact_digest", sa.String(64), nullable=False),
+    sa.Column("parent_digest", sa.String(64), nullable=True),
+    sa.UniqueConstraint("model_type", "version"),
+    sa.UniqueConstraint("model_type", "artifact_digest"),
+    sa.Index("uq_model_versions_active", "model_type", unique=True, postgresql_where=sa.text("is_active")),
+    sa.Index("ix_model_versions_model_type_created_at", "model_type", "created_at"),
+    info={"owner": Room.DEPLOYER},
+)  # fmt: skip
+
+deployments = sa.Table(
+    "deployments", metadata, _model_type(primary_key=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("phase", sa.String(20), nullable=False),
+    sa.Column("active_version_id", _uuid(), sa.ForeignKey("model_versions.id"), nullable=False),
+    sa.Column("previous_version_id", _uuid(), sa.ForeignKey("model_versions.id"), nullable=True),
+    _moment("updated_at", default_now=True),
+    sa.CheckConstraint("sequence > 0", name="sequence_positive"),
+    info={"owner": Room.DEPLOYER},
+)  # fmt: skip
+
+rollout_decisions = sa.Table(
+    "rollout_decisions", metadata, _key(), _model_type(),
+    sa.Column("training_event_id", _uuid(), nullable=True),
+    sa.Column("version", sa.String(20), nullable=True),
+    sa.Column("decision", sa.String(20), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=True),
+    sa.Column("evidence", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+    _moment("decided_at", default_now=True),
+    sa.Index("ix_rollout_decisions_model_type_decided_at", "model_type", "decided_at"),
+    _one_of("decision", ("baseline", "promoted", "rejected", "rolled_back", "deployed"), "known_decision"),
+    info={"owner": Room.DEPLOYER},
+)  # fmt: skip
+
+replicas = sa.Table(
+    "replicas", metadata,
+    sa.Column("replica_id", sa.String(100), primary_key=True),
+    sa.Column("url", PATH, nullable=False),
+    sa.Column("models", JSONB, nullable=False),
+    sa.Column("swaps", sa.Integer, nullable=False),
+    _moment("started_at"),
+    _moment("last_seen_at"),
+    info={"owner": Room.DEPLOYER},
+)  # fmt: skip
+
+# Each version that a replica acknowledged, once: when a desired state was really served.
+replica_acknowledgements = sa.Table(
+    "replica_acknowledgements", metadata,
+    sa.Column("replica_id", sa.String(100), primary_key=True),
+    _model_type(primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.String(20), nullable=False),
+    _moment("served_since"),
+    info={"owner": Room.DEPLOYER},
+)  # fmt: skip
+
+# --- all rooms ---------------------------------------------------------------------------------------------
+
+outbox = sa.Table(
+    "outbox", metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("room", sa.String(16), nullable=False),
+    sa.Column("topic", sa.String(100), nullable=False),
+    sa.Column("key", BYTEA, nullable=True),
+    sa.Column("payload", BYTEA, nullable=False),
+    sa.Column("headers", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
+    _moment("created_at", default_now=True),
+    _moment("published_at", nullable=True),
+    sa.Index("ix_outbox_unpublished", "room", "id", postgresql_where=sa.text("published_at IS NULL")),
+    _one_of("room", tuple(Room), "known_room"),
+    info={"owner": "each room its own rows"},
+)  # fmt: skip
+
+command_inbox = sa.Table(
+    "command_inbox", metadata,
+    sa.Column("issuer", sa.String(200), primary_key=True),
+    sa.Column("command_id", _uuid(), primary_key=True),
+    sa.Column("command_type", sa.String(50), nullable=False),
+    sa.Column("executor", sa.String(16), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    _moment("received_at", default_now=True),
+    info={"owner": "whoever executes"},
+)  # fmt: skip
+
+audit_log = sa.Table(
+    "audit_log", metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    _moment("recorded_at"),
+    sa.Column("actor", sa.String(200), nullable=False),
+    sa.Column("action", sa.String(50), nullable=False),
+    sa.Column("subject", sa.String(200), nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("details", JSONB, nullable=False),
+    sa.Column("previous_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    sa.Index("ix_audit_log_recorded_at", "recorded_at"),
+    info={"owner": "whoever executes, through append_audit"},
+)  # fmt: skip

@@ -1,0 +1,142 @@
+"""The words of the system as enumerations and one value type. Pure."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import NamedTuple
+
+
+class ModelType(enum.StrEnum):
+    """The four models."""
+
+    RECOMMENDATION = "recommendation"
+    SEGMENTATION = "segmentation"
+    SPENDING = "spending"
+    GOAL = "goal"
+
+
+class TrainingStatus(enum.StrEnum):
+    """Where a training is (the plan's words)."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DEPLOYED = "deployed"
+
+
+class Verdict(enum.StrEnum):
+    """What a training ended in."""
+
+    CANDIDATE_WINS = "candidate_wins"
+    CHAMPION_KEPT = "champion_kept"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class JobStatus(enum.StrEnum):
+    """Where a training job is in the queue."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class DeploymentPhase(enum.StrEnum):
+    """Phase of a model's deployment."""
+
+    BASELINE = "baseline"
+    STABLE = "stable"
+
+
+class ArtifactKind(enum.StrEnum):
+    """Whether a version was learned or is the trivial baseline."""
+
+    BASELINE = "baseline"
+    LEARNED = "learned"
+
+
+class QualityDimension(enum.StrEnum):
+    """The five dimensions of the quality gate."""
+
+    COMPLETENESS = "completeness"
+    CONSISTENCY = "consistency"
+    VALIDITY = "validity"
+    FRESHNESS = "freshness"
+    DIVERSITY = "diversity"
+
+
+class ThresholdDecision(enum.StrEnum):
+    """What an evaluation of a data set decided."""
+
+    FIRED = "fired"
+    WAITING_FOR_COUNT = "waiting_for_count"
+    WAITING_FOR_QUALITY = "waiting_for_quality"
+    COOLING_DOWN = "cooling_down"
+
+
+class DeadLetterReason(enum.StrEnum):
+    """Why a message was put aside."""
+
+    NOT_JSON = "not_json"
+    UNKNOWN_TYPE = "unknown_type"
+    MISSING_FIELD = "missing_field"
+    INVALID_FIELD = "invalid_field"
+    UNKNOWN_VERSION = "unknown_version"
+    IN_THE_FUTURE = "in_the_future"
+    TOO_LARGE = "too_large"
+    KEY_MISMATCH = "key_mismatch"
+    REDUCER_ERROR = "reducer_error"
+
+
+class Room(enum.StrEnum):
+    """The processes; also the owners of tables, outbox rows and commands."""
+
+    STREAMS = "streams"
+    TRAINERS = "trainers"
+    DEPLOYER = "deployer"
+    SERVING = "serving"
+    ADMIN = "admin"
+
+
+# The plan's thresholds: how many new data points trigger a training.
+DEFAULT_THRESHOLDS: dict[ModelType, int] = {
+    ModelType.RECOMMENDATION: 500,
+    ModelType.SEGMENTATION: 100,
+    ModelType.SPENDING: 1_000,
+    ModelType.GOAL: 50,
+}
+DEFAULT_QUALITY_GATE = 0.8
+SUFFICIENT_TRANSACTIONS = 10  # a user with as many has "sufficient history" for segmentation
+
+RECOMMENDATION_ACTIONS = ("continue_current_behavior", "spending_alert", "budget_suggestion", "savings_nudge", "positive_reinforcement")
+DEFAULT_ACTION_SET = "fincoach-5"
+FEEDBACK_INTERACTIONS = frozenset({"click", "dismiss", "implement", "helpful", "not_helpful"})
+GOAL_OUTCOMES = frozenset({"achieve", "fail"})
+
+
+class SemanticVersion(NamedTuple):
+    """A version such as 2.1.3; orders as numbers do."""
+
+    major: int
+    minor: int
+    patch: int
+
+    @classmethod
+    def parse(cls, text: str) -> SemanticVersion:
+        """Return the version in ``text``.
+
+        Raises:
+            ValueError: when it is not three dot-separated numbers.
+        """
+        match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text)
+        if match is None:
+            message = f"not a semantic version such as 2.1.3: {text!r}"
+            raise ValueError(message)
+        return cls(*(int(part) for part in match.groups()))
+
+    def __str__(self) -> str:
+        """Return the dotted form."""
+        return f"{self.major}.{self.minor}.{self.patch}"
