@@ -1,0 +1,87 @@
+"""Readiness probes: one question to a process, answered with yes or not yet."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from stack.processes import Probe
+
+PROBE_SECONDS = 2.0  # a process that hangs must not hang its supervisor
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def answers(probe: Probe) -> bool:
+    """Ask once. Nobody listening, a connection cut short and silence all mean "not yet"."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            return await probe()
+    except (OSError, EOFError):  # TimeoutError is an OSError, IncompleteReadError an EOFError
+        return False
+
+
+@asynccontextmanager
+async def _connection(host: str, port: int) -> AsyncIterator[_Streams]:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@dataclass(frozen=True)
+class TcpProbe:
+    """Ready when somebody accepts a connection. For services with a protocol of their own ask in that protocol."""
+
+    host: str
+    port: int
+
+    async def __call__(self) -> bool:
+        """Whether the port accepts a connection."""
+        async with _connection(self.host, self.port):
+            return True
+
+
+@dataclass(frozen=True)
+class HttpProbe:
+    """Ready when a GET of ``url`` (http only) is answered with status 200."""
+
+    url: str
+
+    async def __call__(self) -> bool:
+        """Whether the answer is 200."""
+        parts = urlsplit(self.url)
+        path = parts.path or "/"
+        target = f"{path}?{parts.query}" if parts.query else path
+        async with _connection(parts.hostname or "127.0.0.1", parts.port or 80) as (reader, writer):
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+            status = await reader.readline()
+        return status.split()[1:2] == [b"200"]
+
+
+@dataclass(frozen=True)
+class KafkaProbe:
+    """Ready when the broker lists itself in its metadata.
+
+    A broker accepts connections, and answers ApiVersions, while it is still fenced; topics created then are
+    refused for want of brokers. Metadata names only brokers that are not fenced.
+    """
+
+    host: str
+    port: int
+
+    async def __call__(self) -> bool:
+        """Whether at least one broker is live."""
+        client = b"fincoach-probe"
+        # Metadata, version 4: header (api key 3, version, correlation id, client id), no topics, no auto-creation.
+        request = struct.pack(">hhih", 3, 4, 1, len(client)) + client + struct.pack(">ib", 0, 0)
+        async with _connection(self.host, self.port) as (reader, writer):
+            writer.write(struct.pack(">i", len(request)) + request)
+            # size, correlation id, throttle time, then the number of brokers
+            answer = await reader.readexactly(16)
+        (brokers,) = struct.unpack_from(">i", answer, 12)
+        return int(brokers) > 0
