@@ -47,5 +47,7 @@ class UndeliveredEventsError(EventError):
     """
 
     def __init__(self, event_ids: tuple[str, ...]) -> None:
-        super().__init__(f"{len(event_ids)} events were not acknowledged by the broker; send them again with the same idempotency keys")
+        super().__init__(
+            f"{len(event_ids)} events were not acknowledged by the broker; send them again with the same idempotency keys"
+        )
         self.event_ids = event_ids

@@ -74,7 +74,9 @@ class PageViewed(BehavioralEvent, frozen=True, kw_only=True, omit_defaults=True,
     duration_seconds: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
 
 
-class RecommendationInteraction(BehavioralEvent, frozen=True, kw_only=True, omit_defaults=True, tag="recommendation_interaction"):
+class RecommendationInteraction(
+    BehavioralEvent, frozen=True, kw_only=True, omit_defaults=True, tag="recommendation_interaction"
+):
     """A recommendation was shown or answered.
 
     ``recommendation_id`` is the host's own row; ``prediction_id`` is the one that a replica answered with, and
@@ -134,7 +136,13 @@ class TransactionCreated(BehavioralEvent, frozen=True, kw_only=True, omit_defaul
 
 
 AnyBehavioralEvent = PageViewed | RecommendationInteraction | ProductInteraction | GoalModified | TransactionCreated
-EVENT_TYPES: tuple[type[BehavioralEvent], ...] = (PageViewed, RecommendationInteraction, ProductInteraction, GoalModified, TransactionCreated)
+EVENT_TYPES: tuple[type[BehavioralEvent], ...] = (
+    PageViewed,
+    RecommendationInteraction,
+    ProductInteraction,
+    GoalModified,
+    TransactionCreated,
+)
 
 _decoder = msgspec.json.Decoder(AnyBehavioralEvent)
 _encoder = msgspec.json.Encoder()

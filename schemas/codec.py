@@ -31,7 +31,9 @@ class _Head(msgspec.Struct):
 
 _head_decoder = msgspec.json.Decoder(_Head)
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {
-    topic.name: msgspec.json.Decoder(topic.union) for topic in TOPICS.values() if topic.union is not None and topic.tag_field == "type"
+    topic.name: msgspec.json.Decoder(topic.union)
+    for topic in TOPICS.values()
+    if topic.union is not None and topic.tag_field == "type"
 }
 
 
@@ -76,7 +78,9 @@ def _upcast(head: _Head, document: dict[str, Any]) -> dict[str, Any]:
     for version in range(head.schema_version, current):
         document = UPCASTERS[head.type, version](document)
     if head.schema_version > current:
-        raise InvalidMessageError(DeadLetterReason.UNKNOWN_VERSION, f"{head.type} version {head.schema_version} is newer than {current}")
+        raise InvalidMessageError(
+            DeadLetterReason.UNKNOWN_VERSION, f"{head.type} version {head.schema_version} is newer than {current}"
+        )
     return {**document, "schema_version": current}
 
 

@@ -111,7 +111,13 @@ DEFAULT_THRESHOLDS: dict[ModelType, int] = {
 DEFAULT_QUALITY_GATE = 0.8
 SUFFICIENT_TRANSACTIONS = 10  # a user with as many has "sufficient history" for segmentation
 
-RECOMMENDATION_ACTIONS = ("continue_current_behavior", "spending_alert", "budget_suggestion", "savings_nudge", "positive_reinforcement")
+RECOMMENDATION_ACTIONS = (
+    "continue_current_behavior",
+    "spending_alert",
+    "budget_suggestion",
+    "savings_nudge",
+    "positive_reinforcement",
+)
 DEFAULT_ACTION_SET = "fincoach-5"
 FEEDBACK_INTERACTIONS = frozenset({"click", "dismiss", "implement", "helpful", "not_helpful"})
 GOAL_OUTCOMES = frozenset({"achieve", "fail"})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from schemas.messages.envelope import Message
 
 
@@ -14,7 +16,7 @@ class Alert(Message, frozen=True, kw_only=True):
     subject: str
     room: str
     detail: str
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class AlertRaised(Alert, frozen=True, kw_only=True, tag="AlertRaised"):

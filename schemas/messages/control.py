@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from schemas.messages.envelope import AwareDatetime, Message
 
 
@@ -50,7 +52,7 @@ class CommandResult(Message, frozen=True, kw_only=True):
     issuer: str
     executor: str
     detail: str
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class CommandSucceeded(CommandResult, frozen=True, kw_only=True, tag="CommandSucceeded"):
@@ -63,3 +65,9 @@ class CommandRejected(CommandResult, frozen=True, kw_only=True, tag="CommandReje
 
 class CommandFailed(CommandResult, frozen=True, kw_only=True, tag="CommandFailed"):
     """The command was accepted but could not be finished."""
+
+
+class UnreadableCommand(Command, frozen=True, kw_only=True, tag="UnreadableCommand"):
+    """What can be read of a command whose type or fields nobody knows; made by the reader, so that it can be answered. On no topic."""
+
+    command_name: str

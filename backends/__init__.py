@@ -1,0 +1,1 @@
+"""Adapters to the outside: broker, database, artifact store, telemetry. No judgement of the product lives here."""

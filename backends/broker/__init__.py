@@ -1,0 +1,1 @@
+"""Kafka: producer, consumers and topic administration behind a small interface; the processing loop."""

@@ -1,0 +1,136 @@
+"""How a room reads the control topic: every instance sees every command, the inbox decides who acts.
+
+No group and no committed offset: a process starts reading a command's longest life ago, so that an order
+given while it was down is still carried out, and the inbox makes a second look harmless.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+
+from backends.database.commands import answer, claim, command_name
+from backends.database.engine import DATABASE_AWAY_ERRORS
+from backends.telemetry.logs import get_logger
+from schemas import codec
+from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
+from schemas.messages.control import Command, UnreadableCommand
+from schemas.messages.envelope import AwareDatetime
+from schemas.topics import COMMAND_EXECUTORS, CONTROL, UNKNOWN_COMMAND_EXECUTOR
+from schemas.vocabulary import ModelType
+
+if TYPE_CHECKING:
+    from backends.broker.interface import Record
+    from backends.clock import Clock
+    from backends.database.unit_of_work import Database, UnitOfWork
+
+log = get_logger("control")
+LONGEST_COMMAND_LIFE = dt.timedelta(minutes=30)
+
+_KNOWN = ", ".join(kind.__name__ for kind in COMMAND_EXECUTORS)
+
+
+class _Head(msgspec.Struct):
+    event_id: UUID
+    occurred_at: AwareDatetime
+    issuer: str
+    type: str
+    model_type: str = ""
+
+
+_head = msgspec.json.Decoder(_Head)
+
+# Carries out a command inside the given transaction; returns (detail, result). Raise CommandRejectedError to refuse.
+Execution = Callable[["UnitOfWork", Any, ModelType], Awaitable[tuple[str, dict[str, Any]]]]
+
+
+class CommandHandler:
+    """Handles control records for one room: decode, expire, claim, execute, answer: all in one transaction."""
+
+    def __init__(self, database: Database, clock: Clock, executions: dict[type[Command], Execution]) -> None:
+        self._database = database
+        self._clock = clock
+        self._executions = executions
+
+    async def handle(self, record: Record) -> None:
+        """Act on one record of the control topic if it is this room's.
+
+        Raises:
+            InvalidMessageError: the record is no command at all, and this room is the one that says so.
+            RetryLaterError: the database is away.
+        """
+        try:
+            command = codec.decode(CONTROL, record.value)
+        except InvalidMessageError as error:
+            if self._database.room == UNKNOWN_COMMAND_EXECUTOR:
+                await self._reject(_unreadable(record.value, error), f"{error.detail}; known commands: {_KNOWN}")
+            return
+        if COMMAND_EXECUTORS[type(command)] == self._database.room:
+            await self._decide(command)
+
+    async def _decide(self, command: Command) -> None:
+        try:
+            async with self._database.transaction() as work:
+                if await claim(work, command):
+                    await self._execute(work, command)
+        except CommandRejectedError as error:
+            await self._reject(command, str(error))
+        except DATABASE_AWAY_ERRORS as error:
+            raise RetryLaterError(repr(error)) from error
+
+    async def _execute(self, work: UnitOfWork, command: Command) -> None:
+        if command.expires_at < self._clock.now():
+            message = f"the command expired at {command.expires_at.isoformat()}; send it again"
+            raise CommandRejectedError(message)
+        model_type = known_model_type(command.model_type)
+        detail, result = await self._executions[type(command)](work, command, model_type)
+        await answer(work, command, outcome="succeeded", detail=detail, now=self._clock.now(), result=result)
+        log.info(
+            "command_succeeded", command=command_name(command), model_type=command.model_type, issuer=command.issuer
+        )
+
+    async def _reject(self, command: Command, detail: str) -> None:
+        try:
+            async with self._database.transaction() as work:
+                if await claim(work, command):
+                    await answer(work, command, outcome="rejected", detail=detail, now=self._clock.now())
+        except DATABASE_AWAY_ERRORS as error:
+            raise RetryLaterError(repr(error)) from error
+        log.warning("command_rejected", command=command_name(command), model_type=command.model_type, detail=detail)
+
+
+def _unreadable(raw: bytes, error: InvalidMessageError) -> UnreadableCommand:
+    """Return what is needed to answer a command that cannot be read.
+
+    Raises:
+        InvalidMessageError: when not even issuer and identity can be read; the record is then put aside.
+    """
+    try:
+        head = _head.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise error from None
+    return UnreadableCommand(
+        event_id=head.event_id,
+        occurred_at=head.occurred_at,
+        issuer=head.issuer,
+        expires_at=head.occurred_at,
+        model_type=head.model_type,
+        command_name=head.type,
+    )
+
+
+def known_model_type(text: str) -> ModelType:
+    """Return the model named ``text``.
+
+    Raises:
+        CommandRejectedError: when there is none of that name.
+    """
+    try:
+        return ModelType(text)
+    except ValueError as error:
+        message = f"there is no model {text!r}; choose one of {', '.join(ModelType)}"
+        raise CommandRejectedError(message) from error

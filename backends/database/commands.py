@@ -1,0 +1,87 @@
+"""The command inbox: which instance acts on a command, once, with its audit row and its answer in one transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from sqlalchemy.dialects.postgresql import insert
+
+from backends.telemetry.metrics import METRICS
+from schemas.messages.control import (
+    Command,
+    CommandFailed,
+    CommandRejected,
+    CommandResult,
+    CommandSucceeded,
+    UnreadableCommand,
+)
+from schemas.tables import command_inbox
+from schemas.topics import CONTROL_RESULTS
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from backends.database.unit_of_work import UnitOfWork
+
+OUTCOMES: dict[str, type[CommandResult]] = {
+    "succeeded": CommandSucceeded,
+    "rejected": CommandRejected,
+    "failed": CommandFailed,
+}
+
+
+def command_name(command: Command) -> str:
+    """Return the name under which a command was sent."""
+    return command.command_name if isinstance(command, UnreadableCommand) else type(command).__name__
+
+
+async def claim(work: UnitOfWork, command: Command) -> bool:
+    """Return True when this transaction is the one that acts on ``command``; False when it was acted on before.
+
+    A concurrent instance waits here until the first one commits or rolls back.
+    """
+    row = {
+        "issuer": command.issuer,
+        "command_id": command.event_id,
+        "command_type": command_name(command),
+        "executor": work.room,
+    }
+    inserted = await work.connection.execute(
+        insert(command_inbox)
+        .values(**row, outcome="claimed", detail="")
+        .on_conflict_do_nothing()
+        .returning(command_inbox.c.command_id)
+    )
+    return inserted.first() is not None
+
+
+async def answer(
+    work: UnitOfWork,
+    command: Command,
+    *,
+    outcome: str,
+    detail: str,
+    now: dt.datetime,
+    result: dict[str, Any] | None = None,
+) -> None:
+    """Record ``outcome`` (succeeded, rejected, failed) in inbox and audit log, and publish the answer on control-results. Call it last."""
+    name = command_name(command)
+    await work.connection.execute(
+        command_inbox.update()
+        .where(command_inbox.c.issuer == command.issuer, command_inbox.c.command_id == command.event_id)
+        .values(outcome=outcome, detail=detail)
+    )
+    message = OUTCOMES[outcome](
+        event_id=uuid4(), occurred_at=now, correlation_id=command.correlation_id or command.event_id, causation_id=command.event_id,
+        command_id=command.event_id, command_type=name, issuer=command.issuer, executor=work.room, detail=detail, result=result or {},
+    )  # fmt: skip
+    await work.publish(CONTROL_RESULTS, str(command.event_id), message)
+    await work.audit(
+        actor=command.issuer,
+        action=name,
+        subject=command.model_type,
+        outcome=outcome,
+        details={"command_id": str(command.event_id), "detail": detail},
+    )
+    METRICS.commands_answered.labels(command=name, outcome=outcome).inc()

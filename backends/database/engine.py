@@ -1,0 +1,40 @@
+"""The engine every process uses, with the time-outs that keep a frozen owner from stalling a room."""
+
+from __future__ import annotations
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+# What "the database is away for now" looks like, through SQLAlchemy, asyncpg or the socket.
+DATABASE_AWAY_ERRORS: tuple[type[Exception], ...] = (
+    OperationalError,
+    InterfaceError,
+    DBAPIError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+
+
+def create_engine(
+    url: str, *, application_name: str, idle_in_transaction_seconds: float = 3.0, pool_size: int = 5
+) -> AsyncEngine:
+    """Return an engine on ``url`` (``postgresql+asyncpg://``); nothing connects before first use."""
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=5,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": 120,
+            "server_settings": {
+                "application_name": application_name,
+                "idle_in_transaction_session_timeout": str(int(idle_in_transaction_seconds * 1000)),
+                "jit": "off",
+            },
+        },
+    )
