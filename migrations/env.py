@@ -60,7 +60,8 @@ async def migrate_by_settings() -> None:
 
 def write_sql() -> None:
     """Write the SQL of the wanted migrations instead of running them (``alembic upgrade head --sql``)."""
-    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+    options = {"paramstyle": "named"}  # other styles double each percent sign
+    context.configure(dialect_name="postgresql", dialect_opts=options, target_metadata=metadata, literal_binds=True)
     with context.begin_transaction():
         context.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         context.run_migrations()
