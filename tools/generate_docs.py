@@ -1,0 +1,63 @@
+"""Writes docs/reference from the code, or with --check fails where the two differ.
+
+What is generated: topics, AsyncAPI, settings, metrics and the command line. Nothing there is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable
+
+from tools.reference import asyncapi, cli, metrics, settings, topics
+from tools.reference.rooms import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+PAGES: dict[str, Callable[[], str]] = {
+    "topics.md": topics.render,
+    "asyncapi.yaml": asyncapi.render,
+    "settings.md": settings.render,
+    "metrics.md": metrics.render,
+    "cli.md": cli.render,
+}
+
+
+def difference(name: str, expected: str) -> str:
+    """Return how the written page differs from ``expected``; empty where it does not."""
+    path = REFERENCE / name
+    written = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = difflib.unified_diff(
+        written.splitlines(), expected.splitlines(), f"docs/reference/{name}", "the code", lineterm=""
+    )
+    return "\n".join(lines)
+
+
+def check() -> int:
+    """Print every difference; return 1 where there is one."""
+    differences = [found for name, render in PAGES.items() if (found := difference(name, render()))]
+    for found in differences:
+        print(found)
+    if differences:
+        print("docs/reference is behind the code: run `make docs` and commit what it writes.")
+    return 1 if differences else 0
+
+
+def write() -> int:
+    """Write every page."""
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, render in PAGES.items():
+        (REFERENCE / name).write_text(render(), encoding="utf-8")
+    print(f"docs/reference: {len(PAGES)} pages written")
+    return 0
+
+
+def main() -> int:
+    """Read the arguments, write or check."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail on a difference")
+    return check() if parser.parse_args().check else write()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
