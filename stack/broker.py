@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from stack.broker_software import fetch_jars, find_java
+from stack.broker_software import fetch_jars, find_java, jars_folder
 from stack.errors import ServicePreparationError
 from stack.ports import free_port
 from stack.probes import KafkaProbe
@@ -71,7 +71,7 @@ class EmbeddedBroker:
         return f"{HOST}:{self.port}"
 
     def prepare(self) -> None:
-        """Fetch the jars and format the storage on first use, write the configuration; blocks. May be called again.
+        """Fetch the jars and format the storage on first use; blocks. May be called again; the supervisor does it.
 
         Raises:
             SoftwareMissingError: Java or Maven is missing.
@@ -80,20 +80,24 @@ class EmbeddedBroker:
         """
         fetch_jars(self._settings)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._properties.write_text("".join(f"{key}={value}\n" for key, value in self.properties().items()))
-        self._logging.write_text(_LOGGING)
         # Written by Kafka as the last step of formatting, in one move.
         if not (self._data / "meta.properties").exists():
             self._format()
 
     def spec(self, name: str = "broker") -> ProcessSpec:
-        """The broker as a supervised process; call ``prepare`` first."""
+        """The broker as a supervised process, set-up included.
+
+        Raises:
+            SoftwareMissingError: there is no Java that is new enough.
+        """
         return ProcessSpec(
             name=name,
             command=(*self._java(*JVM_OPTIONS), "kafka.Kafka", str(self._properties)),
             working_directory=self.folder,
             ready=KafkaProbe(HOST, self.port),
             grace_seconds=20.0,
+            prepare=self.prepare,
+            before_start=self._configure,
         )
 
     def properties(self) -> dict[str, str]:
@@ -132,11 +136,21 @@ class EmbeddedBroker:
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),  # of a heap of 768 MB; the default takes 128
         }
 
+    async def _configure(self) -> None:
+        """Write the configuration at each start, by the one who starts: ports may differ from the last run's."""
+        self._write_properties(self._properties)
+        self._logging.write_text(_LOGGING)
+
+    def _write_properties(self, path: Path) -> None:
+        path.write_text("".join(f"{key}={value}\n" for key, value in self.properties().items()))
+
     def _format(self) -> None:
+        properties = self.folder / "format.properties"
+        self._write_properties(properties)
         command = [
             *self._java("-Xmx128m"),
             *("kafka.tools.StorageTool", "format", "--cluster-id", self._cluster_id),
-            *("--config", str(self._properties), "--ignore-formatted"),
+            *("--config", str(properties), "--ignore-formatted"),
         ]
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=self.folder)
         if done.returncode != 0:
@@ -145,7 +159,7 @@ class EmbeddedBroker:
     def _java(self, *options: str) -> tuple[str, ...]:
         java = find_java(self._settings)
         logging = f"-Dlog4j2.configurationFile={self._logging}"
-        return (str(java), *options, logging, "-cp", f"{fetch_jars(self._settings)}/*")
+        return (str(java), *options, logging, "-cp", f"{jars_folder(self._settings)}/*")
 
     @property
     def _properties(self) -> Path:

@@ -54,7 +54,11 @@ class Child:
 
         Raises:
             ProcessFailedError: it died too often, or its first start did not become ready in time.
+            FinCoachError: its set-up failed; the message says why.
         """
+        if self.spec.prepare is not None:
+            self._change(Phase.PREPARING)
+            await self._prepare(self.spec.prepare)
         while True:
             self._change(Phase.WAITING)
             for dependency in dependencies:
@@ -84,6 +88,13 @@ class Child:
             self._signal_group()
         else:
             self._process.send_signal(number)
+
+    async def _prepare(self, prepare: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(prepare)
+        except FinCoachError as error:
+            self._change(Phase.GAVE_UP, last_exit=str(error))
+            raise
 
     async def _live(self) -> str:
         """One life of the process, from start to death; returns how it ended."""

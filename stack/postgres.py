@@ -19,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,30 +72,31 @@ class EmbeddedPostgres:
         self.port = port if port is not None else free_port()
         self.database = database
         self._data = self.folder / "data"
-        self._account: Account | None = None
 
     @property
     def url(self) -> str:
-        """Where engines connect: SQLAlchemy's form, with the password. Known after ``prepare``."""
+        """Where engines connect: SQLAlchemy's form, with the password; known before the server was ever started."""
         return f"postgresql+asyncpg://{SUPERUSER}:{self._password()}@{HOST}:{self.port}/{self.database}"
 
     def prepare(self) -> None:
-        """Create the data folder and the database on first use (about two seconds); blocks. May be called again.
+        """Create the data folder and the database on first use; blocks. May be called again; the supervisor does it.
 
         Raises:
             SoftwareMissingError: the wheel is not installed, or there is no account to run as.
             ServicePreparationError: the data folder could not be created.
         """
         binaries = postgres_binaries()
-        self._account = unprivileged_account()
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._hand_over()
         self._require_executable(binaries)
         if not self._data.exists():
             self._create(binaries)
 
     def spec(self, name: str = "postgres") -> ProcessSpec:
-        """The server as a supervised process; call ``prepare`` first."""
+        """The server as a supervised process, set-up included.
+
+        Raises:
+            SoftwareMissingError: the wheel is not installed, or there is no account to run as.
+        """
         settings = (part for key, value in SERVER_SETTINGS.items() for part in ("-c", f"{key}={value}"))
         return ProcessSpec(
             name=name,
@@ -104,8 +106,13 @@ class EmbeddedPostgres:
             stop_signal=signal.SIGINT,  # fast shutdown: sessions are ended, nothing waits for them
             grace_seconds=20.0,
             user=self._account,
+            prepare=self.prepare,
             before_start=self._clear_the_way,
         )
+
+    @cached_property
+    def _account(self) -> Account | None:
+        return unprivileged_account()
 
     async def _answers(self) -> bool:
         try:
@@ -127,10 +134,12 @@ class EmbeddedPostgres:
         await asyncio.to_thread(_end_orphans, self._data)
 
     def _hand_over(self) -> None:
+        """Give folder and password to the account that runs the server; for root, not for anybody else."""
+        self._password()
         make_traversable(self.folder, self._account)
-        if self._account is not None and self.folder.stat().st_uid != self._account.uid:
-            os.chown(self.folder, self._account.uid, self._account.gid)
-        self.folder.chmod(0o700)
+        if self._account is not None:
+            for path in (self.folder, self._password_file):
+                os.chown(path, self._account.uid, self._account.gid)
 
     def _require_executable(self, binaries: Path) -> None:
         make_traversable(binaries / "postgres", self._account)
@@ -145,10 +154,9 @@ class EmbeddedPostgres:
         """Build the data folder beside its place and move it there in one step: a half-made one is never used."""
         draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
-        password = self._write_password()
         self._call(
             [
-                *(str(binaries / "initdb"), "-D", str(draft), "-U", SUPERUSER, "--pwfile", str(password)),
+                *(str(binaries / "initdb"), "-D", str(draft), "-U", SUPERUSER, "--pwfile", str(self._password_file)),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-instructions"),
             ],
         )
@@ -174,17 +182,14 @@ class EmbeddedPostgres:
         if done.returncode != 0 or "ERROR:" in done.stderr:
             raise ServicePreparationError(f"`{' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
 
-    def _write_password(self) -> Path:
-        path = self._password_file
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as sink:
-            sink.write(secrets.token_urlsafe(24))
-        if self._account is not None:
-            os.chown(path, self._account.uid, self._account.gid)
-        return path
-
     def _password(self) -> str:
-        return self._password_file.read_text().strip()
+        """The superuser's password; drawn when it is first asked for."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(descriptor, secrets.token_urlsafe(24).encode())
+            os.close(descriptor)
+        return self._password_file.read_text()
 
     @property
     def _password_file(self) -> Path:

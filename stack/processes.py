@@ -37,6 +37,8 @@ class ProcessSpec:
         grace_seconds: after this long without an end, SIGKILL for the process and its group.
         ready_within_seconds: the longest wait for the first True of ``ready`` after a start.
         user: the account to run as; the supervisor's own when None.
+        prepare: blocking set-up, called in a thread once before the first start, when the folder is already taken; an
+            error is final. May take as long as it needs (a download, for example).
         before_start: awaited before each start, for example to clear what a killed predecessor left.
     """
 
@@ -50,12 +52,15 @@ class ProcessSpec:
     grace_seconds: float = 10.0
     ready_within_seconds: float = 60.0
     user: Account | None = None
+    prepare: Callable[[], None] | None = None
     before_start: Callable[[], Awaitable[None]] | None = None
 
 
 class Phase(StrEnum):
     """Where a process stands."""
 
+    PREPARING = "preparing"
+    """Its one-time set-up runs."""
     WAITING = "waiting"
     """For its dependencies."""
     STARTING = "starting"

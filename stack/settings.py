@@ -20,7 +20,7 @@ class MachineSettings(BaseSettings):
         java_home: a Java installation that is tried first; ``JAVA_HOME``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FINCOACH_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FINCOACH_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     cache_folder: Path | None = None
     database_url: SecretStr | None = None
