@@ -1,0 +1,189 @@
+"""The contract of a trainer: examples from a snapshot, candidates from examples, evidence on the frozen holdout.
+
+A trainer only fits and measures. Which candidate is judged, the gates and the verdict are the same for all four:
+candidates are compared on the validation part, the one that is best there is packed, loaded through its runtime
+as a replica would load it, and measured once on the holdout beside the champion and the trivial baselines.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fincoach_events.events import AnyBehavioralEvent, decode_event
+from models.interface import Runtime
+from schemas.errors import FinCoachError
+from schemas.vocabulary import ModelType
+from trainers.validation import Evidence, GatePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Examples = TypeVar("Examples")
+Float32Array = npt.NDArray[np.float32]
+
+EVENTS_FILE = "events.parquet"
+FEEDBACK_FILE = "feedback.parquet"
+
+
+class NotEnoughHistoryError(FinCoachError):
+    """The snapshot holds too little to fit and judge a candidate; the champion is kept and the message says what is missing."""
+
+
+class Moments(NamedTuple):
+    """Event times of a snapshot: its first and last event, and the first one since the champion's cut (None: all are older)."""
+
+    first: dt.datetime
+    last: dt.datetime
+    first_new: dt.datetime | None
+
+
+class UserHistory(NamedTuple):
+    """One user's events in the order in which the reducer folded them, and for each whether it came after the champion's cut."""
+
+    user_id: UUID
+    events: list[AnyBehavioralEvent]
+    is_new: list[bool]
+
+
+class Snapshot:
+    """A frozen training set on disk: the consented events up to the run's cut, and served predictions with their feedback.
+
+    ``events`` has the columns user_id (16 bytes), occurred_at (UTC, µs), event_type, interaction_type, source, generation,
+    partition, offset, is_new, payload (the event as JSON), ordered by user_id, generation, partition, offset.
+    ``feedback`` has one row for each served recommendation that was seen or answered: prediction_id, user_id, predicted_at,
+    version, kind, reducer_version, action_set, action, propensity, propensities, features (as served), shown_at (None:
+    answered without a view), responses and responded_at (lists, oldest first), is_new; ordered by predicted_at, prediction_id.
+    """
+
+    def __init__(self, folder: Path, *, digest: str) -> None:
+        self.folder = folder
+        self.digest = digest
+
+    @cached_property
+    def events(self) -> pa.Table:
+        """Return the table of events."""
+        return pq.read_table(self.folder / EVENTS_FILE)
+
+    @cached_property
+    def feedback(self) -> pa.Table:
+        """Return the table of served recommendations with what came back."""
+        return pq.read_table(self.folder / FEEDBACK_FILE)
+
+    def users(self, *event_types: str) -> Iterator[UserHistory]:
+        """Yield each user's events, oldest first, all of them or those of the given types; users without any are left out."""
+        table = self.events
+        if event_types:
+            table = table.filter(pa.compute.is_in(table["event_type"], pa.array(event_types)))
+        if table.num_rows == 0:
+            return
+        owners = table["user_id"].to_pylist()
+        payloads, is_new = table["payload"].to_pylist(), table["is_new"].to_pylist()
+        start = 0
+        for end in range(1, len(owners) + 1):
+            if end == len(owners) or owners[end] != owners[start]:
+                events = [decode_event(payload) for payload in payloads[start:end]]
+                yield UserHistory(UUID(bytes=owners[start]), events, is_new[start:end])
+                start = end
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Return the event times that bound the snapshot.
+
+        Raises:
+            NotEnoughHistoryError: when there are no events.
+        """
+        times = self.events["occurred_at"]
+        if len(times) == 0:
+            raise NotEnoughHistoryError("not enough history (no consented events up to the cut)")
+        bounds = pa.compute.min_max(times).as_py()
+        new = self.events.filter(self.events["is_new"])["occurred_at"]
+        return Moments(bounds["min"], bounds["max"], pa.compute.min(new).as_py() if len(new) else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The version that is served now: its runtime, its digest, and its training checkpoint where the trainers' store has one."""
+
+    runtime: Runtime
+    digest: str
+    checkpoint: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitContext:
+    """What a fit is given beside its examples. ``progress(phase, step, steps, loss)`` is cheap: call it each step."""
+
+    seed: int
+    progress: Callable[[str, int, int, float | None], None]
+    champion: Champion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One fitted model, ready to be packed.
+
+    Attributes:
+        name: what it is called in reports, such as ``residual_lstm``.
+        model: the ONNX file, single, without external data.
+        feature_names: order of the columns of the model's input; also the runtime's ``features``.
+        golden_inputs: (m, d) rows whose outputs are pinned in the artifact; m of 8 to 32.
+        expected: (m, outputs) what the trained model itself gives for them: parity of the export.
+        validation_score: on the validation part; higher is better whatever the metric.
+        calibration: what the runtime needs beside the graph (intervals, thresholds, names of segments).
+        parameters: how it was made; ``family`` is required.
+        checkpoint: training state by file name (safetensors, JSON); stays in the trainers' store.
+        tolerance: largest allowed difference between ``expected`` and the exported model.
+    """
+
+    name: str
+    model: bytes
+    feature_names: tuple[str, ...]
+    golden_inputs: Float32Array
+    expected: Float32Array
+    validation_score: float
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Mapping[str, bytes] = field(default_factory=dict)
+    tolerance: float = 1e-4
+
+
+class Trainer(Protocol[Examples]):
+    """One of the four. Called in this order, once each, in the run's own process; deterministic in (snapshot, seed)."""
+
+    model_type: ModelType
+    policy: GatePolicy
+
+    def prepare(self, snapshot: Snapshot, *, seed: int) -> Examples:
+        """Return the examples with their time-ordered train, validation and holdout parts.
+
+        Raises:
+            NotEnoughHistoryError: with the sentence that becomes the reason of a kept champion.
+        """
+
+    def samples(self, examples: Examples) -> int:
+        """Return how many examples there are, all parts together."""
+
+    def fit(self, examples: Examples, context: FitContext) -> Sequence[Candidate]:
+        """Return candidates fitted on the train part (and refitted on train and validation where that helps); at least one.
+
+        Raises:
+            NotEnoughHistoryError: as above.
+        """
+
+    def evaluate(self, examples: Examples, *, candidate: Runtime, champion: Runtime | None, seed: int) -> Evidence:
+        """Return the rows of candidate, champion and trivial baselines on the holdout.
+
+        ``candidate`` is the packed artifact as a replica would load it. Leave "champion" out of the rows when it cannot
+        be compared (another action set, another meaning of the outputs), and say so in a check.
+        """
