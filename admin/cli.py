@@ -1,0 +1,435 @@
+"""The part of ``fincoach-learning`` that works on any installation: lists, status and commands.
+
+What starts processes on this machine is added by :mod:`stack.cli`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from admin import installation as installations
+from admin.gateway import CommandGateway
+from admin.loop import first_broken, links
+from admin.rendering import console, errors, print_json, print_links, print_rows
+from admin.settings import AdminSettings
+from admin.status import StatusService
+from backends.clock import SystemClock
+from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
+from backends.database.repositories.questions import QuestionRepository
+from backends.database.unit_of_work import Database
+from schemas.errors import FinCoachError
+from schemas.messages.control import Command, DeployModel, RollBackModel, TriggerTraining, UpdateThresholds
+from schemas.vocabulary import ModelType, Room
+
+app = typer.Typer(
+    name="fincoach-learning",
+    help="FinCoach Continuous Learning: models that learn by themselves from behavioural events.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+FolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="Folder of the installation (default: FINCOACH_FOLDER or .fincoach).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many rows at most.")]
+ModelArgument = Annotated[ModelType, typer.Argument(help="Which model.", case_sensitive=False)]
+OptionalModel = Annotated[ModelType | None, typer.Argument(help="Only this model.", case_sensitive=False)]
+WaitOption = Annotated[
+    float | None,
+    typer.Option("--wait", min=0.1, help="Seconds to wait for the answer (default: FINCOACH_ANSWER_SECONDS or 15)."),
+]
+
+Question = Callable[[QuestionRepository], Awaitable[list[dict[str, Any]]]]
+
+
+def folder_or_default(folder: Path | None) -> Path:
+    """Return the installation's folder."""
+    return folder or AdminSettings().folder
+
+
+def run(action: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the action returns
+    """Run ``action``; an expected failure becomes one sentence on standard error and exit status 1."""
+
+    async def guarded() -> Any:  # noqa: ANN401 - see above
+        return await action
+
+    try:
+        return asyncio.run(guarded())
+    except FinCoachError as error:
+        fail(str(error))
+    except DATABASE_AWAY_ERRORS as error:
+        fail(f"the database does not answer ({str(error).splitlines()[0]}); run `fincoach-learning status`")
+
+
+def fail(sentence: str) -> None:
+    """Print a sentence to standard error and leave with exit status 1."""
+    errors.print(f"[red]error[/]: {sentence}", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+async def _asked(folder: Path, question: Question) -> list[dict[str, Any]]:
+    database = Database(
+        create_engine(installations.load(folder).database_url, application_name="fincoach-admin", pool_size=1),
+        Room.ADMIN,
+    )
+    try:
+        async with database.reading() as connection:
+            return await question(QuestionRepository(connection))
+    finally:
+        await database.close()
+
+
+def _show(
+    folder: Path | None, question: Question, *, columns: Iterable[str], title: str, empty: str, as_json: bool
+) -> None:
+    rows = run(_asked(folder_or_default(folder), question))
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, columns, title=title, empty=empty)
+
+
+async def _commanded(
+    folder: Path, kind: type[Command], model_type: str, *, wait: float | None, **fields: object
+) -> dict[str, Any]:
+    settings = AdminSettings()
+    gateway = CommandGateway(installations.load(folder).brokers, issuer=settings.resolved_issuer, clock=SystemClock())
+    await gateway.start()
+    try:
+        result = await gateway.execute(
+            gateway.command(kind, model_type, **fields), timeout_seconds=wait or settings.answer_seconds
+        )
+    finally:
+        await gateway.stop()
+    return {"detail": result.detail, "executor": result.executor, "command_id": str(result.command_id), **result.result}
+
+
+def _order(
+    folder: Path | None,
+    kind: type[Command],
+    model_type: ModelType,
+    *,
+    wait: float | None,
+    as_json: bool,
+    **fields: object,
+) -> None:
+    answer = run(_commanded(folder_or_default(folder), kind, model_type, wait=wait, **fields))
+    if as_json:
+        print_json(answer)
+    else:
+        console.print(f"[green]done[/] by {answer['executor']}: {answer['detail']}")
+
+
+@app.command()
+def status(folder: FolderOption = None, *, as_json: JsonOption = False) -> None:
+    """Look at every link of the loop and name the first broken one: since when, what it means, what to do. Exit status 1 if one is broken."""
+
+    async def look() -> Any:  # noqa: ANN401 - facts
+        place = folder_or_default(folder)
+        installation = installations.load(place)
+        database = Database(
+            create_engine(installation.database_url, application_name="fincoach-admin", pool_size=1), Room.ADMIN
+        )
+        try:
+            return await StatusService(installation, database, SystemClock(), folder=place).facts()
+        finally:
+            await database.close()
+
+    facts = run(look())
+    chain = links(facts)
+    broken = first_broken(chain)
+    if as_json:
+        print_json(
+            {
+                "whole": broken is None,
+                "first_broken": broken,
+                "links": chain,
+                "processes": facts.processes,
+                "readers": facts.readers,
+            }
+        )
+    else:
+        print_links(chain)
+    raise typer.Exit(0 if broken is None else 1)
+
+
+@app.command()
+def train(
+    model: ModelArgument,
+    folder: FolderOption = None,
+    wait: WaitOption = None,
+    *,
+    reason: str = "by command",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model now, on all data since its champion's cut, whatever its threshold says."""
+    _order(folder, TriggerTraining, model, wait=wait, as_json=as_json, reason=reason)
+
+
+@app.command()
+def deploy(
+    model: ModelArgument,
+    version: Annotated[str, typer.Argument(help="A known version, see `versions`.")],
+    folder: FolderOption = None,
+    wait: WaitOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a known version on every replica (also the way forward again after a rollback)."""
+    _order(folder, DeployModel, model, wait=wait, as_json=as_json, version=version)
+
+
+@app.command()
+def rollback(
+    model: ModelArgument,
+    folder: FolderOption = None,
+    wait: WaitOption = None,
+    *,
+    reason: str = "by command",
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the previous version again; it is still warm on every replica."""
+    _order(folder, RollBackModel, model, wait=wait, as_json=as_json, reason=reason)
+
+
+@app.command()
+def thresholds(
+    model: OptionalModel = None,
+    folder: FolderOption = None,
+    wait: WaitOption = None,
+    *,
+    threshold: Annotated[
+        int | None, typer.Option("--set", help="New data points that trigger a training (at least 1).")
+    ] = None,
+    quality_gate: Annotated[float | None, typer.Option("--quality", help="Least quality score, 0 to 1.")] = None,
+    cool_down: Annotated[int | None, typer.Option("--cool-down", help="Least seconds between two crossings.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the thresholds, or change one model's with --set, --quality or --cool-down."""
+    if threshold is None and quality_gate is None and cool_down is None:
+        columns = ("model_type", "threshold", "quality_gate", "cool_down_seconds", "updated_by", "updated_at")
+        _show(
+            folder,
+            lambda ask: ask.thresholds(),
+            columns=columns,
+            title="Thresholds",
+            empty="No thresholds: run the migrations.",
+            as_json=as_json,
+        )
+        return
+    if model is None:
+        fail(
+            "name the model whose threshold is to change, for example `fincoach-learning thresholds spending --set 500`"
+        )
+        return
+    _order(
+        folder,
+        UpdateThresholds,
+        model,
+        wait=wait,
+        as_json=as_json,
+        threshold=threshold,
+        quality_gate=quality_gate,
+        cool_down_seconds=cool_down,
+    )
+
+
+@app.command()
+def versions(
+    model: OptionalModel = None,
+    folder: FolderOption = None,
+    *,
+    decisions: Annotated[bool, typer.Option("--decisions", help="Show why each was or was not served.")] = False,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the versions of the models, the served one marked active."""
+    if decisions:
+        columns: tuple[str, ...] = ("model_type", "version", "decision", "reason", "decided_at")
+        _show(
+            folder,
+            lambda ask: ask.decisions(model, limit=limit),
+            columns=columns,
+            title="Rollout decisions",
+            empty="No decision yet.",
+            as_json=as_json,
+        )
+        return
+    columns = (
+        "model_type",
+        "version",
+        "kind",
+        "is_active",
+        "performance_current",
+        "performance_baseline",
+        "rollback_count",
+        "deployment_date",
+    )
+    _show(
+        folder,
+        lambda ask: ask.versions(model),
+        columns=columns,
+        title="Versions",
+        empty="No version yet: is the deployer running?",
+        as_json=as_json,
+    )
+
+
+@app.command()
+def datasets(
+    model: OptionalModel = None,
+    folder: FolderOption = None,
+    *,
+    evaluations: Annotated[
+        bool, typer.Option("--evaluations", help="Show the decisions about thresholds, as sentences.")
+    ] = False,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the data sets: how far they are from their thresholds, and how good their data is."""
+    if evaluations:
+        columns: tuple[str, ...] = ("model_type", "epoch", "decision", "sentence", "evaluated_at")
+        _show(
+            folder,
+            lambda ask: ask.evaluations(model, limit=limit),
+            columns=columns,
+            title="Evaluations",
+            empty="Nothing was evaluated yet.",
+            as_json=as_json,
+        )
+        return
+    columns = (
+        "dataset_type",
+        "epoch",
+        "data_count",
+        "threshold",
+        "threshold_reached",
+        "data_quality_score",
+        "anomaly_count",
+        "duplicate_count",
+        "missing_values_count",
+        "updated_at",
+    )
+    _show(
+        folder,
+        lambda ask: ask.datasets(model, limit=limit),
+        columns=columns,
+        title="Data sets",
+        empty="No data set yet: run the migrations.",
+        as_json=as_json,
+    )
+
+
+@app.command()
+def trainings(
+    model: OptionalModel = None,
+    folder: FolderOption = None,
+    *,
+    queue: Annotated[bool, typer.Option("--queue", help="Show the jobs that wait or run instead.")] = False,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List trainings with their verdicts and reasons."""
+    if queue:
+        columns: tuple[str, ...] = (
+            "model_type",
+            "epoch",
+            "status",
+            "attempts",
+            "leased_by",
+            "lease_until",
+            "created_at",
+        )
+        _show(
+            folder,
+            lambda ask: ask.jobs(),
+            columns=columns,
+            title="Training queue",
+            empty="The queue is empty.",
+            as_json=as_json,
+        )
+        return
+    columns = (
+        "model_type",
+        "status",
+        "verdict",
+        "epochs",
+        "training_data_size",
+        "validation_score",
+        "reasons",
+        "start_time",
+        "end_time",
+    )
+    empty = "No training yet: a model trains when its data set reaches its threshold, or by `fincoach-learning train MODEL`."
+    _show(
+        folder,
+        lambda ask: ask.trainings(model, limit=limit),
+        columns=columns,
+        title="Trainings",
+        empty=empty,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def events(
+    folder: FolderOption = None,
+    *,
+    user: Annotated[str | None, typer.Option("--user", help="Only events of this user id.")] = None,
+    event_type: Annotated[
+        str | None, typer.Option("--type", help="Only this event type, for example transaction_creation.")
+    ] = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List archived behavioural events, newest first."""
+    columns = ("occurred_at", "event_type", "interaction_type", "user_id", "source", "partition", "offset")
+    _show(
+        folder,
+        lambda ask: ask.events(user_id=user, event_type=event_type, limit=limit),
+        columns=columns,
+        title="Events",
+        empty="No such event.",
+        as_json=as_json,
+    )
+
+
+@app.command("dead-letters")
+def dead_letters(
+    folder: FolderOption = None,
+    *,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only this reason, for example not_json.")] = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List records that could not be handled, with the reason and where they came from."""
+    columns = ("id", "topic", "partition", "offset", "reason", "detail", "bytes", "created_at")
+    _show(
+        folder,
+        lambda ask: ask.dead_letters(reason=reason, limit=limit),
+        columns=columns,
+        title="Dead letters",
+        empty="No dead letters.",
+        as_json=as_json,
+    )
+
+
+@app.command()
+def audit(folder: FolderOption = None, *, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
+    """List administrative acts from the append-only log, newest first."""
+    columns = ("id", "recorded_at", "actor", "action", "subject", "outcome", "details")
+    _show(
+        folder,
+        lambda ask: ask.audit(limit=limit),
+        columns=columns,
+        title="Audit log",
+        empty="Nobody has given a command yet.",
+        as_json=as_json,
+    )

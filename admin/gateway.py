@@ -1,0 +1,105 @@
+"""Commands to the control topic, and their answers from control-results."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from backends.broker.kafka import BrokerConsumer, BrokerProducer
+from schemas import codec
+from schemas.errors import CommandRejectedError, FinCoachError, InvalidMessageError, RetryLaterError
+from schemas.messages.control import Command, CommandResult, CommandSucceeded
+from schemas.topics import CONTROL, CONTROL_RESULTS
+
+if TYPE_CHECKING:
+    from backends.clock import Clock
+
+COMMAND_LIFE = dt.timedelta(minutes=5)
+
+
+class NoAnswerError(FinCoachError):
+    """Nobody answered the command in time; it stays on the topic until it expires."""
+
+
+class CommandGateway:
+    """Sends commands as one issuer and waits for what the executors answer."""
+
+    def __init__(self, brokers: str, *, issuer: str, clock: Clock) -> None:
+        self._issuer = issuer
+        self._clock = clock
+        self._producer = BrokerProducer(brokers, client_id=f"gateway-{issuer}", linger_ms=0)
+        self._results = BrokerConsumer(brokers, [CONTROL_RESULTS], client_id=f"gateway-{issuer}")
+
+    async def start(self) -> None:
+        """Connect; answers are read from now on."""
+        await self._producer.start()
+        await self._results.start(since=self._clock.now() - dt.timedelta(seconds=5))
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._results.stop()
+        await self._producer.stop()
+
+    def command(self, kind: type[Command], model_type: str, **fields: object) -> Command:
+        """Return a command of this issuer, valid for five minutes from now."""
+        now = self._clock.now()
+        return kind(
+            event_id=uuid4(),
+            occurred_at=now,
+            issuer=self._issuer,
+            expires_at=now + COMMAND_LIFE,
+            model_type=model_type,
+            **fields,
+        )
+
+    async def execute(self, command: Command, *, timeout_seconds: float) -> CommandResult:
+        """Send ``command`` and return the answer.
+
+        Raises:
+            CommandRejectedError: it was refused; the message says what to do instead.
+            NoAnswerError: no executor answered in time.
+            FinCoachError: it was accepted but failed.
+        """
+        await self.send_raw(command.model_type, codec.encode(command))
+        result = await self.answer_to(command.event_id, timeout_seconds=timeout_seconds)
+        if isinstance(result, CommandSucceeded):
+            return result
+        kind = type(result).__name__
+        raise (CommandRejectedError if kind == "CommandRejected" else FinCoachError)(result.detail)
+
+    async def send_raw(self, key: str, value: bytes) -> None:
+        """Put bytes on the control topic as they are."""
+        await self._producer.publish(CONTROL.name, key.encode(), value)
+
+    async def answer_to(self, command_id: UUID, *, timeout_seconds: float) -> CommandResult:
+        """Return the answer to a command.
+
+        Raises:
+            NoAnswerError: there was none in time.
+        """
+        deadline = self._clock.monotonic() + timeout_seconds
+        while (left := deadline - self._clock.monotonic()) > 0:
+            for result in await self._next_results(min(left, 0.5)):
+                if result.command_id == command_id:
+                    return result
+        message = (
+            f"no process answered within {timeout_seconds:g} s; the command is carried out when its executor is back, if that is within "
+            f"{COMMAND_LIFE.seconds // 60} minutes. `fincoach-learning status` shows which process is away"
+        )
+        raise NoAnswerError(message)
+
+    async def _next_results(self, timeout_seconds: float) -> list[CommandResult]:
+        try:
+            records = await self._results.fetch(timeout_seconds=timeout_seconds)
+        except RetryLaterError:
+            return []
+        return [result for record in records if (result := _decoded(record.value)) is not None]
+
+
+def _decoded(raw: bytes) -> CommandResult | None:
+    try:
+        result: CommandResult = codec.decode(CONTROL_RESULTS, raw)
+    except InvalidMessageError:
+        return None
+    return result

@@ -1,0 +1,199 @@
+"""The loop as a chain of links, and the rule that names the first broken one. Pure: facts in, verdicts out."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+LAG_IS_OLD_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """One reader of one partition, seen twice: where it was, where it is, where the partition ends."""
+
+    link: str
+    topic: str
+    partition: int
+    earlier: int
+    position: int
+    end: int
+
+    @property
+    def stalled(self) -> bool:
+        """Say whether records wait while the position does not move."""
+        return self.end > self.position and self.position == self.earlier
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessFacts:
+    """One process: what its supervisor says, and what it says itself. ``since`` is when its phase began, where known."""
+
+    name: str
+    room: str
+    live: bool
+    ready: bool
+    phase: str = "unknown"
+    since: dt.datetime | None = None
+    checks: dict[str, bool] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    log: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopFacts:
+    """All that the verdict rests on. ``database_error`` and ``broker_error`` are None when they answer."""
+
+    now: dt.datetime
+    database_error: str | None
+    broker_error: str | None
+    processes: tuple[ProcessFacts, ...]
+    readers: tuple[Reader, ...] = ()
+    outbox: tuple[dict[str, Any], ...] = ()
+    expired_leases: tuple[dict[str, Any], ...] = ()
+    failed_trainings: tuple[dict[str, Any], ...] = ()
+    replicas_behind: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """One link of the loop: whether it holds; if not, since when (where known), what that means and what to do next."""
+
+    name: str
+    holds: bool
+    detail: str
+    since: dt.datetime | None = None
+    meaning: str = ""
+    next_command: str = ""
+
+
+def links(facts: LoopFacts) -> tuple[Link, ...]:
+    """Return every link in the order in which data flows through them."""
+    services = (_service("database", facts.database_error), _service("broker", facts.broker_error))
+    rooms = tuple(_room(room, facts) for room in ("streams", "trainers", "deployer", "serving"))
+    return (
+        *services,
+        rooms[0],
+        _counting(facts),
+        _outbox(facts),
+        rooms[1],
+        _training(facts),
+        rooms[2],
+        rooms[3],
+        _replicas(facts),
+    )
+
+
+def first_broken(chain: tuple[Link, ...]) -> Link | None:
+    """Return the first link that does not hold, or None when the loop is whole."""
+    return next((link for link in chain if not link.holds), None)
+
+
+def _service(name: str, error: str | None) -> Link:
+    if error is None:
+        return Link(name=name, holds=True, detail="answers")
+    meaning = {
+        "database": "nothing is archived, counted, queued or deployed; events wait in Kafka, replicas go on serving",
+        "broker": "events wait in the producers, nothing is announced; replicas go on serving what they serve",
+    }[name]
+    return Link(name=name, holds=False, detail=error, meaning=meaning, next_command="fincoach-learning doctor")
+
+
+_ROOM_MEANING = {
+    "streams": "events wait in Kafka and are counted when it is back; no threshold can be reached",
+    "trainers": "reached thresholds wait in the queue; models grow stale, nothing is lost",
+    "deployer": "trained models wait; rollbacks are carried out when it is back",
+    "serving": "callers have fewer replicas, or none, to ask for predictions",
+}
+
+
+def _room(room: str, facts: LoopFacts) -> Link:
+    processes = [process for process in facts.processes if process.room == room]
+    broken = next((process for process in processes if not process.ready), None)
+    if broken is None:
+        detail = f"{len(processes)} of {len(processes)} ready" if processes else "not part of this installation"
+        return Link(
+            name=room,
+            holds=bool(processes),
+            detail=detail,
+            meaning="" if processes else _ROOM_MEANING[room],
+            next_command="" if processes else "fincoach-learning up",
+        )
+    failing = ", ".join(name for name, holds in broken.checks.items() if not holds)
+    detail = f"{broken.name} is {broken.phase}" + (
+        f", failing: {failing}" if failing else "" if broken.live else ", does not answer"
+    )
+    command = f"tail -n 50 {broken.log}" if broken.log else "fincoach-learning up"
+    return Link(
+        name=room, holds=False, detail=detail, since=broken.since, meaning=_ROOM_MEANING[room], next_command=command
+    )
+
+
+def _counting(facts: LoopFacts) -> Link:
+    stalled = [reader for reader in facts.readers if reader.stalled]
+    behind = sum(max(reader.end - reader.position, 0) for reader in facts.readers)
+    if not stalled:
+        return Link(
+            name="reading",
+            holds=True,
+            detail=f"{behind} records behind, moving" if behind else "all topics read to their ends",
+        )
+    worst = max(stalled, key=lambda reader: reader.end - reader.position)
+    return Link(
+        name="reading",
+        holds=False,
+        detail=f"{worst.link} stands at {worst.topic}/{worst.partition} offset {worst.position}, {worst.end - worst.position} records behind and not moving",
+        meaning="a record cannot be handled, or the reader hangs; what follows it on this partition waits",
+        next_command="fincoach-learning status --json   # then look into the log of that process",
+    )
+
+
+def _outbox(facts: LoopFacts) -> Link:
+    late = [row for row in facts.outbox if (facts.now - row["oldest"]).total_seconds() > LAG_IS_OLD_SECONDS]
+    if not late:
+        return Link(
+            name="announcing", holds=True, detail=f"{sum(row['rows'] for row in facts.outbox)} outbox rows wait"
+        )
+    oldest = min(late, key=lambda row: row["oldest"])
+    return Link(
+        name="announcing",
+        holds=False,
+        detail=f"{oldest['rows']} outbox rows of {oldest['room']} are not published",
+        since=oldest["oldest"],
+        meaning="what this room decided is true in the database but nobody is told",
+        next_command="fincoach-learning status   # is that room ready, does the broker answer?",
+    )
+
+
+def _training(facts: LoopFacts) -> Link:
+    if facts.expired_leases:
+        row = facts.expired_leases[0]
+        return Link(
+            name="training",
+            holds=False,
+            detail=f"the lease of a {row['model_type']} training has expired",
+            since=row["lease_until"],
+            meaning="its trainer died or is frozen; another one takes the job over",
+            next_command="fincoach-learning trainings --queue",
+        )
+    failed = (
+        f"{len(facts.failed_trainings)} failed within the last hour"
+        if facts.failed_trainings
+        else "no failure within the last hour"
+    )
+    return Link(name="training", holds=True, detail=failed)
+
+
+def _replicas(facts: LoopFacts) -> Link:
+    if not facts.replicas_behind:
+        return Link(name="swapping", holds=True, detail="every replica serves the desired versions")
+    row = facts.replicas_behind[0]
+    return Link(
+        name="swapping",
+        holds=False,
+        detail=f"{row['replica_id']} serves {row['model_type']} {row['serves']}, desired is {row['desired']}",
+        since=row.get("since"),
+        meaning="that replica could not load the new version, or has not heard of it; it goes on serving the old one",
+        next_command="fincoach-learning versions",
+    )

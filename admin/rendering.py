@@ -1,0 +1,79 @@
+"""Rows as tables for people, as JSON for programs. Colours only on a terminal (rich decides)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from admin.loop import Link, first_broken
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+SHORT_ID_CHARACTERS = 8
+
+
+def print_json(value: object) -> None:
+    """Print ``value`` as indented JSON, decimals as numbers."""
+    sys.stdout.write(msgspec.json.format(_encoder.encode(value), indent=2).decode() + "\n")
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], *, title: str, empty: str) -> None:
+    """Print the named columns of ``rows`` as a table, or the sentence ``empty``."""
+    if not rows:
+        console.print(empty)
+        return
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row[column]) for column in columns))
+    console.print(table)
+
+
+def print_links(chain: tuple[Link, ...]) -> None:
+    """Print the loop link by link, then the first broken one: since when, what it means, what to do."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for column in ("link", "state", "detail"):
+        table.add_column(column)
+    for link in chain:
+        table.add_row(link.name, "[green]holds[/]" if link.holds else "[red]broken[/]", link.detail)
+    console.print(table)
+    broken = first_broken(chain)
+    if broken is None:
+        console.print("\nThe loop is whole.")
+        return
+    since = f" since {_cell(broken.since)}" if broken.since else ""
+    console.print(f"\nFirst broken link: [bold]{broken.name}[/]{since}: {broken.detail}")
+    console.print(f"What it means: {broken.meaning}")
+    console.print(f"Next: [bold]{broken.next_command}[/]")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item) for item in value) or "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
+    return str(value)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, UUID):  # asyncpg's own subclass
+        return str(value)
+    message = f"cannot be written as JSON: {type(value).__name__}"
+    raise TypeError(message)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain, decimal_format="number")

@@ -1,0 +1,51 @@
+"""How far groups have read and where partitions end, asked of the broker itself and not of the processes that are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from schemas.errors import RetryLaterError
+from schemas.topics import Topic
+
+Position = tuple[str, int]  # topic, partition
+
+
+async def end_offsets(brokers: str, topics: Iterable[Topic], *, wide_partitions: int) -> dict[Position, int]:
+    """Return the end offset of each partition of ``topics``.
+
+    Raises:
+        RetryLaterError: when the broker is away.
+    """
+    partitions = [
+        TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions(wide_partitions))
+    ]
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, request_timeout_ms=5_000)
+    try:
+        await consumer.start()
+        ends = await consumer.end_offsets(partitions)
+    except (KafkaError, OSError) as error:
+        raise RetryLaterError(repr(error)) from error
+    finally:
+        await consumer.stop()
+    return {(partition.topic, partition.partition): end for partition, end in ends.items()}
+
+
+async def group_positions(brokers: str, group: str) -> dict[Position, int]:
+    """Return the committed offset of each partition that ``group`` has read.
+
+    Raises:
+        RetryLaterError: when the broker is away.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers, request_timeout_ms=5_000)
+    try:
+        await admin.start()
+        committed = await admin.list_consumer_group_offsets(group)
+    except (KafkaError, OSError) as error:
+        raise RetryLaterError(repr(error)) from error
+    finally:
+        await admin.close()
+    return {(partition.topic, partition.partition): place.offset for partition, place in committed.items()}
