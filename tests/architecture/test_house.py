@@ -1,0 +1,183 @@
+"""Rooms, sizes and doors: what import-linter and ruff cannot say."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from schemas.tables import metadata
+from schemas.topics import TOPICS
+from schemas.vocabulary import Room
+from tests.architecture.sources import (
+    PROCESS_ROOMS,
+    called_methods,
+    files_of,
+    name_of,
+    room_files,
+    string_constants,
+    tree_of,
+)
+from tools.reference.metrics import registered_metrics
+from tools.reference.rooms import ROOMS, ROOT
+
+LONGEST_FILE_LINES = 500
+LONGEST_FUNCTION_LINES = 80
+LONGEST_CLASS_LINES = 300
+
+# Offsets are committed to the broker there; transactions nowhere but in the unit of work.
+OFFSET_COMMITS = {"backends/broker/kafka.py", "backends/broker/processor.py"}
+UNIT_OF_WORK = "backends/database/unit_of_work.py"
+TOPIC_NAMES_LIVE_IN = {"schemas/topics.py", "fincoach_events/events.py"}
+METRIC_NAMES_LIVE_IN = {"backends/telemetry/metrics.py"}
+# Tables that several rooms write: each its own rows, or through one function of the database.
+SHARED_OWNERS = {"each room its own rows", "whoever executes", "whoever executes, through append_audit"}
+WRITING_SQL = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|TRUNCATE)\s+([a-z_]+)")
+
+
+def lines_of(node: ast.AST) -> int:
+    """Return how many lines a definition takes."""
+    return (getattr(node, "end_lineno", 0) or 0) - getattr(node, "lineno", 0) + 1
+
+
+def too_long(kinds: tuple[type[ast.AST], ...], limit: int) -> list[str]:
+    """Return each definition of these kinds in the rooms that is longer than ``limit`` lines."""
+    return [
+        f"{name_of(path)}:{getattr(node, 'name', '?')} has {lines_of(node)} lines"
+        for path in room_files()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, kinds) and lines_of(node) > limit
+    ]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_names_of_rooms_resolve_inside_the_repository(room: str) -> None:
+    """Another package with the same plain name would be imported in place of ours."""
+    found = importlib.util.find_spec(room)
+    assert found
+    assert found.origin == str(ROOT / room / "__init__.py")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_says_what_lives_there_and_is_typed(room: str) -> None:
+    """A reader would not know what belongs into the room, and mypy would not check who uses it."""
+    assert importlib.import_module(room).__doc__
+    assert (ROOT / room / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("room", [room for room in PROCESS_ROOMS if room != "admin"])
+@pytest.mark.parametrize("name", ["__main__", "bootstrap", "settings"])
+def test_process_rooms_are_furnished_alike(room: str, name: str) -> None:
+    """A reader who knows one room would not find the way in another."""
+    assert (ROOT / room / f"{name}.py").is_file()
+
+
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    """A file would have grown beyond its one subject."""
+    everything = [*room_files(), *files_of("tests", "tools", "migrations", "benchmarks")]
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in everything}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE_LINES} == {}
+
+
+def test_no_function_and_no_class_is_too_long() -> None:
+    """A definition would do more than its name says."""
+    functions = too_long((ast.FunctionDef, ast.AsyncFunctionDef), LONGEST_FUNCTION_LINES)
+    assert functions + too_long((ast.ClassDef,), LONGEST_CLASS_LINES) == []
+
+
+def test_the_measure_of_length_sees_a_long_function() -> None:
+    """The two checks above would pass whatever the files hold."""
+    node = ast.parse("def f():\n" + "    x = 1\n" * 99).body[0]
+    assert lines_of(node) == 100
+
+
+def test_transactions_are_committed_in_the_unit_of_work_alone() -> None:
+    """A second place would commit half of what belongs together."""
+    found = [
+        f"{name_of(path)}:{line} calls {method}()"
+        for path in room_files()
+        if name_of(path) not in OFFSET_COMMITS | {UNIT_OF_WORK}
+        for method, line in called_methods(path)
+        if method in {"commit", "begin"}
+    ]
+    assert found == []
+    assert "begin" in {method for method, _ in called_methods(ROOT / UNIT_OF_WORK)}
+
+
+def test_the_environment_is_read_in_settings_alone() -> None:
+    """A process would depend on a variable that no reference names."""
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in room_files()
+        if path.name != "settings.py"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}
+    ]
+    assert found == []
+
+
+def bare_names(known: set[str], allowed: set[str]) -> list[str]:
+    """Return where a room writes one of the ``known`` names as a string, outside the files ``allowed``."""
+    return [
+        f"{name_of(path)}:{line} writes {text!r}"
+        for path in room_files()
+        if name_of(path) not in allowed
+        for text, line in string_constants(path)
+        if text in known
+    ]
+
+
+def test_topics_are_named_in_the_register_alone() -> None:
+    """A topic would be written or read that the register does not know, or keep its old name after a change."""
+    assert bare_names(set(TOPICS), TOPIC_NAMES_LIVE_IN) == []
+
+
+def test_metrics_are_named_in_their_register_alone() -> None:
+    """A metric would be read under a name that nobody writes any more."""
+    names = {next(iter(metric.describe())).name for metric in registered_metrics()}
+    assert bare_names(names | {f"{name}_total" for name in names}, METRIC_NAMES_LIVE_IN) == []
+
+
+def test_every_table_says_who_writes_it_and_why_it_is_there() -> None:
+    """Two rooms could write one table, each believing it theirs."""
+    for table in metadata.tables.values():
+        assert table.info.get("purpose"), table.name
+        assert table.info.get("owner") in set(Room) | SHARED_OWNERS, table.name
+
+
+def owners() -> dict[str, str]:
+    """Return the room that writes each table, for tables that belong to one room."""
+    return {
+        name: str(table.info["owner"]) for name, table in metadata.tables.items() if table.info["owner"] in set(Room)
+    }
+
+
+def written_tables(path: Path) -> set[str]:
+    """Return the tables that a file's SQL writes, as text or through ``table.insert()`` and its like."""
+    as_text = {match for text, _ in string_constants(path) for match in WRITING_SQL.findall(text)}
+    as_calls = {
+        node.func.value.id
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"insert", "update", "delete"}
+        and isinstance(node.func.value, ast.Name)
+    }
+    return (as_text | as_calls) & set(metadata.tables)
+
+
+@pytest.mark.parametrize("room", PROCESS_ROOMS)
+def test_a_room_writes_its_own_tables_only(room: str) -> None:
+    """Two rooms would write one table, and neither could promise anything about it."""
+    owner = owners()
+    foreign = [
+        f"{name_of(path)} writes {table}, which belongs to {owner[table]}"
+        for path in files_of(room)
+        for table in written_tables(path)
+        if owner.get(table, room) != room
+    ]
+    assert foreign == []

@@ -1,0 +1,57 @@
+"""What each process loads: the doors of heavy libraries, measured where it counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from tools.reference.rooms import ROOT
+
+LEARNING = {"torch", "sklearn", "d3rlpy", "lightgbm", "onnx", "skl2onnx", "scipy"}
+LIST_MODULES = """
+import importlib, pathlib, sys
+room = pathlib.Path(sys.argv[1])
+for path in sorted(room.rglob("*.py")):
+    name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    importlib.import_module(name)
+import msgspec
+sys.stdout.buffer.write(msgspec.json.encode(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def loaded_by(room: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter holds after importing every module of ``room``."""
+    command = [sys.executable, "-W", "ignore", "-c", LIST_MODULES, room]
+    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    return set(msgspec.json.decode(run.stdout, type=list[str]))
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        (
+            "fincoach_events",
+            LEARNING | {"faust", "numpy", "pydantic", "sqlalchemy", "schemas", "backends", "structlog"},
+        ),
+        ("schemas", LEARNING | {"faust", "numpy", "aiokafka", "backends", "models"}),
+        ("backends", LEARNING | {"faust", "onnxruntime", "models"}),
+        ("models", LEARNING | {"faust"}),
+        ("serving", LEARNING | {"faust", "fastapi", "starlette", "rich", "typer"}),
+        ("deployer", LEARNING | {"faust", "fastapi", "rich", "typer"}),
+        ("streams", LEARNING | {"rich", "typer"}),
+        ("admin", LEARNING | {"faust", "onnxruntime"}),
+    ],
+)
+def test_a_light_process_stays_light(room: str, forbidden: set[str]) -> None:
+    """A replica of 44 MB would weigh 350, or need libraries that its extra does not install."""
+    loaded = loaded_by(room)
+    assert room in loaded
+    assert loaded & forbidden == set()
+
+
+def test_trainers_do_load_a_learning_library() -> None:
+    """The list of forbidden names would no longer be what the heavy libraries are called."""
+    assert {"torch", "sklearn"} <= loaded_by("trainers")
