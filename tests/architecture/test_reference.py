@@ -78,7 +78,7 @@ def test_asyncapi_has_every_topic_and_each_of_its_ends() -> None:
 
 def test_asyncapi_is_yaml_that_reads_back() -> None:
     """The written file would not say what the document says."""
-    assert yaml.safe_load(asyncapi.render()) == msgspec.to_builtins(asyncapi.document())
+    assert yaml.safe_load(asyncapi.render()) == msgspec.json.decode(msgspec.json.encode(asyncapi.document()))
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
