@@ -11,13 +11,13 @@ import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fincoach_events.events import AnyBehavioralEvent, decode_event
@@ -57,34 +57,34 @@ class UserHistory(NamedTuple):
 
 
 class Snapshot:
-    """A frozen training set on disk: the consented events up to the run's cut, and served predictions with their feedback.
+    """A frozen training set: the consented events up to the run's cut, and served predictions with their feedback.
 
-    ``events`` has the columns user_id (16 bytes), occurred_at (UTC, µs), event_type, interaction_type, source, generation,
+    ``events`` has the columns user_id (16 bytes), occurred_at (UTC, microseconds), event_type, interaction_type, source, generation,
     partition, offset, is_new, payload (the event as JSON), ordered by user_id, generation, partition, offset.
     ``feedback`` has one row for each served recommendation that was seen or answered: prediction_id, user_id, predicted_at,
     version, kind, reducer_version, action_set, action, propensity, propensities, features (as served), shown_at (None:
     answered without a view), responses and responded_at (lists, oldest first), is_new; ordered by predicted_at, prediction_id.
     """
 
-    def __init__(self, folder: Path, *, digest: str) -> None:
-        self.folder = folder
+    def __init__(self, files: Mapping[str, bytes], *, digest: str) -> None:
+        self._files = files
         self.digest = digest
 
     @cached_property
     def events(self) -> pa.Table:
         """Return the table of events."""
-        return pq.read_table(self.folder / EVENTS_FILE)
+        return pq.read_table(pa.BufferReader(self._files[EVENTS_FILE]))
 
     @cached_property
     def feedback(self) -> pa.Table:
         """Return the table of served recommendations with what came back."""
-        return pq.read_table(self.folder / FEEDBACK_FILE)
+        return pq.read_table(pa.BufferReader(self._files[FEEDBACK_FILE]))
 
     def users(self, *event_types: str) -> Iterator[UserHistory]:
         """Yield each user's events, oldest first, all of them or those of the given types; users without any are left out."""
         table = self.events
         if event_types:
-            table = table.filter(pa.compute.is_in(table["event_type"], pa.array(event_types)))
+            table = table.filter(pc.is_in(table["event_type"], pa.array(event_types)))
         if table.num_rows == 0:
             return
         owners = table["user_id"].to_pylist()
@@ -106,9 +106,9 @@ class Snapshot:
         times = self.events["occurred_at"]
         if len(times) == 0:
             raise NotEnoughHistoryError("not enough history (no consented events up to the cut)")
-        bounds = pa.compute.min_max(times).as_py()
+        bounds = pc.min_max(times).as_py()
         new = self.events.filter(self.events["is_new"])["occurred_at"]
-        return Moments(bounds["min"], bounds["max"], pa.compute.min(new).as_py() if len(new) else None)
+        return Moments(bounds["min"], bounds["max"], pc.min(new).as_py() if len(new) else None)
 
 
 @dataclass(frozen=True, kw_only=True)

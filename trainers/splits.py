@@ -47,7 +47,7 @@ def time_ordered(
 
 
 def _border(ordered: npt.NDArray[np.float64], share: float) -> float:
-    position = int(round(share * ordered.size))
+    position = round(share * ordered.size)
     return float(ordered[position]) if position < ordered.size else float("inf")
 
 
@@ -57,7 +57,7 @@ def rolling_origins(first: int, last: int, *, horizon: int, step: int, count: in
     An origin ``o`` knows steps up to and including ``o`` and is judged on ``o + 1 .. o + horizon``.
     """
     newest = last - horizon
-    return tuple(reversed([origin for origin in range(newest, first - 1, -step)][:count]))
+    return tuple(reversed(range(newest, first - 1, -step)[:count]))
 
 
 def clusters_of(users: npt.ArrayLike) -> IntArray:

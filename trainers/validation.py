@@ -7,6 +7,7 @@ nominal 5 %.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -149,7 +150,7 @@ def _statistic_draws(
 ) -> FloatArray:
     order = np.argsort(evidence.clusters, kind="stable")
     starts = np.searchsorted(evidence.clusters[order], np.arange(int(evidence.clusters.max()) + 2))
-    members = [order[start:end] for start, end in zip(starts[:-1], starts[1:], strict=True)]
+    members = [order[start:end] for start, end in itertools.pairwise(starts)]
     draws = np.empty(replicates)
     for number in range(replicates):
         rows = np.concatenate([members[user] for user in generator.integers(0, len(members), len(members))])
@@ -169,13 +170,13 @@ def judge(evidence: Evidence, policy: GatePolicy, *, sanity: Sequence[Check] = (
     intervals: dict[str, Interval] = {}
     if all(check.passed for check in checks):
         intervals = _intervals(evidence, policy, values, seed=seed)
-        checks += _interval_checks(evidence, policy, values, intervals)
+        checks += _interval_checks(evidence, policy, values, intervals=intervals)
     checks = sorted([*checks, *evidence.checks], key=lambda check: STAGES.index(check.stage))
     return Judgement(
         verdict=_verdict(checks),
         reasons=_reasons(checks),
         comparison=_comparison(evidence, values, intervals),
-        numbers=_numbers(evidence, values, intervals, checks),
+        numbers=_numbers(evidence, values, intervals, checks=checks),
     )
 
 
@@ -221,7 +222,7 @@ def _intervals(
 
 
 def _interval_checks(
-    evidence: Evidence, policy: GatePolicy, values: Mapping[str, float], intervals: Mapping[str, Interval]
+    evidence: Evidence, policy: GatePolicy, values: Mapping[str, float], *, intervals: Mapping[str, Interval]
 ) -> list[Check]:
     checks = []
     for other, interval in intervals.items():
@@ -236,8 +237,13 @@ def _interval_checks(
                     f"{evidence.metric} {values[CANDIDATE]:.4f} against {values[other]:.4f} of {other}: gain {interval.difference:+.4f} "
                     f"[{interval.lower:+.4f}, {interval.upper:+.4f}], which must be above 0 with a lower bound above {-margin:+.4f}"
                 ),
-                numbers={"difference": interval.difference, "lower": interval.lower, "upper": interval.upper, "margin": margin},
-            )  # fmt: skip
+                numbers={
+                    "difference": interval.difference,
+                    "lower": interval.lower,
+                    "upper": interval.upper,
+                    "margin": margin,
+                },
+            )
         )
     return checks
 
@@ -254,9 +260,7 @@ def _reasons(checks: Sequence[Check]) -> tuple[str, ...]:
     return tuple(f"{check.stage}: {check.sentence}" for check in failed or checks)
 
 
-def _comparison(
-    evidence: Evidence, values: Mapping[str, float], intervals: Mapping[str, Interval]
-) -> MetricComparison:
+def _comparison(evidence: Evidence, values: Mapping[str, float], intervals: Mapping[str, Interval]) -> MetricComparison:
     baseline = best_baseline(evidence, values)
     shown = intervals.get(CHAMPION) or (intervals.get(baseline) if baseline else None)
     return MetricComparison(
@@ -272,7 +276,7 @@ def _comparison(
 
 
 def _numbers(
-    evidence: Evidence, values: Mapping[str, float], intervals: Mapping[str, Interval], checks: Sequence[Check]
+    evidence: Evidence, values: Mapping[str, float], intervals: Mapping[str, Interval], *, checks: Sequence[Check]
 ) -> dict[str, Any]:
     return {
         "metric": evidence.metric,
