@@ -48,7 +48,8 @@ class SchemaStatus(msgspec.Struct, frozen=True, kw_only=True):
 async def create(url: str) -> str:
     """Bring the database to the newest revision and make the partitions that are due; return the revision.
 
-    May be called again and by several at once. Everything happens in one transaction, or nothing.
+    May be called again, and by several processes at once (inside one process: one after the other, Alembic's context
+    is global). Everything happens in one transaction, or nothing.
     """
     return await _within(url, _create, commit=True)
 
