@@ -1,0 +1,176 @@
+"""The whole system on one machine: which processes there are, in which order they start, and how they find each other."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from admin.installation import Endpoint, Installation, save
+from backends.broker.kafka import create_topics
+from migrations.create_continuous_learning_tables import create as migrate
+from schemas.errors import SettingsError
+from schemas.vocabulary import Room
+from stack.broker import EmbeddedBroker
+from stack.errors import FolderInUseError
+from stack.folder import running_supervisor
+from stack.ports import free_port, is_free
+from stack.postgres import EmbeddedPostgres
+from stack.probes import HttpProbe
+from stack.processes import ProcessSpec, RestartPolicy
+from stack.settings import MachineSettings
+from stack.supervisor import OnChange, Supervisor
+
+HOST = "127.0.0.1"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemPlan:
+    """How large the system is. ``wide_partitions`` is part of the data: a folder keeps the number that it began with."""
+
+    folder: Path
+    replicas: int = 2
+    trainers: int = 1
+    streams_workers: int = 1
+    wide_partitions: int = 4
+    replica_port: int = 8600
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class System:
+    """All processes of one installation under one supervisor.
+
+    Addresses in the environment (``FINCOACH_DATABASE_URL``, ``FINCOACH_BROKERS``) win over embedded services.
+    Building one sets an embedded database up when the folder is new, and blocks for about two seconds then.
+
+    Raises:
+        SoftwareMissingError: something is missing; the message says how to get it.
+    """
+
+    def __init__(
+        self, plan: SystemPlan, *, on_change: OnChange | None = None, policy: RestartPolicy | None = None
+    ) -> None:
+        machine = MachineSettings()
+        self.plan = plan
+        self._folder = plan.folder.resolve()
+        self._postgres = None if machine.database_url else EmbeddedPostgres(self._folder / "postgres")
+        if self._postgres is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._postgres.prepare()  # the password is in every other process's environment
+        self._broker = None if machine.brokers else EmbeddedBroker(self._folder / "kafka", settings=machine)
+        self._given_database_url = machine.database_url.get_secret_value() if machine.database_url else ""
+        self._brokers = machine.brokers or (self._broker.address if self._broker else "")
+        self._endpoints = tuple(self._planned())
+        self._services = tuple(service.spec() for service in (self._postgres, self._broker) if service is not None)
+        specs = (*self._services, *(self._spec(endpoint) for endpoint in self._endpoints))
+        self.supervisor = Supervisor(specs, self._folder, on_change=on_change, policy=policy)
+
+    @property
+    def database_url(self) -> str:
+        """Return the database's address; an embedded one has it once it was set up."""
+        return self._postgres.url if self._postgres is not None else self._given_database_url
+
+    @property
+    def installation(self) -> Installation:
+        """Return where everything is; the embedded services must have been set up."""
+        return Installation(
+            database_url=self.database_url,
+            brokers=self._brokers,
+            store_url=f"file://{self._folder / 'store'}",
+            keys_folder=str(self._folder / "keys"),
+            wide_partitions=self.plan.wide_partitions,
+            processes=self._endpoints,
+        )
+
+    async def start(self, say: Say) -> Installation:
+        """Start services, schema, topics and processes, in this order; return where they are. Call inside ``async with supervisor``.
+
+        Raises:
+            SettingsError: something is missing; the message says how to get it.
+        """
+        say("starting database and broker")
+        await self.supervisor.start(*(spec.name for spec in self._services))
+        say("bringing the schema up to date")
+        await migrate(self.database_url)
+        say("creating topics")
+        await create_topics(self._brokers, wide_partitions=self.plan.wide_partitions)
+        save(self._folder, self.installation)
+        say("starting streams, trainers, deployer and replicas")
+        await self.supervisor.start()
+        return self.installation
+
+    def _planned(self) -> list[Endpoint]:
+        numbers = {
+            Room.STREAMS: self.plan.streams_workers,
+            Room.TRAINERS: self.plan.trainers,
+            Room.DEPLOYER: 1,
+            Room.SERVING: self.plan.replicas,
+        }
+        names = {Room.STREAMS: "streams", Room.TRAINERS: "trainer", Room.DEPLOYER: "deployer", Room.SERVING: "replica"}
+        return [
+            Endpoint(name=f"{names[room]}-{number}", room=room, url=f"http://{HOST}:{self._port(room, number)}")
+            for room, count in numbers.items()
+            for number in range(1, count + 1)
+        ]
+
+    def _port(self, room: Room, number: int) -> int:
+        wished = self.plan.replica_port + number
+        return wished if room is Room.SERVING and is_free(wished) else free_port()
+
+    def _spec(self, endpoint: Endpoint) -> ProcessSpec:
+        return ProcessSpec(
+            name=endpoint.name,
+            command=(sys.executable, "-m", endpoint.room),
+            ready=HttpProbe(f"{endpoint.url}/health/ready"),
+            environment=self._environment(endpoint),
+            # Replicas start without database and broker, from what they have on disk.
+            depends_on=() if endpoint.room == Room.SERVING else tuple(spec.name for spec in self._services),
+            grace_seconds=15.0,
+            ready_within_seconds=120.0,
+        )
+
+    def _environment(self, endpoint: Endpoint) -> dict[str, str]:
+        return {
+            "FINCOACH_DATABASE_URL": self.database_url,
+            "FINCOACH_BROKERS": self._brokers,
+            "FINCOACH_FOLDER": str(self._folder),
+            "FINCOACH_INSTANCE": endpoint.name,
+            "FINCOACH_HOST": HOST,
+            "FINCOACH_PORT": endpoint.url.rsplit(":", 1)[-1],
+            "FINCOACH_WIDE_PARTITIONS": str(self.plan.wide_partitions),
+            **self.plan.environment,
+        }
+
+
+def remove_data(folder: Path) -> None:
+    """Remove everything that an installation keeps in ``folder``.
+
+    Raises:
+        FolderInUseError: it is running.
+        SettingsError: the folder is not one of ours.
+    """
+    if not folder.exists():
+        return
+    pid = running_supervisor(folder)
+    if pid is not None:
+        raise FolderInUseError(folder, pid)
+    if any(folder.iterdir()) and not (folder / "logs").is_dir():
+        message = f"{folder} holds other things than an installation; choose an empty folder with --folder"
+        raise SettingsError(message)
+    shutil.rmtree(folder)
+
+
+async def run_until_stopped(system: System, say: Say, on_ready: Callable[[Installation], None]) -> None:
+    """Start everything and keep it alive until a signal.
+
+    Raises:
+        ProcessFailedError: a process was given up; all others have been stopped.
+    """
+    async with system.supervisor:
+        installation = await system.start(say)
+        on_ready(installation)
+        await asyncio.Event().wait()
