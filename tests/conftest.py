@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import logging
 import os
 from collections.abc import Iterator
@@ -14,10 +13,10 @@ import structlog.testing
 from hypothesis import settings
 
 from backends.clock import ManualClock
+from migrations.create_continuous_learning_tables import create
+from tests.services import TemplateBuilder
 
-pytest_plugins = (
-    ["tests.services"] if importlib.util.find_spec("tests.services") else []
-)  # fixtures of broker and database
+pytest_plugins = ["tests.services"]  # fixtures of broker and database
 
 # Where the shared services are may be given from outside; nothing else may leak into a test.
 SERVICE_ADDRESSES = {"FINCOACH_DATABASE_URL", "FINCOACH_BROKERS"}
@@ -43,6 +42,16 @@ def clean_environment() -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("FINCOACH_") and name not in SERVICE_ADDRESSES]:
             patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session")
+def template_builder() -> TemplateBuilder:
+    """Bring the template of test databases to the newest schema, so that each ``database_url`` is a quick copy of it."""
+
+    async def build(url: str) -> None:
+        await create(url)
+
+    return build
 
 
 @pytest.fixture
