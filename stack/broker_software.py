@@ -89,13 +89,15 @@ def fetch_jars(settings: MachineSettings | None = None) -> Path:
     chosen = settings or MachineSettings()
     folder = jars_folder(chosen)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive(folder.with_suffix(".lock")):
+    with _exclusive(folder.parent / f"{folder.name}.lock"):
         if damaged_jars(folder):
             _fetch(folder, java=find_java(chosen))
     return folder
 
 
 def _fetch(folder: Path, *, java: Path) -> None:
+    for unfinished in folder.parent.glob(f"{folder.name}.*/"):  # a fetch that was killed could not clean up
+        shutil.rmtree(unfinished, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as name:
         draft = Path(name) / "jars"
         _run_maven(draft, java=java)
