@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog.testing
@@ -14,7 +14,9 @@ from hypothesis import settings
 
 from backends.clock import ManualClock
 from migrations.create_continuous_learning_tables import create
-from tests.services import TemplateBuilder
+
+if TYPE_CHECKING:  # at run time pytest imports the plugin itself, to rewrite its assertions
+    from tests.services import TemplateBuilder
 
 pytest_plugins = ["tests.services"]  # fixtures of broker and database
 
