@@ -144,7 +144,7 @@ EVENT_TYPES: tuple[type[BehavioralEvent], ...] = (
     TransactionCreated,
 )
 
-_decoder = msgspec.json.Decoder(AnyBehavioralEvent)
+_decoder: msgspec.json.Decoder[AnyBehavioralEvent] = msgspec.json.Decoder(AnyBehavioralEvent)
 _encoder = msgspec.json.Encoder()
 
 

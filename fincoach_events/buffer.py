@@ -1,0 +1,148 @@
+"""The bounded memory between the host and the broker: what was accepted and not yet settled.
+
+An event is settled when the broker has acknowledged it or the producer has given it up. Until then it holds
+its place, whether it still waits or is already under way, so that memory stays bounded by the two limits.
+One event loop owns a buffer; nothing here is safe to call from another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+import msgspec
+
+from fincoach_events.errors import ProducerBusyError
+from fincoach_events.events import AnyBehavioralEvent
+
+
+class OutgoingEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it goes onto the topic.
+
+    Attributes:
+        value: its bytes.
+        key: the topic key, the user's id.
+        event_id: its identifier; None for foreign bytes that name none.
+        event: the event itself; None for foreign bytes.
+    """
+
+    value: bytes
+    key: bytes | None
+    event_id: UUID | None
+    event: AnyBehavioralEvent | None = None
+
+
+class Slot(msgspec.Struct, eq=False):
+    """An accepted event's place in the buffer."""
+
+    outgoing: OutgoingEvent
+    size_bytes: int
+    sequence: int
+    accepted_at: float
+    settled: bool = False
+
+
+class EventBuffer:
+    """A queue with two bounds that count everything accepted and not yet settled."""
+
+    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._sequence = itertools.count()
+        self._queue: collections.deque[Slot] = collections.deque()
+        self._queued_bytes = 0
+        self._unsettled: dict[int, Slot] = {}
+        self._unsettled_bytes = 0
+        self._room = asyncio.Event()
+        self._work = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Return how many events are accepted and not settled."""
+        return len(self._unsettled)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Return how many bytes wait to be taken."""
+        return self._queued_bytes
+
+    async def put(self, outgoing: OutgoingEvent, *, timeout_seconds: float) -> Slot:
+        """Accept an event, in the order of the calls; wait for room at most ``timeout_seconds``.
+
+        Raises:
+            ProducerBusyError: no room within that time; the event was not accepted.
+        """
+        size_bytes = len(outgoing.value) + len(outgoing.key or b"")
+        if not self._fits(size_bytes):
+            await self._wait_for_room(size_bytes, timeout_seconds)
+        slot = Slot(outgoing, size_bytes, next(self._sequence), time.monotonic())
+        self._unsettled[slot.sequence] = slot
+        self._unsettled_bytes += size_bytes
+        self._queue.append(slot)
+        self._queued_bytes += size_bytes
+        self._work.set()
+        return slot
+
+    async def wait_for_work(self) -> None:
+        """Return as soon as something waits to be taken."""
+        while not self._queue:
+            self._work.clear()
+            await self._work.wait()
+
+    def take(self, *, max_bytes: int) -> list[Slot]:
+        """Return the oldest waiting events, at least one if there is one, up to ``max_bytes`` in sum."""
+        taken: list[Slot] = []
+        room = max_bytes
+        while self._queue and (not taken or self._queue[0].size_bytes <= room):
+            slot = self._queue.popleft()
+            self._queued_bytes -= slot.size_bytes
+            if not slot.settled:
+                room -= slot.size_bytes
+                taken.append(slot)
+        return taken
+
+    def put_back(self, slots: Iterable[Slot]) -> None:
+        """Let events that were taken wait again, at the places that they were accepted in."""
+        returned = [slot for slot in slots if not slot.settled]
+        self._queue = collections.deque(sorted([*returned, *self._queue], key=lambda slot: slot.sequence))
+        self._queued_bytes += sum(slot.size_bytes for slot in returned)
+        self._work.set()
+
+    def settle(self, slot: Slot) -> bool:
+        """Give the event's room back; return whether this call did it (a late second answer changes nothing)."""
+        if slot.settled:
+            return False
+        slot.settled = True
+        del self._unsettled[slot.sequence]
+        self._unsettled_bytes -= slot.size_bytes
+        self._room.set()
+        return True
+
+    def unsettled(self) -> Iterator[Slot]:
+        """Yield what is not settled, oldest first."""
+        yield from list(self._unsettled.values())
+
+    async def wait_until_settled(self) -> None:
+        """Return when everything that was accepted before this call is settled."""
+        last = next(reversed(self._unsettled), None)
+        while last is not None and self._unsettled and next(iter(self._unsettled)) <= last:
+            self._room.clear()
+            await self._room.wait()
+
+    def _fits(self, size_bytes: int) -> bool:
+        return len(self._unsettled) < self._max_events and self._unsettled_bytes + size_bytes <= self._max_bytes
+
+    async def _wait_for_room(self, size_bytes: int, timeout_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not self._fits(size_bytes):
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            raise ProducerBusyError(
+                f"{len(self._unsettled)} events wait for the broker; no room within {timeout_seconds} s, so this one was not accepted: "
+                "send it again later with the same idempotency key"
+            ) from None
