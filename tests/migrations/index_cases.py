@@ -47,7 +47,7 @@ FILLS = {
 class IndexCase(NamedTuple):
     """An index, who asks, and what."""
 
-    index: str
+    name: str
     asked_by: str
     query: str
 

@@ -54,9 +54,9 @@ def flattened(node: dict[str, Any]) -> list[dict[str, Any]]:
 async def compared(engine: AsyncEngine, case: IndexCase) -> tuple[Plan, Plan, set[str]]:
     """Return the plans without and with the index, and the names it has in the partitions; changes nothing."""
     async with engine.connect() as connection:
-        names = set((await connection.scalars(sa.text(CHILD_INDEXES), {"name": case.index})).all())
+        names = set((await connection.scalars(sa.text(CHILD_INDEXES), {"name": case.name})).all())
         after = await explained(connection, case.query)
-        await connection.execute(sa.text(f"DROP INDEX {case.index}"))
+        await connection.execute(sa.text(f"DROP INDEX {case.name}"))
         before = await explained(connection, case.query)
         await connection.rollback()
     return before, after, names
@@ -67,7 +67,7 @@ def shown(case: IndexCase, before: Plan, after: Plan) -> str:
     sides = " | ".join(
         f"{' + '.join(sorted(plan.scans))}, {plan.cost:,.0f}, {plan.milliseconds:.2f} ms" for plan in (before, after)
     )
-    return f"| `{case.index}` | {case.asked_by} | {sides} |"
+    return f"| `{case.name}` | {case.asked_by} | {sides} |"
 
 
 async def test_each_index_is_used_and_cheaper_than_none(engine: AsyncEngine) -> None:
@@ -78,18 +78,18 @@ async def test_each_index_is_used_and_cheaper_than_none(engine: AsyncEngine) -> 
         before, after, names = await compared(engine, case)
         print(shown(case, before, after))  # noqa: T201 - the evidence that docs/database.md records
         if not (names & after.indexes and before.cost > 2 * after.cost):
-            useless.append(case.index)
+            useless.append(case.name)
     assert useless == []
 
 
 def test_each_index_has_a_question() -> None:
     """An index could be added that nobody asks anything of."""
     indexes = {str(index.name) for table in metadata.tables.values() for index in table.indexes}
-    assert indexes == {case.index for case in CASES}
+    assert indexes == {case.name for case in CASES}
 
 
 def test_each_question_asks_the_table_of_its_index() -> None:
     """A case would prove an index useful by asking something else."""
     owners = {str(index.name): table.name for table in metadata.tables.values() for index in table.indexes}
-    wrong = [case.index for case in CASES if not re.search(rf"FROM {owners[case.index]}\b", case.query)]
+    wrong = [case.name for case in CASES if not re.search(rf"FROM {owners[case.name]}\b", case.query)]
     assert wrong == []
