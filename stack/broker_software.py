@@ -22,6 +22,7 @@ JAVA_NEEDED = 17
 POM = Path(__file__).with_name("broker_pom.xml")
 DIGESTS = Path(__file__).with_name("broker_jars.sha256")
 FETCH_SECONDS = 600.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Maven resets them even where it sets none
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
@@ -118,7 +119,15 @@ def _run_maven(target: Path, *, java: Path) -> None:
         )
     done = subprocess.run(
         [
-            *(maven, "--batch-mode", "--quiet", "--file", str(POM), "dependency:copy-dependencies"),
+            *(
+                maven,
+                "--batch-mode",
+                "--quiet",
+                "-Dstyle.color=never",
+                "--file",
+                str(POM),
+                "dependency:copy-dependencies",
+            ),
             *(f"-DoutputDirectory={target}", "-DincludeScope=runtime"),
         ],
         check=False,
@@ -126,13 +135,19 @@ def _run_maven(target: Path, *, java: Path) -> None:
         text=True,
         timeout=FETCH_SECONDS,
         cwd=target.parent,
-        env=child_environment({"JAVA_HOME": str(java.resolve().parent.parent)}),
+        env=child_environment(_java_for_maven(java)),
     )
     if done.returncode != 0:
-        end = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        lines = _COLOURS.sub("", done.stdout + done.stderr).splitlines()
+        end = "\n".join([line for line in lines if line.startswith("[ERROR]")][:5] or lines[-15:])
         raise DownloadFailedError(
             f"Maven could not fetch Apache Kafka {KAFKA_VERSION}; is its repository reached?\n{end}"
         )
+
+
+def _java_for_maven(java: Path) -> dict[str, str]:
+    """Maven keeps the Java that it finds by itself, with the certificates of this machine; ours is its last resort."""
+    return {} if shutil.which("java") else {"JAVA_HOME": str(java.resolve().parent.parent)}
 
 
 def _expected_digests() -> dict[str, str]:
