@@ -1,0 +1,238 @@
+"""The demo's final table: what must hold, from figures counted anew; printed for people and written for programs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stack.simulation.replica_client import PredictionTally
+
+FEWEST_TRAININGS = 2
+
+
+class EventFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Events: produced as the producers' journal has them, the rest as the database has them."""
+
+    produced: int
+    archived: int
+    counted: int
+    duplicates: int
+    dead_lettered: int
+
+
+class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One model: crossings of its threshold, trainings with their ends, and what is served with its evidence."""
+
+    crossings: int
+    trainings: int
+    deployed: int
+    kept_champion: int
+    rejected: int
+    version: str
+    score: float | None
+    baseline_score: float | None
+    metric: str | None
+
+
+class PredictionFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """All requests sent to the replicas; latencies in milliseconds as the callers saw them."""
+
+    total: int
+    failed: int
+    learned: int
+    baseline: int
+    p50_ms: float | None
+    p99_ms: float | None
+    p99_ms_during_swaps: float | None
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that must hold, and the figures that show whether it does."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the demo shows in the end."""
+
+    events: EventFigures
+    balanced: bool
+    models: dict[str, ModelFigures]
+    replicas: dict[str, dict[str, str]]
+    predictions: PredictionFigures
+    swaps: int
+    crossing_to_served_seconds: dict[str, float | None]
+    seconds: float
+    chain: dict[str, Any] | None
+    notes: tuple[str, ...]
+    promises: tuple[Promise, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Say whether every promise holds."""
+        return all(promise.holds for promise in self.promises)
+
+
+def event_figures(journal_distinct: int, recount: dict[str, Any]) -> EventFigures:
+    """Return the figures of the events."""
+    return EventFigures(
+        produced=journal_distinct,
+        archived=recount["archived"],
+        counted=recount["counted"],
+        duplicates=recount["duplicates"],
+        dead_lettered=recount["dead_lettered"],
+    )
+
+
+def balance(acknowledged: int, distinct: int, recount: dict[str, Any]) -> Promise:
+    """Return whether journal, archive and panes agree: nothing lost, nothing twice, no hole between panes."""
+    r = recount
+    equations = {
+        f"{distinct} distinct valid events in the journal, {r['archived']} archived": distinct
+        == r["archived"]
+        == r["distinct_archived"],
+        f"{r['archived']} archived, {r['counted']} counted in panes": r["archived"] == r["counted"],
+        f"{acknowledged} acknowledged by the broker, {r['delivered']} in the ledger, {r['pane_records']} in panes": acknowledged
+        == r["delivered"]
+        == r["pane_records"],
+        f"{r['archived']} archived + {r['duplicates']} duplicates + {r['dead_lettered']} dead letters = {r['pane_records']}": r[
+            "archived"
+        ]
+        + r["duplicates"]
+        + r["dead_lettered"]
+        == r["pane_records"],
+        f"{r['holes']} holes between panes": r["holes"] == 0,
+    }
+    wrong = [sentence for sentence, holds in equations.items() if not holds]
+    return Promise(name="events balance", holds=not wrong, detail="; ".join(wrong or equations))
+
+
+def model_figures(rows: Iterable[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> dict[str, ModelFigures]:
+    """Return the figures of each model."""
+    figures = {}
+    for row in rows:
+        comparison = ((evidence.get(row["model_type"]) or {}).get("performance_metrics") or {}).get("comparison") or {}
+        figures[row["model_type"]] = ModelFigures(
+            crossings=row["crossings"],
+            trainings=row["trainings"],
+            deployed=row["deployed"],
+            kept_champion=row["kept_champion"],
+            rejected=row["rejected"],
+            version=row["version"],
+            score=comparison.get("candidate"),
+            baseline_score=comparison.get("baseline"),
+            metric=comparison.get("metric"),
+        )
+    return figures
+
+
+def prediction_figures(tally: PredictionTally, swap_moments: list[float]) -> PredictionFigures:
+    """Return the figures of the predictions; ``swap_moments`` are in seconds of the tally's clock."""
+    return PredictionFigures(
+        total=tally.total,
+        failed=tally.failed,
+        learned=tally.learned,
+        baseline=tally.baseline,
+        p50_ms=_rounded(tally.percentile_ms(50)),
+        p99_ms=_rounded(tally.percentile_ms(99)),
+        p99_ms_during_swaps=_rounded(tally.percentile_ms(99, around=swap_moments)) if swap_moments else None,
+    )
+
+
+def served_seconds(rows: Iterable[dict[str, Any]]) -> dict[str, float | None]:
+    """Return median and largest time from a crossing to the last replica that serves what came of it."""
+    seconds = [row["seconds"] for row in rows]
+    if not seconds:
+        return {"p50": None, "max": None}
+    return {"p50": round(float(np.median(seconds)), 2), "max": round(max(seconds), 2)}
+
+
+def print_report(report: DemoReport, console: Console) -> None:
+    """Print the tables, the traced chain and what does or does not hold."""
+    e, p = report.events, report.predictions
+    console.print()
+    console.print(_models_table(report.models))
+    console.print()
+    console.print(
+        f"events       {e.produced:,} produced, {e.archived:,} archived, {e.counted:,} counted, {e.duplicates:,} duplicates, {e.dead_lettered:,} dead letters"
+    )
+    console.print(
+        f"predictions  {p.total:,} asked, {p.failed} failed, {_share(p.learned, p)} by learned versions, {_share(p.baseline, p)} by baselines; "
+        f"p50 {p.p50_ms} ms, p99 {p.p99_ms} ms, p99 around {report.swaps} swaps {p.p99_ms_during_swaps} ms"
+    )
+    for replica, versions in report.replicas.items():
+        console.print(f"{replica:<12} {', '.join(f'{model} {version}' for model, version in versions.items())}")
+    served = report.crossing_to_served_seconds
+    console.print(f"crossing to served by all replicas: median {served['p50']} s, longest {served['max']} s")
+    _print_chain(report.chain, console)
+    for note in report.notes:
+        console.print(f"note         {note}")
+    console.print()
+    for promise in report.promises:
+        console.print(
+            f"{'[green]holds[/]' if promise.holds else '[bold red]FAILS[/]'}  {promise.name}: {promise.detail}",
+            soft_wrap=True,
+        )
+    console.print(
+        f"\n{'Everything holds' if report.holds else 'Not everything holds'}, after {dt.timedelta(seconds=round(report.seconds))}."
+    )
+
+
+def _models_table(models: dict[str, ModelFigures]) -> Table:
+    table = Table(title="What the models learned", title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in (
+        "model",
+        "crossings",
+        "trainings",
+        "deployed",
+        "kept champion",
+        "rejected",
+        "serves",
+        "metric",
+        "score",
+        "baseline",
+    ):
+        table.add_column(column, justify="left" if column in {"model", "serves", "metric"} else "right")
+    for name, m in models.items():
+        figures = (m.crossings, m.trainings, m.deployed, m.kept_champion, m.rejected)
+        table.add_row(
+            name,
+            *(str(figure) for figure in figures),
+            m.version,
+            m.metric or "-",
+            _score(m.score),
+            _score(m.baseline_score),
+        )
+    return table
+
+
+def _print_chain(chain: dict[str, Any] | None, console: Console) -> None:
+    if chain is None:
+        return
+    console.print(
+        f"one chain    prediction {chain['prediction_id']} (version {chain['answered_by']}, action {chain['action']}, propensity {chain['propensity']:.3f}) "
+        f"→ {chain['feedback']} {chain['feedback_event_id']} (simulated host; partition {chain['partition']}, offset {chain['offset']}) "
+        f"→ snapshot {str(chain['snapshot_digest'])[:12]} of training {chain['training_event_id']} → version {chain['new_version'] or 'none (' + chain['verdict'] + ')'}",
+        soft_wrap=True,
+    )
+
+
+def _share(part: int, figures: PredictionFigures) -> str:
+    answered = figures.learned + figures.baseline
+    return f"{part / answered:.0%}" if answered else "none"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

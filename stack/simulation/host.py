@@ -1,0 +1,107 @@
+"""The simulated host: real customers ask for recommendations, and answer by the frozen response model.
+
+Uses what any host has: the event client and HTTP. Its clock is that of the replayed events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+import numpy as np
+
+from fincoach_events import EventProducer
+from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
+from stack.simulation.replica_client import PredictionFailedError, ReplicaClient
+from stack.simulation.response_model import SOURCE, CustomerFacts, response
+
+_HOST_NAMESPACE = UUID("2f0f3f5a-58f9-5c0b-8f2c-0b7c4bd0b1ce")
+NEWEST_CUSTOMERS = 2_000
+SEEN_AFTER_SECONDS = 60
+ANSWERED_AFTER_SECONDS = 120
+
+
+@dataclass
+class _Customer:
+    user_id: UUID
+    purchases: int = 0
+    spent_minor: int = 0
+    last_at: dt.datetime | None = None
+
+
+class SimulatedHost:
+    """Asks ``requests_per_second`` recommendations for customers that bought lately, and sends what they answer."""
+
+    def __init__(
+        self, client: ReplicaClient, producer: EventProducer, *, requests_per_second: float, seed: int = 0
+    ) -> None:
+        self.shown = 0
+        self.answered = 0
+        self._client = client
+        self._producer = producer
+        self._pause_seconds = 1.0 / requests_per_second
+        self._generator = np.random.default_rng(seed)
+        self._customers: dict[UUID, _Customer] = {}
+        self._now: dt.datetime | None = None
+
+    def observe(self, event: AnyBehavioralEvent) -> None:
+        """Learn of an event that the host has just sent: who bought what, and how late it is."""
+        if not isinstance(event, TransactionCreated):
+            return
+        customer = self._customers.pop(event.user_id, None) or _Customer(event.user_id)
+        customer.purchases += 1
+        customer.spent_minor += event.amount_minor
+        customer.last_at = event.occurred_at
+        self._customers[event.user_id] = customer  # newest last
+        self._now = event.occurred_at
+        if len(self._customers) > 2 * NEWEST_CUSTOMERS:
+            for user_id in list(self._customers)[:NEWEST_CUSTOMERS]:
+                del self._customers[user_id]
+
+    async def run(self, *, at_most: int | None = None) -> None:
+        """Ask and answer until cancelled, or until ``at_most`` recommendations were shown."""
+        while at_most is None or self.shown < at_most:
+            if self._customers and self._now is not None:
+                await self._one_visit(self._now)
+            await asyncio.sleep(self._pause_seconds)
+
+    async def _one_visit(self, now: dt.datetime) -> None:
+        newest = list(self._customers.values())
+        customer = newest[int(self._generator.integers(len(newest)))]
+        try:
+            answer = await self._client.predict(
+                "recommendation", {"user_id": str(customer.user_id), "as_of": now.isoformat()}
+            )
+        except PredictionFailedError:
+            return  # counted by the client; the demo fails on it
+        self.shown += 1
+        await self._send(customer, answer, "view", at=now + dt.timedelta(seconds=SEEN_AFTER_SECONDS))
+        draws = self._generator.random(3)
+        said = response(_facts(customer, now), answer["action_id"], (float(draws[0]), float(draws[1]), float(draws[2])))
+        if said is not None:
+            await self._send(customer, answer, said, at=now + dt.timedelta(seconds=ANSWERED_AFTER_SECONDS))
+            self.answered += 1
+
+    async def _send(self, customer: _Customer, answer: dict[str, object], said: str, *, at: dt.datetime) -> None:
+        prediction_id = str(answer["prediction_id"])
+        await self._producer.record(
+            "recommendation_interaction",
+            user_id=customer.user_id,
+            idempotency_key=f"{SOURCE}:{prediction_id}:{said}",
+            occurred_at=at,
+            consent=True,
+            source=SOURCE,
+            recommendation_id=str(uuid5(_HOST_NAMESPACE, prediction_id)),
+            prediction_id=UUID(prediction_id),
+            interaction_type=said,
+        )
+
+
+def _facts(customer: _Customer, now: dt.datetime) -> CustomerFacts:
+    last = customer.last_at or now
+    mean = customer.spent_minor / 100 / max(customer.purchases, 1)
+    return CustomerFacts(
+        purchases=customer.purchases, mean_amount=mean, days_since_last=max((now - last).total_seconds() / 86_400, 0.0)
+    )

@@ -1,0 +1,62 @@
+"""How simulated customers answer recommendations. FROZEN: version 1 never changes; a better one is version 2 in a file of its own.
+
+No public data set has feedback on personal-finance coaching. The customers and their purchases are real
+(CDNOW), their answers are not: they follow the rule below, whose inputs are facts of the real purchase
+history, so that there is something true to be learned: different customers favour different actions.
+Nothing here is known to the trainers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+VERSION = 1
+SOURCE = "simulated-host"
+
+# Order as schemas.vocabulary.RECOMMENDATION_ACTIONS.
+ACTIONS = 5
+_POSITIVE = (("click", 0.4), ("helpful", 0.3), ("implement", 0.3))
+_NEGATIVE = (("dismiss", 0.6), ("not_helpful", 0.4))
+# Of those who do not like what they see, so many say so; the others do not answer.
+ANSWER_OF_UNIMPRESSED = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomerFacts:
+    """What a host knows of a customer from its own books, at one moment."""
+
+    purchases: int
+    mean_amount: float
+    days_since_last: float
+
+
+def appeal(facts: CustomerFacts, action: int) -> float:
+    """Return the probability in 0..1 that the customer likes ``action``."""
+    frequent = min(facts.purchases / 8.0, 1.0)
+    generous = min(facts.mean_amount / 80.0, 1.0)
+    recent = math.exp(-facts.days_since_last / 30.0)
+    return (
+        0.15 + 0.10 * recent,
+        0.10 + 0.75 * generous * recent,
+        0.10 + 0.70 * frequent * (1.0 - generous),
+        0.10 + 0.60 * (1.0 - recent),
+        0.10 + 0.60 * frequent * recent,
+    )[action]
+
+
+def response(facts: CustomerFacts, action: int, draws: tuple[float, float, float]) -> str | None:
+    """Return the customer's answer to ``action``, or None for no answer; ``draws`` are three uniform numbers in [0, 1)."""
+    liking, answering, kind = draws
+    if liking < appeal(facts, action):
+        return _pick(_POSITIVE, kind)
+    return _pick(_NEGATIVE, kind) if answering < ANSWER_OF_UNIMPRESSED else None
+
+
+def _pick(shares: tuple[tuple[str, float], ...], draw: float) -> str:
+    reached = 0.0
+    for name, share in shares:
+        reached += share
+        if draw < reached:
+            return name
+    return shares[-1][0]
