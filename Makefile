@@ -26,6 +26,7 @@ help: ## Show this list
 ##@ Use
 .PHONY: setup demo up down migrate
 setup: $(STAMP) ## Create .venv with the pinned versions (skipped when nothing changed)
+	@:
 
 $(STAMP): pyproject.toml fincoach_events/pyproject.toml constraints.txt tools/setup.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" tools/setup.sh

@@ -35,7 +35,7 @@ if [ ! -x "$venv/bin/python" ]; then
   "$PYTHON" -m venv "$venv"
 fi
 [ -e "$venv/.setup-stamp" ] || echo "setup: the whole environment is 6 GB and takes some minutes on a first run, mostly torch with" \
-  "its CUDA libraries; with PIP_EXTRA_INDEX_URL naming an index of torch's CPU builds it is 1.5 GB"
+  "its CUDA libraries; an index of torch's CPU builds in PIP_EXTRA_INDEX_URL makes it far smaller"
 
 install=("$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off
   -c constraints.txt -e ./fincoach_events -e '.[all,dev]')
