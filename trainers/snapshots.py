@@ -1,0 +1,181 @@
+"""Training sets frozen as Parquet: named by offset ranges before anything is read, addressed by digest afterwards.
+
+A snapshot holds every consented event from offset 0 to the run's cut. What lies behind the champion's cut is marked
+as new, the rest is replay. The same ranges give the same bytes, whenever and wherever they are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from backends.database.repositories.training import TrainingRepository
+from backends.database.repositories.training_archive import EVENT_COLUMNS, FEEDBACK_COLUMNS, ArchiveRepository
+from schemas.messages.envelope import OffsetRange
+from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
+from trainers.interface import EVENTS_FILE, FEEDBACK_FILE
+
+if TYPE_CHECKING:
+    from backends.database.repositories.training import ChampionVersion, Run
+    from backends.database.unit_of_work import Database
+    from backends.store.content import ContentStore
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+EVENT_SCHEMA = pa.schema([
+    ("user_id", pa.binary()), ("occurred_at", _MOMENT), ("event_type", pa.string()), ("interaction_type", pa.string()),
+    ("source", pa.string()), ("generation", pa.int16()), ("partition", pa.int32()), ("offset", pa.int64()), ("is_new", pa.bool_()),
+    ("payload", pa.binary()),
+])  # fmt: skip
+FEEDBACK_SCHEMA = pa.schema([
+    ("prediction_id", pa.binary()), ("user_id", pa.binary()), ("predicted_at", _MOMENT), ("version", pa.string()), ("kind", pa.string()),
+    ("reducer_version", pa.int32()), ("action_set", pa.string()), ("action", pa.int32()), ("propensity", pa.float64()),
+    ("propensities", pa.list_(pa.float64())), ("features", pa.list_(pa.float64())), ("shown_at", _MOMENT),
+    ("responses", pa.list_(pa.string())), ("responded_at", pa.list_(_MOMENT)), ("is_new", pa.bool_()),
+])  # fmt: skip
+ORDER = [("user_id", "ascending"), ("generation", "ascending"), ("partition", "ascending"), ("offset", "ascending")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSnapshot:
+    """Where a snapshot lies. ``rows`` counts events, ``new_rows`` those behind the champion's cut."""
+
+    address: str
+    digest: str
+    rows: int
+    new_rows: int
+
+
+class _Served(msgspec.Struct):
+    """What the archived answer holds beside its columns."""
+
+    features: list[float]
+    reducer_version: int = 0
+    propensities: list[float] | None = None
+
+
+_served = msgspec.json.Decoder(_Served)
+
+
+def cut_of(spans: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
+    """Return for each (topic, generation, partition) among ``spans`` the range from 0 to their furthest end. Pure."""
+    ends: dict[tuple[str, int, int], int] = {}
+    for span in spans:
+        place = (span.topic, span.generation, span.partition)
+        ends[place] = max(ends.get(place, 0), span.to_offset)
+    return tuple(
+        OffsetRange(topic=topic, generation=generation, partition=partition, from_offset=0, to_offset=end)
+        for (topic, generation, partition), end in sorted(ends.items())
+    )
+
+
+def new_from(cut: Sequence[OffsetRange], seen: Sequence[OffsetRange]) -> tuple[int, ...]:
+    """Return for each range of ``cut`` the first offset behind ``seen``, the champion's cut. Pure."""
+    ends = {(span.topic, span.generation, span.partition): span.to_offset for span in seen}
+    return tuple(min(ends.get((span.topic, span.generation, span.partition), 0), span.to_offset) for span in cut)
+
+
+class SnapshotService:
+    """Takes snapshots for runs."""
+
+    def __init__(self, database: Database, store: ContentStore, *, page_rows: int, seed: int) -> None:
+        self._database = database
+        self._store = store
+        self._page_rows = page_rows
+        self._seed = seed
+
+    async def take(self, run: Run, champion: ChampionVersion | None) -> StoredSnapshot:
+        """Store the run's ranges, read them, and put the tables into the store."""
+        cut, answered = await self._cuts(run)
+        seen = champion.cut if champion else ()
+        firsts = new_from(cut, seen)
+        async with self._database.transaction() as work:
+            repository = TrainingRepository(work.connection)
+            parts = [*_parts(cut, firsts), *answered]
+            snapshot_id = await repository.add_snapshot(run, ranges=parts, cut=[*cut, *answered])
+            await repository.note_snapshot(run, snapshot_id, champion=champion, seed=self._seed)
+        events = await self._events(cut, firsts)
+        feedback = await self._feedback(cut, firsts, answered)
+        stored = await asyncio.to_thread(self._put, events, feedback)
+        async with self._database.transaction() as work:
+            repository = TrainingRepository(work.connection)
+            await repository.store_snapshot(snapshot_id, digest=stored.digest, uri=stored.address, rows=stored.rows)
+        return stored
+
+    async def _cuts(self, run: Run) -> tuple[tuple[OffsetRange, ...], tuple[OffsetRange, ...]]:
+        """Return the cut of events, which only the run's crossings and commands decide, and that of predictions."""
+        async with self._database.reading() as connection:
+            repository = TrainingRepository(connection)
+            crossings = await repository.epoch_ranges(run.model_type, up_to_epoch=max(run.epochs, default=0))
+            answered = await repository.archived(PREDICTIONS.name)
+        spans = [span for span in (*crossings, *run.ranges) if span.topic == BEHAVIORAL_EVENTS.name]
+        return cut_of(spans), answered
+
+    async def _events(self, cut: Sequence[OffsetRange], firsts: Sequence[int]) -> pa.Table:
+        batches: list[pa.RecordBatch] = []
+        async with self._database.reading() as connection:
+            archive = ArchiveRepository(connection)
+            for span, first_new in zip(cut, firsts, strict=True):
+                while rows := await archive.event_page(span, limit=self._page_rows):
+                    batches.append(await asyncio.to_thread(_event_batch, rows, span, first_new))
+                    span = msgspec.structs.replace(span, from_offset=rows[-1]["offset"] + 1)  # noqa: PLW2901 - the rest of it
+        return pa.Table.from_batches(batches, EVENT_SCHEMA)
+
+    async def _feedback(
+        self, cut: Sequence[OffsetRange], firsts: Sequence[int], answered: Sequence[OffsetRange]
+    ) -> pa.Table:
+        if not answered:
+            return FEEDBACK_SCHEMA.empty_table()
+        async with self._database.reading() as connection:
+            rows = await ArchiveRepository(connection).feedback(cut, new_from=firsts, predictions=answered)
+        return await asyncio.to_thread(_feedback_table, rows)
+
+    def _put(self, events: pa.Table, feedback: pa.Table) -> StoredSnapshot:
+        files = {EVENTS_FILE: parquet_bytes(events.sort_by(ORDER)), FEEDBACK_FILE: parquet_bytes(feedback)}
+        address = self._store.put("snapshots", files)
+        new_rows = int(pc.sum(events["is_new"]).as_py() or 0)
+        return StoredSnapshot(
+            address=address, digest=address.rsplit("/", 1)[-1], rows=events.num_rows, new_rows=new_rows
+        )
+
+
+def _parts(cut: Sequence[OffsetRange], firsts: Sequence[int]) -> list[OffsetRange]:
+    """Split each range of the cut into its replay and its new part."""
+    parts = []
+    for span, first_new in zip(cut, firsts, strict=True):
+        parts.append(msgspec.structs.replace(span, to_offset=first_new))
+        parts.append(msgspec.structs.replace(span, from_offset=first_new))
+    return [part for part in parts if part.to_offset > part.from_offset]
+
+
+def _event_batch(rows: Sequence[Any], span: OffsetRange, first_new: int) -> pa.RecordBatch:
+    columns: dict[str, Any] = dict(zip(EVENT_COLUMNS, zip(*map(tuple, rows), strict=True), strict=True))
+    columns["generation"] = [span.generation] * len(rows)
+    columns["partition"] = [span.partition] * len(rows)
+    columns["is_new"] = [offset >= first_new for offset in columns["offset"]]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(columns[column.name], column.type) for column in EVENT_SCHEMA], schema=EVENT_SCHEMA
+    )
+
+
+def _feedback_table(rows: Sequence[Any]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in FEEDBACK_COLUMNS}
+    served = [_served.decode(payload) for payload in columns["payload"]]
+    columns["features"] = [item.features for item in served]
+    columns["reducer_version"] = [item.reducer_version for item in served]
+    columns["propensities"] = [item.propensities for item in served]
+    return pa.table([pa.array(columns[column.name], column.type) for column in FEEDBACK_SCHEMA], schema=FEEDBACK_SCHEMA)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return ``table`` as Parquet; equal tables give equal bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=100_000)
+    return sink.getvalue()
