@@ -13,7 +13,11 @@ from tools.reference.markdown import first_paragraph, page, table
 
 def parameter_row(parameter: Any) -> list[str]:  # noqa: ANN401 - typer's own click types are private
     """Return one argument or option as a row."""
-    names = ", ".join(parameter.opts) if parameter.param_type_name == "option" else (parameter.metavar or parameter.name.upper())
+    names = (
+        ", ".join(parameter.opts)
+        if parameter.param_type_name == "option"
+        else (parameter.metavar or parameter.name.upper())
+    )
     return [f"`{names}`", getattr(parameter, "help", None) or ""]
 
 
