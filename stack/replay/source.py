@@ -1,0 +1,118 @@
+"""What a source of a replay is, how its events get their names, and how a whole set is moved to end now. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from fincoach_events.events import AnyBehavioralEvent, GoalModified
+from fincoach_events.identifiers import event_id_from_key, user_id_from_name
+
+
+class RawRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes that are sent as they are, valid or not; ``key`` and ``event_id`` as far as they can be read."""
+
+    value: bytes
+    key: bytes | None = None
+    event_id: UUID | None = None
+
+
+ReplayItem = AnyBehavioralEvent | RawRecord
+
+
+class Source(Protocol):
+    """A data set that can be played.
+
+    Replaying a set twice yields the same events with the same ids: the second time all are duplicates.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the set is called; its events say ``source="replay:<name>"``."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """How many events there are, for a progress bar; None where that is unknown before the end."""
+        ...
+
+    @property
+    def ends_at(self) -> dt.datetime | None:
+        """When the last event happened; None where the source cannot be moved in time."""
+        ...
+
+    def events(self, limit: int | None = None) -> Iterator[ReplayItem]:
+        """Yield the events in the order in which they happened, at most ``limit``."""
+        ...
+
+
+class ShiftedSource:
+    """A source moved by whole days, so that it ends within the last day before ``now``.
+
+    Whole days keep the hours. A moved event is another event than the one of the past: its id names the shift, so that
+    both can be archived, and a second replay on the same day is all duplicates.
+
+    Raises:
+        ValueError: the source says no end (foreign lines are sent as they are).
+    """
+
+    def __init__(self, source: Source, *, now: dt.datetime) -> None:
+        if source.ends_at is None:
+            raise ValueError(f"{source.name} cannot be moved in time: its lines are sent as they are")
+        self._source = source
+        self._days = (now - source.ends_at).days
+        self.name = source.name
+        self.size = source.size
+        self.ends_at = source.ends_at + dt.timedelta(days=self._days)
+
+    def events(self, limit: int | None = None) -> Iterator[ReplayItem]:
+        """Yield the moved events."""
+        for item in self._source.events(limit):
+            yield item if isinstance(item, RawRecord) else _moved(item, self._days)
+
+
+def shift_to_now(source: Source, now: dt.datetime) -> ShiftedSource:
+    """Return ``source`` moved so that it ends now; see :class:`ShiftedSource`."""
+    return ShiftedSource(source, now=now)
+
+
+def _moved(event: AnyBehavioralEvent, days: int) -> AnyBehavioralEvent:
+    shift = dt.timedelta(days=days)
+    changes: dict[str, Any] = {
+        "event_id": event_id_from_key(f"{event.event_id}:{days:+d}d"),
+        "occurred_at": event.occurred_at + shift,
+    }
+    if isinstance(event, GoalModified) and event.due_at is not None:
+        changes["due_at"] = event.due_at + shift
+    return msgspec.structs.replace(event, **changes)
+
+
+def envelope(set_name: str, row: str, *, user: str, occurred_at: dt.datetime) -> dict[str, Any]:
+    """Return the envelope of the event that row ``row`` of a set yields; ``row`` is unique within the set.
+
+    Consent is given: these are public research data, published for study.
+    """
+    return {
+        "event_id": event_id_from_key(f"{set_name}:{row}"),
+        "user_id": user_id(set_name, user),
+        "occurred_at": occurred_at,
+        "consent": True,
+        "source": f"replay:{set_name}",
+    }
+
+
+@functools.lru_cache(maxsize=65_536)
+def user_id(set_name: str, name: str) -> UUID:
+    """Return the user ``name`` of a set as this system knows him."""
+    return user_id_from_name(set_name, name)
+
+
+def at_most(limit: int | None, items: Iterable[ReplayItem]) -> Iterator[ReplayItem]:
+    """Yield the first ``limit`` items, or all."""
+    return itertools.islice(items, limit)
