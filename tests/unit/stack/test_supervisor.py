@@ -243,10 +243,11 @@ async def test_one_folder_has_one_supervisor(tmp_path: Path) -> None:
 SCRIPT = """
 import asyncio, pathlib, sys
 sys.path.insert(0, "tests/unit/stack")
-from test_supervisor import process
+from test_supervisor import LIVES, STUBBORN, process
 from stack.supervisor import Supervisor
 folder = pathlib.Path(sys.argv[1])
-supervisor = Supervisor([process(folder, "worker")], folder)
+script = STUBBORN if sys.argv[2:] else LIVES
+supervisor = Supervisor([process(folder, "worker", script=script, grace_seconds=60.0)], folder)
 asyncio.run(supervisor.run())
 print("ended by", supervisor.stopped_by.name)
 """
@@ -257,9 +258,9 @@ def launch(*command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-async def started_elsewhere(folder: Path) -> subprocess.Popen[str]:
-    """A supervisor in a process of its own, its worker ready."""
-    other = launch(sys.executable, "-c", SCRIPT, str(folder))
+async def started_elsewhere(folder: Path, *kind: str) -> subprocess.Popen[str]:
+    """A supervisor in a process of its own, its worker ready; a stubborn one if any kind is given."""
+    other = launch(sys.executable, "-c", SCRIPT, str(folder), *kind)
     await until(lambda: phase_written(folder) is Phase.READY, "the other supervisor")
     return other
 
@@ -279,6 +280,23 @@ async def test_ctrl_c_and_sigterm_stop_everything_quietly(tmp_path: Path, number
     assert other.returncode == 0
     assert f"ended by {number.name}" in output
     assert phase_written(tmp_path) is Phase.STOPPED
+
+
+async def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
+    """Someone in a hurry would have to wait out the grace time of a process that ignores its signal."""
+    other = await started_elsewhere(tmp_path, "stubborn")
+    other.send_signal(signal.SIGTERM)
+    await until(lambda: signalled(other.pid), "the first signal to be handled")
+    other.send_signal(signal.SIGINT)
+    output, _ = await asyncio.to_thread(other.communicate, timeout=10)
+    assert other.returncode == 0
+    assert "ended by SIGTERM" in output
+
+
+def signalled(pid: int) -> bool:
+    """Whether no signal waits for the process any more."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return all(int(line.split()[1], 16) == 0 for line in lines if line.startswith(("SigPnd", "ShdPnd")))
 
 
 async def test_children_die_with_a_killed_supervisor_and_the_folder_is_free(tmp_path: Path) -> None:

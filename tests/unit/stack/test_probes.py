@@ -1,0 +1,80 @@
+"""Readiness probes against real sockets: ready, not yet, and a server that says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from stack.ports import free_port, is_free
+from stack.probes import HttpProbe, KafkaProbe, TcpProbe, answers
+
+
+@asynccontextmanager
+async def server(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A server that reads a request, gives one answer and hangs up: its port, and what it was asked."""
+    asked: list[bytes] = []
+    served = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(1024))
+        writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+        served.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        yield listening.sockets[0].getsockname()[1], asked
+        await served.wait()
+
+
+async def test_nobody_listening_means_not_yet() -> None:
+    """A start would fail at the first refused connection instead of waiting for the process."""
+    port = free_port()
+    for probe in (TcpProbe("127.0.0.1", port), HttpProbe(f"http://127.0.0.1:{port}/"), KafkaProbe("127.0.0.1", port)):
+        assert not await answers(probe)
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False),
+        (b"HTTP/1.1 204 200\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+async def test_only_a_200_means_ready(answer: bytes, ready: bool) -> None:  # noqa: FBT001 - a parameter of the case
+    """A process that answers "not ready" would be taken for ready."""
+    async with server(answer) as (port, asked):
+        assert await answers(HttpProbe(f"http://127.0.0.1:{port}/health/ready?deep=1")) is ready
+    assert asked[0].startswith(b"GET /health/ready?deep=1 HTTP/1.1\r\n")
+
+
+async def test_an_open_port_is_enough_for_tcp() -> None:
+    """A service without a protocol that we speak would never be ready."""
+    async with server(b"") as (port, _):
+        assert await answers(TcpProbe("127.0.0.1", port))
+        assert not is_free(port)
+
+
+@pytest.mark.parametrize(("brokers", "ready"), [(0, False), (1, True), (3, True)])
+async def test_a_broker_that_is_fenced_is_not_ready(brokers: int, ready: bool) -> None:  # noqa: FBT001 - see above
+    """Topics would be created on a broker that still refuses them."""
+    async with server(struct.pack(">iiii", 12, 1, 0, brokers)) as (port, _):
+        assert await answers(KafkaProbe("127.0.0.1", port)) is ready
+
+
+async def test_a_silent_process_does_not_hang_its_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen process would never be found to be late."""
+    monkeypatch.setattr("stack.probes.PROBE_SECONDS", 0.2)
+
+    async def silence() -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    async with asyncio.timeout(5):
+        assert not await answers(silence)
