@@ -60,6 +60,10 @@ class SimulatedHost:
             for user_id in list(self._customers)[:NEWEST_CUSTOMERS]:
                 del self._customers[user_id]
 
+    def customers(self) -> tuple[list[UUID], dt.datetime | None]:
+        """Return whom the host knows, and the time on its clock."""
+        return list(self._customers), self._now
+
     async def run(self, *, at_most: int | None = None) -> None:
         """Ask and answer until cancelled, or until ``at_most`` recommendations were shown."""
         while at_most is None or self.shown < at_most:

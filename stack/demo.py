@@ -1,0 +1,370 @@
+"""The demo: the whole loop on real events on this machine, judged in the end by figures counted anew.
+
+Real: Kafka, Postgres, all processes, CDNOW's customers and purchases, the models. Simulated, and labelled so:
+how customers answer recommendations (:mod:`stack.simulation`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from admin.gateway import CommandGateway
+from admin.installation import Installation
+from backends.clock import SystemClock
+from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
+from backends.database.repositories.questions import QuestionRepository
+from backends.database.repositories.recount import RecountRepository
+from backends.database.unit_of_work import Database
+from fincoach_events import EventProducer, ProducerSettings
+from fincoach_events.events import AnyBehavioralEvent
+from schemas.errors import FinCoachError
+from schemas.messages.control import Command, DeployModel, RollBackModel, UpdateThresholds
+from schemas.topics import BEHAVIORAL_EVENTS
+from schemas.vocabulary import ModelType, Room
+from stack.bad_input import bad_records
+from stack.replay.cdnow import CdnowSource
+from stack.replay.journal import Journal
+from stack.replay.player import Player, PlaySettings
+from stack.replay.source import RawRecord, ReplayItem, shift_to_now
+from stack.report import (
+    FEWEST_TRAININGS,
+    DemoReport,
+    Promise,
+    balance,
+    event_figures,
+    model_figures,
+    prediction_figures,
+    served_seconds,
+)
+from stack.simulation.host import SimulatedHost
+from stack.simulation.load import PredictionLoad
+from stack.simulation.replica_client import ReplicaClient
+from stack.simulation.response_model import SOURCE, VERSION
+from stack.system import System
+
+ISSUER = "demo"
+LARGEST_BAD_RECORD_BYTES = 3 * 1024 * 1024
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoPlan:
+    """How much is played, and how fast.
+
+    Attributes:
+        customers: so many of CDNOW's customers, or all.
+        events_per_second: speed of the replay.
+        acts: the replay pauses after each act until what it crossed is trained, so that models train more than once.
+        visits_per_second: recommendations that the simulated host asks for.
+        predictions_per_second: the steady load on the other models.
+        thresholds: lower thresholds, set by command.
+        drain_seconds: longest wait for counting and training after an act.
+    """
+
+    customers: int | None = None
+    events_per_second: float = 4_000.0
+    acts: int = 3
+    visits_per_second: float = 25.0
+    predictions_per_second: float = 40.0
+    duplicate_ratio: float = 0.01
+    thresholds: dict[ModelType, int] = field(default_factory=dict)
+    drain_seconds: float = 900.0
+
+
+SMOKE = DemoPlan(
+    customers=2_000,
+    events_per_second=2_500.0,
+    acts=2,
+    visits_per_second=30.0,
+    thresholds={ModelType.RECOMMENDATION: 100, ModelType.SEGMENTATION: 25},
+    drain_seconds=180.0,
+)
+
+
+class DemoFailedError(FinCoachError):
+    """The demo could not be carried through."""
+
+
+@dataclass
+class Progress:
+    """What the demo is at, for whoever shows it."""
+
+    phase: str = "starting"
+    sent: int = 0
+    acknowledged: int = 0
+    size: int = 0
+    shown: int = 0
+    answered: int = 0
+    predictions: int = 0
+    failed: int = 0
+    models: list[Row] = field(default_factory=list)
+    work: Row = field(default_factory=dict)
+
+
+class Demo:
+    """One run of the demo on a running system. ``say`` gets a sentence at each turn of events."""
+
+    def __init__(self, system: System, plan: DemoPlan, *, folder: Path, say: Callable[[str], None]) -> None:
+        self.progress = Progress()
+        self._system = system
+        self._plan = plan
+        self._say = say
+        self._clock = SystemClock()
+        self._began = time.monotonic()
+        self._journal = Journal(folder / "demo-journal.jsonl")
+        self._notes: list[str] = [
+            f"answers to recommendations come from {SOURCE} (response model {VERSION}), not from people"
+        ]
+
+    async def run(self) -> DemoReport:
+        """Play everything and return the report.
+
+        Raises:
+            DemoFailedError: it could not be carried through; the message says where it stood.
+        """
+        async with AsyncExitStack() as stack:
+            installation = await self._system.start(self._enter)
+            database = Database(
+                create_engine(installation.database_url, application_name="fincoach-demo", pool_size=3), Room.ADMIN
+            )
+            stack.push_async_callback(database.close)
+            gateway = CommandGateway(installation.brokers, issuer=ISSUER, clock=self._clock)
+            await gateway.start()
+            stack.push_async_callback(gateway.stop)
+            client = ReplicaClient([replica.url for replica in installation.replicas])
+            stack.push_async_callback(client.close)
+            await self._lower_thresholds(gateway)
+            async with self._background(installation, database, client) as host:
+                await self._play(installation, database, host)
+                await self._roll_back_and_forward(gateway, database)
+            self._enter("counting everything anew")
+            await self._drained(database)
+            return await self._report(database, client)
+
+    @asynccontextmanager
+    async def _background(
+        self, installation: Installation, database: Database, client: ReplicaClient
+    ) -> AsyncIterator[SimulatedHost]:
+        """Keep the simulated host, the load and the watch on progress running while the block runs."""
+        producer = EventProducer(
+            installation.brokers, consent_default=True, source=SOURCE, on_acknowledged=self._journal.note
+        )
+        async with producer:
+            host = SimulatedHost(client, producer, requests_per_second=self._plan.visits_per_second)
+            load = PredictionLoad(client, host.customers, requests_per_second=self._plan.predictions_per_second)
+            tasks = [asyncio.create_task(run) for run in (host.run(), load.run(), self._watch(database, host, client))]
+            try:
+                yield host
+            finally:
+                for task in tasks:
+                    task.cancel()
+                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+                await producer.flush()
+            for outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    raise outcome
+
+    async def _lower_thresholds(self, gateway: CommandGateway) -> None:
+        for model, threshold in self._plan.thresholds.items():
+            await gateway.execute(gateway.command(UpdateThresholds, model, threshold=threshold), timeout_seconds=30)
+            note = f"threshold of {model} lowered to {threshold} by UpdateThresholds, because this run plays less data"
+            self._notes.append(note)
+            self._say(note)
+
+    async def _play(self, installation: Installation, database: Database, host: SimulatedHost) -> None:
+        source = shift_to_now(CdnowSource(customers=self._plan.customers), self._clock.now())
+        self.progress.size = source.size or 0
+        items = source.events()
+        for act in range(1, self._plan.acts + 1):
+            last = act == self._plan.acts
+            length = None if last else self.progress.size // self._plan.acts
+            self._enter(f"act {act} of {self._plan.acts}: replaying CDNOW")
+            await self._play_act(installation, _Act(source.name, items, length=length, observe=host.observe))
+            if act == 1:
+                await self._send_bad_input(installation)
+            self._enter(f"act {act} of {self._plan.acts}: counting and training what it crossed")
+            await self._drained(database, trainings=act if self._plan.acts >= FEWEST_TRAININGS else FEWEST_TRAININGS)
+
+    async def _play_act(self, installation: Installation, act: _Act) -> None:
+        sent, acknowledged = self.progress.sent, self.progress.acknowledged
+
+        def show(now_sent: int, now_acknowledged: int, _: int | None) -> None:
+            self.progress.sent, self.progress.acknowledged = sent + now_sent, acknowledged + now_acknowledged
+
+        settings = PlaySettings(
+            events_per_second=self._plan.events_per_second, duplicate_ratio=self._plan.duplicate_ratio
+        )
+        await Player(installation.brokers, self._journal, settings=settings, on_progress=show).play(act)
+
+    async def _send_bad_input(self, installation: Installation) -> None:
+        settings = ProducerSettings(max_event_bytes=LARGEST_BAD_RECORD_BYTES)
+        producer = EventProducer(
+            installation.brokers, consent_default=True, settings=settings, on_acknowledged=self._journal.note
+        )
+        async with producer:
+            for value, key in bad_records(self._clock.now()):
+                await producer.send_bytes(value, key=key)
+
+    async def _drained(self, database: Database, *, trainings: int = 0) -> None:
+        """Wait until everything sent is counted, everything crossed is trained and decided, and each model has its trainings."""
+        deadline = time.monotonic() + self._plan.drain_seconds
+        while time.monotonic() < deadline:
+            with suppress(*DATABASE_AWAY_ERRORS):
+                if await self._is_drained(database, trainings):
+                    return
+            await asyncio.sleep(0.5)
+        message = f"after {self._plan.drain_seconds:g} s there is still work: {self.progress.work}, models {self.progress.models}"
+        raise DemoFailedError(message)
+
+    async def _is_drained(self, database: Database, trainings: int) -> bool:
+        acknowledged = self._journal.recount().lines if trainings == 0 else None
+        async with database.reading() as connection:
+            recount = RecountRepository(connection)
+            work, models = await recount.open_work(), await recount.models()
+            delivered = (await recount.events(BEHAVIORAL_EVENTS.name))["pane_records"]
+        counted = delivered >= (acknowledged if acknowledged is not None else self.progress.acknowledged)
+        return counted and not any(work.values()) and all(row["trainings"] >= trainings for row in models)
+
+    async def _roll_back_and_forward(self, gateway: CommandGateway, database: Database) -> None:
+        self._enter("rolling one model back and forward by command")
+        async with database.reading() as connection:
+            candidates = [
+                row for row in await QuestionRepository(connection).deployments() if row["previous_version"] is not None
+            ]
+        if not candidates:
+            message = (
+                "no model was ever promoted, so there is nothing to roll back: look at `fincoach-learning trainings`"
+            )
+            raise DemoFailedError(message)
+        row = max(candidates, key=lambda candidate: candidate["sequence"])
+        for kind, fields in ((RollBackModel, {}), (DeployModel, {"version": row["version"]})):
+            await self._swap(gateway, database, gateway.command(kind, row["model_type"], **fields))
+
+    async def _swap(self, gateway: CommandGateway, database: Database, command: Command) -> None:
+        began = time.monotonic()
+        result = await gateway.execute(command, timeout_seconds=30)
+        await self._wait_for_replicas(database)
+        self._say(f"{result.detail}; on all replicas {time.monotonic() - began:.2f} s after the command")
+
+    async def _wait_for_replicas(self, database: Database) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if await self._replicas_agree(database):
+                return
+            await asyncio.sleep(0.05)
+        message = "the replicas do not serve the desired versions after 60 s: `fincoach-learning status` names the broken link"
+        raise DemoFailedError(message)
+
+    async def _replicas_agree(self, database: Database) -> bool:
+        async with database.reading() as connection:
+            questions = QuestionRepository(connection)
+            wanted = {row["model_type"]: row["sequence"] for row in await questions.deployments()}
+            replicas = await questions.replicas()
+        served = [row["models"] for row in replicas]
+        expected = len(self._system.installation.replicas)
+        return len(served) == expected and all(
+            model in models and models[model]["sequence"] == sequence
+            for models in served
+            for model, sequence in wanted.items()
+        )
+
+    async def _report(self, database: Database, client: ReplicaClient) -> DemoReport:
+        journal = self._journal.recount()
+        async with database.reading() as connection:
+            recount, questions = RecountRepository(connection), QuestionRepository(connection)
+            events = await recount.events(BEHAVIORAL_EVENTS.name)
+            models = model_figures(await recount.models(), await recount.evidence())
+            served, chain = await recount.crossing_to_served(), await recount.chain()
+            replicas, swaps = (
+                await questions.replicas(),
+                [row for row in await questions.acknowledgements() if row["sequence"] > 1],
+            )
+        moments = [time.monotonic() - (self._clock.now() - row["served_since"]).total_seconds() for row in swaps]
+        balanced = balance(journal.lines, journal.distinct_events, events)
+        serving = {
+            row["replica_id"]: {name: served["version"] for name, served in row["models"].items()} for row in replicas
+        }
+        predictions = prediction_figures(client.tally, moments)
+        if client.tally.retried:
+            self._notes.append(f"{client.tally.retried} attempts went to another replica: {client.tally.errors}")
+        promises = (
+            balanced,
+            Promise(
+                name="bad input is kept aside",
+                holds=journal.invalid == events["dead_lettered"],
+                detail=f"{journal.invalid} invalid records sent, {events['dead_lettered']} dead letters",
+            ),
+            *(_trained(name, figures.trainings, figures.deployed + figures.kept_champion + figures.rejected) for name, figures in models.items()),
+            Promise(name="no failed prediction", holds=predictions.failed == 0 and predictions.total > 0, detail=f"{predictions.failed} of {predictions.total}"),
+            Promise(name="replicas agree", holds=len({str(sorted(v.items())) for v in serving.values()}) == 1, detail=f"{len(serving)} replicas"),
+            Promise(name="swaps were seen", holds=len(swaps) >= 2 * len(serving), detail=f"{len(swaps)} swaps, rollback and way forward among them"),
+            Promise(name="one chain is traced", holds=chain is not None, detail="prediction → feedback → snapshot → version" if chain else "none found"),
+        )  # fmt: skip
+        return DemoReport(
+            events=event_figures(journal.distinct_events, events),
+            balanced=balanced.holds,
+            models=models,
+            replicas=serving,
+            predictions=predictions,
+            swaps=len(swaps),
+            crossing_to_served_seconds=served_seconds(served),
+            seconds=round(time.monotonic() - self._began, 1),
+            chain=chain,
+            notes=tuple(self._notes),
+            promises=promises,
+        )
+
+    async def _watch(self, database: Database, host: SimulatedHost, client: ReplicaClient) -> None:
+        while True:
+            self.progress.shown, self.progress.answered = host.shown, host.answered
+            self.progress.predictions, self.progress.failed = client.tally.total, client.tally.failed
+            with suppress(*DATABASE_AWAY_ERRORS):
+                async with database.reading() as connection:
+                    recount = RecountRepository(connection)
+                    self.progress.models, self.progress.work = await recount.models(), await recount.open_work()
+            await asyncio.sleep(1.0)
+
+    def _enter(self, phase: str) -> None:
+        self.progress.phase = phase
+        self._say(phase)
+
+
+class _Act:
+    """The next part of a source whose events are being taken one after the other; tells a listener of each."""
+
+    def __init__(
+        self,
+        name: str,
+        items: Iterator[ReplayItem],
+        *,
+        length: int | None,
+        observe: Callable[[AnyBehavioralEvent], None],
+    ) -> None:
+        self.name = name
+        self.size = length
+        self.ends_at: dt.datetime | None = None
+        self._items = items
+        self._observe = observe
+
+    def events(self, limit: int | None = None) -> Iterator[ReplayItem]:
+        """Yield the act's events."""
+        del limit
+        for item in itertools.islice(self._items, self.size):
+            if not isinstance(item, RawRecord):
+                self._observe(item)
+            yield item
+
+
+def _trained(name: str, trainings: int, ended: int) -> Promise:
+    detail = f"{trainings} trainings, {ended} ended in a deployment, a kept champion or a rejection"
+    return Promise(
+        name=f"{name} was retrained", holds=trainings >= FEWEST_TRAININGS and ended == trainings, detail=detail
+    )

@@ -1,0 +1,63 @@
+"""A steady load of predictions on all replicas, over all four models, from the first ready replica to the last second."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+
+from schemas.vocabulary import ModelType
+from stack.simulation.replica_client import PredictionFailedError, ReplicaClient
+
+Customers = Callable[[], tuple[list[UUID], dt.datetime | None]]
+
+
+class PredictionLoad:
+    """Asks ``requests_per_second`` predictions, spread evenly over the models, whether or not earlier ones are answered.
+
+    An open loop: a slow answer does not slow the next question down, so that waiting shows in the latencies.
+    """
+
+    def __init__(
+        self, client: ReplicaClient, customers: Customers, *, requests_per_second: float, seed: int = 1
+    ) -> None:
+        self._client = client
+        self._customers = customers
+        self._pause_seconds = 1.0 / requests_per_second
+        self._generator = np.random.default_rng(seed)
+        self._running: set[asyncio.Task[None]] = set()
+        self._models = [model for model in ModelType if model is not ModelType.RECOMMENDATION]
+
+    async def run(self) -> None:
+        """Ask until cancelled; requests under way are then waited for."""
+        turn = 0
+        try:
+            while True:
+                task = asyncio.create_task(self._ask(self._models[turn % len(self._models)]))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+                turn += 1
+                await asyncio.sleep(self._pause_seconds)
+        finally:
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _ask(self, model: ModelType) -> None:
+        try:
+            await self._client.predict(model, self._body(model))
+        except PredictionFailedError:
+            return  # counted by the client; the demo fails on it
+
+    def _body(self, model: ModelType) -> dict[str, Any]:
+        users, now = self._customers()
+        user_id = users[int(self._generator.integers(len(users)))] if users else uuid4()
+        body: dict[str, Any] = {"user_id": str(user_id)}
+        if now is not None:
+            body["as_of"] = now.isoformat()
+        if model is ModelType.GOAL:
+            due = (now or dt.datetime(2000, 1, 1, tzinfo=dt.UTC)) + dt.timedelta(days=30)
+            body["goal"] = {"goal_kind": "budget", "target_minor": 5_000, "currency": "USD", "due_at": due.isoformat()}
+        return body
