@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import psutil
 import typer
 from rich.live import Live
 
+from admin import installation as installations
 from admin.cli import FolderOption, JsonOption, app, fail, folder_or_default, run
 from admin.installation import Installation
-from admin.rendering import console, print_json, print_rows
+from admin.rendering import console, errors, print_json, print_rows
+from backends.clock import SystemClock
+from stack.demo import SMOKE, Demo, DemoPlan
 from stack.doctor import diagnose
 from stack.folder import running_supervisor
 from stack.processes import Phase, ProcessState, RestartPolicy
-from stack.rendering import process_table
+from stack.rendering import demo_line, demo_view, process_table
+from stack.replay.catalogue import SOURCES, open_source
+from stack.replay.journal import Journal
+from stack.replay.player import Player, PlayReport, PlaySettings, rich_progress
+from stack.replay.source import Source, shift_to_now
+from stack.report import DemoReport, print_report
 from stack.system import System, SystemPlan, remove_data, run_until_stopped
 
 STOP_SECONDS = 60.0
+TICK_SECONDS = 5.0
 
 
 @app.command()
@@ -135,6 +148,117 @@ def doctor(folder: FolderOption = None, *, as_json: JsonOption = False) -> None:
             rows, ("name", "ok", "found", "needed", "how_to_fix"), title="This machine", empty="nothing to check"
         )
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@app.command()
+def demo(
+    folder: FolderOption = None,
+    *,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Less data, lower thresholds (set by command, and said): under two minutes.")
+    ] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file as JSON.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what an earlier demo left in the folder instead of starting anew.")
+    ] = False,
+) -> None:
+    """Show the whole loop on real events: replay CDNOW, count, train, deploy, serve; ends with a table. Exit status 0 only if everything in it holds."""
+    place = folder_or_default(folder) / "demo"
+    if not keep:
+        run(_removed(place))
+    report = run(_demo(place, SMOKE if smoke else DemoPlan()))
+    print_report(report, console)
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report, enc_hook=str)) + b"\n")
+        console.print(f"written to {json_file}")
+    raise typer.Exit(0 if report.holds else 1)
+
+
+async def _demo(folder: Path, plan: DemoPlan) -> DemoReport:
+    states: list[tuple[ProcessState, ...]] = [()]
+    system = System(SystemPlan(folder=folder), on_change=lambda now: states.__setitem__(0, now))
+    sentences: list[str] = []
+    demo = Demo(system, plan, folder=folder, say=lambda sentence: _say(sentence, sentences))
+    async with system.supervisor:
+        with (
+            Live(
+                console=console,
+                refresh_per_second=4,
+                get_renderable=lambda: demo_view(demo.progress, states[0]),
+                transient=True,
+            )
+            if console.is_terminal
+            else contextlib.nullcontext()
+        ):
+            ticker = None if console.is_terminal else asyncio.create_task(_tick(demo))
+            try:
+                return await demo.run()
+            finally:
+                if ticker is not None:
+                    ticker.cancel()
+    fail("the demo was stopped")
+    raise AssertionError  # fail never returns
+
+
+def _say(sentence: str, sentences: list[str]) -> None:
+    sentences.append(sentence)
+    console.print(sentence)
+
+
+async def _tick(demo: Demo) -> None:
+    """Print a line of progress every few seconds: for logs and pipes, where a live table would be noise."""
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        console.print(demo_line(demo.progress))
+
+
+@app.command()
+def replay(
+    source: Annotated[
+        str, typer.Argument(help=f"A data set: {', '.join(SOURCES)}; or `jsonl` with --jsonl.")
+    ] = "cdnow",
+    folder: FolderOption = None,
+    *,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of data sets (default: FINCOACH_DATA).")] = None,
+    jsonl: Annotated[
+        str | None,
+        typer.Option("--jsonl", help="JSON Lines file of events instead of a data set; - reads standard input."),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option("--speed", min=0.0, help="Events per second; 0 is as fast as the broker takes them.")
+    ] = 0.0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many events.")] = None,
+    duplicates: Annotated[
+        float, typer.Option("--duplicates", min=0.0, max=1.0, help="Share of events that are sent a second time.")
+    ] = 0.0,
+    shift: Annotated[
+        bool, typer.Option("--shift-to-now", help="Move the data set's dates so that it ends now.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn real data into events, at a chosen speed, with a progress bar. A second replay is all duplicates."""
+    place = folder_or_default(folder)
+    report = run(
+        _replay(
+            place,
+            lambda: open_source(source, data=data, jsonl=jsonl),
+            shift=shift,
+            settings=PlaySettings(events_per_second=speed, limit=limit, duplicate_ratio=duplicates),
+        )
+    )
+    if as_json:
+        print_json(report)
+    else:
+        console.print(f"{report.acknowledged:,} of {report.sent:,} records acknowledged in {report.seconds:.1f} s")
+
+
+async def _replay(folder: Path, opened: Callable[[], Source], *, shift: bool, settings: PlaySettings) -> PlayReport:
+    installation = installations.load(folder)
+    source = opened()
+    if shift:
+        source = shift_to_now(source, SystemClock().now())
+    with Journal(folder / "replay-journal.jsonl") as journal, rich_progress(source.name, console=errors) as show:
+        return await Player(installation.brokers, journal, settings=settings, on_progress=show).play(source)
 
 
 def main() -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.console import Group
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
+from stack.demo import Progress
 from stack.processes import Phase, ProcessState
 
 _COLOURS = {
@@ -33,3 +37,25 @@ def process_table(states: Iterable[ProcessState]) -> Table:
             state.last_exit or "-",
         )
     return table
+
+
+def demo_view(progress: Progress, states: Iterable[ProcessState]) -> Group:
+    """Return the demo's live picture: phase, replay, processes, models."""
+    models = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("model", "crossings", "trainings", "deployed", "kept champion", "serves"):
+        models.add_column(column)
+    for row in progress.models:
+        figures = (row["crossings"], row["trainings"], row["deployed"], row["kept_champion"])
+        models.add_row(row["model_type"], *(str(figure) for figure in figures), f"{row['version']} ({row['kind']})")
+    bar = ProgressBar(total=max(progress.size, 1), completed=progress.acknowledged, width=60)
+    return Group(Text(demo_line(progress), style="bold"), bar, Text(), process_table(states), Text(), models)
+
+
+def demo_line(progress: Progress) -> str:
+    """Return where the demo is, in one line."""
+    trainings = sum(row["trainings"] for row in progress.models)
+    waiting = progress.work.get("jobs", 0)
+    return (
+        f"{progress.phase}: {progress.acknowledged:,} events acknowledged, {progress.answered:,} of {progress.shown:,} recommendations answered (simulated), "
+        f"{progress.predictions:,} predictions asked, {progress.failed} failed, {trainings} trainings done, {waiting} waiting"
+    )
