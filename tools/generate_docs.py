@@ -1,6 +1,6 @@
 """Writes docs/reference from the code, or with --check fails where the two differ.
 
-What is generated: topics, AsyncAPI, settings, metrics and the command line. Nothing there is written by hand.
+What is generated: topics, AsyncAPI, settings, metrics, the command line and the tables. Nothing there is written by hand.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 import sys
 from collections.abc import Callable
 
-from tools.reference import asyncapi, cli, metrics, settings, topics
+from tools.reference import asyncapi, cli, metrics, settings, tables, topics
 from tools.reference.rooms import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -20,6 +20,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings.render,
     "metrics.md": metrics.render,
     "cli.md": cli.render,
+    "tables.md": tables.render,
 }
 
 
