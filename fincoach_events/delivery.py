@@ -177,7 +177,7 @@ class Courier:
         partitions = sorted(await kafka.partitions_for(self._settings.topic))
         groups: dict[int, list[Slot]] = collections.defaultdict(list)
         for slot in self._buffer.take(max_bytes=_ROUND_BATCHES * self._settings.batch_bytes):
-            groups[partitions[_key_hash(slot.outgoing.key or b"") % len(partitions)]].append(slot)
+            groups[partitions[_hash(slot) % len(partitions)]].append(slot)
         results = await asyncio.gather(
             *(self._send(kafka, partition, slots) for partition, slots in groups.items()), return_exceptions=True
         )
@@ -312,6 +312,11 @@ def _packed(kafka: AIOKafkaProducer, slots: list[Slot], start: int) -> tuple[Any
         end += 1
     batch.close()
     return batch, end
+
+
+def _hash(slot: Slot) -> int:
+    """Return what chooses the partition: the key, or the running number of what has none."""
+    return slot.sequence if slot.outgoing.key is None else _key_hash(slot.outgoing.key)
 
 
 @functools.lru_cache(maxsize=65_536)
