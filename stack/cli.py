@@ -23,6 +23,7 @@ from admin.cli import FolderOption, JsonOption, app, fail, folder_or_default, ru
 from admin.installation import Installation
 from admin.rendering import console, errors, print_json, print_rows
 from backends.clock import SystemClock
+from backends.settings import ProcessSettings
 from stack.demo import SMOKE, Demo, DemoPlan
 from stack.doctor import diagnose
 from stack.folder import running_supervisor
@@ -33,7 +34,7 @@ from stack.replay.journal import Journal
 from stack.replay.player import Player, PlayReport, PlaySettings, rich_progress
 from stack.replay.source import Source, shift_to_now
 from stack.report import DemoReport, print_report
-from stack.system import System, SystemPlan, remove_data, run_until_stopped
+from stack.system import System, SystemPlan, prepare_services, remove_data, run_until_stopped
 
 STOP_SECONDS = 60.0
 TICK_SECONDS = 5.0
@@ -131,6 +132,18 @@ def down(folder: FolderOption = None) -> None:
     except psutil.TimeoutExpired:
         fail(f"process {pid} did not stop within {STOP_SECONDS:g} s; `kill -9 {pid}` ends it, and its children with it")
     console.print("stopped")
+
+
+@app.command()
+def prepare() -> None:
+    """Bring schema and topics up to date on the services that FINCOACH_DATABASE_URL and FINCOACH_BROKERS name. May be run again."""
+    settings = ProcessSettings()
+    run(
+        prepare_services(
+            settings.database_url.get_secret_value(), settings.brokers, wide_partitions=settings.wide_partitions
+        )
+    )
+    console.print("schema and topics are up to date")
 
 
 @app.command()

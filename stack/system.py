@@ -64,9 +64,9 @@ class System:
         self._broker = None if machine.brokers else EmbeddedBroker(self._folder / "kafka", settings=machine)
         self._given_database_url = machine.database_url.get_secret_value() if machine.database_url else ""
         self._brokers = machine.brokers or (self._broker.address if self._broker else "")
-        self._endpoints = tuple(self._planned())
+        self.planned = tuple(self._planned())
         self._services = tuple(service.spec() for service in (self._postgres, self._broker) if service is not None)
-        specs = (*self._services, *(self._spec(endpoint) for endpoint in self._endpoints))
+        specs = (*self._services, *(self._spec(endpoint) for endpoint in self.planned))
         self.supervisor = Supervisor(specs, self._folder, on_change=on_change, policy=policy)
 
     @property
@@ -83,7 +83,7 @@ class System:
             store_url=f"file://{self._folder / 'store'}",
             keys_folder=str(self._folder / "keys"),
             wide_partitions=self.plan.wide_partitions,
-            processes=self._endpoints,
+            processes=self.planned,
         )
 
     async def start(self, say: Say) -> Installation:
@@ -94,10 +94,8 @@ class System:
         """
         say("starting database and broker")
         await self.supervisor.start(*(spec.name for spec in self._services))
-        say("bringing the schema up to date")
-        await migrate(self.database_url)
-        say("creating topics")
-        await create_topics(self._brokers, wide_partitions=self.plan.wide_partitions)
+        say("bringing schema and topics up to date")
+        await prepare_services(self.database_url, self._brokers, wide_partitions=self.plan.wide_partitions)
         save(self._folder, self.installation)
         say("starting streams, trainers, deployer and replicas")
         await self.supervisor.start()
@@ -144,6 +142,16 @@ class System:
             "FINCOACH_WIDE_PARTITIONS": str(self.plan.wide_partitions),
             **self.plan.environment,
         }
+
+
+async def prepare_services(database_url: str, brokers: str, *, wide_partitions: int) -> None:
+    """Bring schema and topics up to date; what is there already is left alone.
+
+    Raises:
+        SettingsError: a topic exists with another number of partitions.
+    """
+    await migrate(database_url)
+    await create_topics(brokers, wide_partitions=wide_partitions)
 
 
 def remove_data(folder: Path) -> None:
