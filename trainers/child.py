@@ -120,6 +120,7 @@ class TrainingProcess:
 
 def _read(line: bytes) -> WorkSaid:
     try:
-        return said.decode(line)
+        message: WorkSaid = said.decode(line)
     except msgspec.MsgspecError as error:
         raise TrainingProcessError(f"the training process said something unreadable: {line[:200]!r}") from error
+    return message

@@ -137,25 +137,29 @@ class Candidate:
 
     Attributes:
         name: what it is called in reports, such as ``residual_lstm``.
-        model: the ONNX file, single, without external data.
+        model: the ONNX file, single, without external data; None for a model whose runtime needs none (a bandit).
         feature_names: order of the columns of the model's input; also the runtime's ``features``.
         golden_inputs: (m, d) rows whose outputs are pinned in the artifact; m of 8 to 32.
         expected: (m, outputs) what the trained model itself gives for them: parity of the export.
         validation_score: on the validation part; higher is better whatever the metric.
-        calibration: what the runtime needs beside the graph (intervals, thresholds, names of segments).
-        parameters: how it was made; ``family`` is required.
+        calibration: what the runtime needs beside the graph (intervals, thresholds): ``calibration.json``.
+        parameters: the manifest's small settings of the runtime; ``family`` says what kind of model this is.
+        files: whatever else belongs into the artifact, such as ``parameters.json`` or ``profiles.json``.
+        manifest: further fields of the manifest (``action_set``, ``actions``, ``context_schema``, ``propensity_floor``).
         checkpoint: training state by file name (safetensors, JSON); stays in the trainers' store.
         tolerance: largest allowed difference between ``expected`` and the exported model.
     """
 
     name: str
-    model: bytes
+    model: bytes | None
     feature_names: tuple[str, ...]
     golden_inputs: Float32Array
     expected: Float32Array
     validation_score: float
     calibration: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Mapping[str, bytes] = field(default_factory=dict)
     tolerance: float = 1e-4
 

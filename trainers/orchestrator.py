@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = get_logger("trainers.orchestrator")
 # What ends one attempt of a training, not the trainer.
 ATTEMPT_ERRORS: tuple[type[Exception], ...] = (TrainingProcessError, ArtifactRejectedError)
+AWAY_ERRORS: tuple[type[Exception], ...] = (RetryLaterError, *DATABASE_AWAY_ERRORS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ class TrainingOrchestrator:
         while True:
             try:
                 worked = await self.run_next_training()
-            except (*DATABASE_AWAY_ERRORS, RetryLaterError) as error:
+            except AWAY_ERRORS as error:
                 log.warning("training_delayed", error=repr(error))
                 worked, self.database_answers = False, False
             if not worked:
@@ -205,8 +206,9 @@ class TrainingOrchestrator:
         try:
             yield
         except asyncio.CancelledError:
-            if lost and not block.uncancel():
-                raise LostLeaseError(run_id=str(run.run_id), fence=run.fence) from renewal.exception()
+            error = renewal.exception() if lost and not block.uncancel() else None
+            if error is not None:
+                raise error from None
             raise
         finally:
             renewal.remove_done_callback(stop_block)
