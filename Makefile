@@ -20,7 +20,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "; print "make TARGET [ARGS=...]\n"} \
-	      /^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2} \
+	      /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2} \
 	      /^##@ / {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
 
 ##@ Use

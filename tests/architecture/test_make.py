@@ -1,0 +1,90 @@
+"""The Makefile and what names its targets: CI, the guides, the local hooks."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools.reference.rooms import ROOT
+
+NAMED_IN_GUIDES = re.compile(r"(?:`|^|[$] )make ([a-z][a-z-]+)\b", re.MULTILINE)
+GUIDES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+def targets() -> set[str]:
+    """Return every target that the Makefile declares as one to call."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return {name for line in re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE) for name in line.split()}
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository without input, its output captured."""
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**CLEAN, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
+
+
+# Variables that an outer make hands down would change what an inner one does.
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # noqa: TID251
+
+
+def test_help_lists_every_target_with_a_word_about_it() -> None:
+    """A target could be found by reading the Makefile only."""
+    shown = run("make", "help").stdout
+    listed = {line.split()[0] for line in shown.splitlines() if re.match(r"  [a-z-]+ +[A-Z]", line)}
+    assert listed == targets()
+
+
+def test_help_is_what_make_shows_when_nothing_is_asked() -> None:
+    """A newcomer who types `make` would start a build of 6 GB."""
+    assert run("make").stdout == run("make", "help").stdout
+
+
+def test_ci_runs_every_check_and_the_tests_last() -> None:
+    """A check could be forgotten in CI, or the summary of the tests would not close its output."""
+    steps = re.findall(r"^step (\S+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    checks = re.search(r"^check: ([a-z -]+) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert checks
+    assert steps == ["setup", *checks.group(1).split()]
+    assert steps[-1] == "test"
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_guides_name_targets_that_exist(guide: str) -> None:
+    """A reader would type a command that make does not know."""
+    named = set(NAMED_IN_GUIDES.findall((ROOT / guide).read_text(encoding="utf-8")))
+    assert named - targets() == set()
+
+
+def test_hooks_run_what_is_installed_here() -> None:
+    """A hook would fetch a tool from elsewhere, at another version than the pinned one."""
+    configuration = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (repository,) = configuration["repos"]
+    assert repository["repo"] == "local"
+    for hook in repository["hooks"]:
+        assert hook["language"] == "system"
+        assert hook["entry"].startswith(".venv/bin/")
+
+
+def test_setup_says_plainly_that_python_is_too_old(tmp_path: Path) -> None:
+    """Somebody with an older Python would meet an error from deep inside pip."""
+    old = tmp_path / "python"
+    old.write_text('#!/bin/sh\n[ "$1" = "-V" ] && echo "Python 3.9.2" && exit 0\nexit 1\n', encoding="utf-8")
+    old.chmod(0o755)
+    asked = run("tools/setup.sh", PYTHON=str(old), VENV=str(tmp_path / "venv"))
+    assert asked.returncode == 1
+    assert "Python 3.11" in asked.stderr
+    assert "Python 3.9.2" in asked.stderr
+    assert not (tmp_path / "venv").exists()
