@@ -1,0 +1,1 @@
+"""From a candidate to a served version: verification, version numbers, the desired state, rolling back, what is kept."""

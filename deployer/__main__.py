@@ -1,0 +1,28 @@
+"""``python -m deployer``: one deployer. ``python -m deployer reconcile``: after a restore, make the database's word the newest."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from deployer.bootstrap import deploy, reconcile
+from deployer.settings import DeployerSettings
+
+
+def main() -> int:
+    """Do what the arguments say; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m deployer", description=__doc__)
+    parser.add_argument("verb", nargs="?", choices=("run", "reconcile"), default="run")
+    settings = DeployerSettings()
+    if parser.parse_args().verb == "run":
+        return asyncio.run(deploy(settings))
+    sentences = asyncio.run(reconcile(settings))
+    sys.stdout.write(
+        "\n".join(sentences or ["the topic is not ahead of the database: there is nothing to reconcile"]) + "\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

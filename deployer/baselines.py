@@ -1,0 +1,84 @@
+"""Version 0: before anything was learned every model answers from its signed trivial baseline."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from backends.database.repositories.deployment import Decision, DeploymentRepository, NewVersion
+from backends.telemetry.logs import get_logger
+from backends.telemetry.metrics import METRICS
+from deployer.announcements import announce, desired_state
+from deployer.numbering import traits_of, with_traits
+from deployer.versions import BASELINE_VERSION
+from models.baselines import baseline_artifact
+from models.installation_key import installation_key
+from models.manifest import open_artifact
+from schemas.vocabulary import ArtifactKind, ModelType
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backends.clock import Clock
+    from backends.database.unit_of_work import Database, UnitOfWork
+    from deployer.store import ArtifactShelf
+
+log = get_logger("deployer.baselines")
+
+
+class BaselineDeployment:
+    """Gives each model without a desired state its version 0."""
+
+    def __init__(self, database: Database, shelf: ArtifactShelf, clock: Clock, *, keys_folder: Path) -> None:
+        self._database = database
+        self._shelf = shelf
+        self._clock = clock
+        self._keys_folder = keys_folder
+
+    async def ensure(self) -> list[ModelType]:
+        """Deploy what is missing and return it. May be called again, and by several deployers at once: one of them acts."""
+        async with self._database.reading() as connection:
+            present = await DeploymentRepository(connection).all_desired()
+        return [model for model in ModelType if model not in present and await self.deploy(model)]
+
+    async def deploy(self, model_type: ModelType, *, sequence: int = 1) -> bool:
+        """Build, sign, store and deploy the baseline of one model; False when another deployer was faster."""
+        new = await self._stored(model_type)
+        async with self._database.transaction() as work:
+            repository = DeploymentRepository(work.connection)
+            version = await repository.add_version(new)
+            if version is None or not await repository.begin(model_type, version, sequence=sequence):
+                return False
+            await self._announce(work, model_type)
+        log.info("baseline_deployed", model_type=model_type)
+        return True
+
+    async def _stored(self, model_type: ModelType) -> NewVersion:
+        key = await asyncio.to_thread(installation_key, self._keys_folder)
+        files = await asyncio.to_thread(baseline_artifact, model_type, key, self._clock.now())
+        address = await self._shelf.put(files)
+        manifest = open_artifact(files, key.trusted()).manifest
+        return NewVersion(
+            model_type=model_type, version=str(BASELINE_VERSION), kind=ArtifactKind.BASELINE, address=address,
+            artifact_digest=address.rsplit("/", 1)[-1], metadata=with_traits(traits_of(manifest)),
+        )  # fmt: skip
+
+    async def _announce(self, work: UnitOfWork, model_type: ModelType) -> None:
+        repository = DeploymentRepository(work.connection)
+        desired = await repository.desired(model_type)
+        if desired is None:
+            return
+        await announce(work, desired_state(desired, now=self._clock.now()))
+        decision = Decision(
+            model_type=model_type, decision="baseline", reason="the first version of a model is its trivial baseline",
+            version=desired.active.version, sequence=desired.sequence,
+        )  # fmt: skip
+        await repository.add_decision(decision)
+        await work.audit(
+            actor="deployer",
+            action="baseline",
+            subject=model_type,
+            outcome="succeeded",
+            details={"version": desired.active.version},
+        )
+        METRICS.deployer_decisions.labels(model_type=model_type, decision="baseline").inc()

@@ -1,0 +1,29 @@
+"""Which artifacts may go. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from schemas.vocabulary import ArtifactKind, SemanticVersion
+
+
+class StoredVersion(NamedTuple):
+    """A version of one model and what it is to it now."""
+
+    version: SemanticVersion
+    kind: ArtifactKind
+    address: str
+    in_use: bool  # active or previous
+
+
+def expendable(versions: Iterable[StoredVersion], *, kept: int) -> list[str]:
+    """Return the addresses that may be deleted: learned versions beyond the newest ``kept`` that are not in use.
+
+    The baseline stays for ever; so does every artifact that a kept version shares.
+    """
+    everything = list(versions)
+    learned = sorted((item for item in everything if item.kind == ArtifactKind.LEARNED), reverse=True)
+    leaving = [item for item in learned[kept:] if not item.in_use]
+    staying = {item.address for item in everything if item not in leaving}
+    return sorted({item.address for item in leaving} - staying)
