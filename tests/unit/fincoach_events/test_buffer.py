@@ -1,0 +1,116 @@
+"""The bounded memory between the host and the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fincoach_events.buffer import EventBuffer, OutgoingEvent, Slot
+from fincoach_events.errors import ProducerBusyError
+
+
+def outgoing(size_bytes: int = 10) -> OutgoingEvent:
+    """Return an event of a size."""
+    return OutgoingEvent(value=b"v" * size_bytes, key=None, event_id=uuid4())
+
+
+async def filled(buffer: EventBuffer, count: int, size_bytes: int = 10) -> list[Slot]:
+    """Put events into a buffer that has room."""
+    return [await buffer.put(outgoing(size_bytes), timeout_seconds=0) for _ in range(count)]
+
+
+async def test_what_waits_is_taken_in_its_order() -> None:
+    """If it failed, one user's events could change places on their way."""
+    buffer = EventBuffer(max_events=10, max_bytes=1_000)
+    slots = await filled(buffer, 5)
+    assert buffer.take(max_bytes=25) == slots[:2]
+    assert buffer.take(max_bytes=1) == slots[2:3]
+    assert buffer.take(max_bytes=1_000) == slots[3:]
+    assert buffer.take(max_bytes=1_000) == []
+
+
+async def test_what_comes_back_keeps_its_place() -> None:
+    """If it failed, an event that was tried in vain would arrive after later ones."""
+    buffer = EventBuffer(max_events=10, max_bytes=1_000)
+    slots = await filled(buffer, 4)
+    taken = buffer.take(max_bytes=30)
+    buffer.put_back([taken[2]])
+    buffer.put_back([taken[0], taken[1]])
+    assert buffer.take(max_bytes=1_000) == slots
+
+
+@pytest.mark.parametrize("bound", ["events", "bytes"])
+async def test_a_full_buffer_refuses_after_the_time_given(bound: str) -> None:
+    """If it failed, memory would grow while the broker is away, or a request would hang."""
+    buffer = EventBuffer(max_events=3 if bound == "events" else 100, max_bytes=30 if bound == "bytes" else 10_000)
+    await filled(buffer, 3)
+    started = time.monotonic()
+    with pytest.raises(ProducerBusyError, match="3 events"):
+        await buffer.put(outgoing(), timeout_seconds=0.05)
+    assert 0.04 <= time.monotonic() - started < 0.5
+    assert len(buffer) == 3
+
+
+async def test_what_is_under_way_holds_its_place_until_it_is_settled() -> None:
+    """If it failed, what was handed to the client would no longer count, and memory would be unbounded."""
+    buffer = EventBuffer(max_events=1, max_bytes=1_000)
+    (slot,) = await filled(buffer, 1)
+    buffer.take(max_bytes=1_000)
+    waiting = asyncio.create_task(buffer.put(outgoing(), timeout_seconds=5))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert buffer.settle(slot)
+    await asyncio.wait_for(waiting, 1)
+    assert len(buffer) == 1
+
+
+async def test_an_event_is_settled_once() -> None:
+    """If it failed, a late acknowledgement would report an event twice and free room that is taken."""
+    buffer = EventBuffer(max_events=2, max_bytes=1_000)
+    slots = await filled(buffer, 2)
+    assert buffer.settle(slots[0])
+    assert not buffer.settle(slots[0])
+    assert len(buffer) == 1
+    buffer.put_back([slots[0]])
+    assert buffer.take(max_bytes=1_000) == slots[1:]
+
+
+async def test_waiting_for_settlement_ignores_what_comes_later() -> None:
+    """If it failed, flush() would never return on a busy host."""
+    buffer = EventBuffer(max_events=10, max_bytes=1_000)
+    early = await filled(buffer, 2)
+    waiting = asyncio.create_task(buffer.wait_until_settled())
+    await asyncio.sleep(0)
+    await filled(buffer, 1)
+    buffer.settle(early[1])
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    buffer.settle(early[0])
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_an_empty_buffer_is_settled() -> None:
+    """If it failed, flushing an idle producer would hang."""
+    await asyncio.wait_for(EventBuffer(max_events=1, max_bytes=1).wait_until_settled(), 1)
+
+
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 100))
+def test_taking_loses_and_repeats_nothing(sizes: list[int], at_once: int) -> None:
+    """If it failed, an accepted event would never be sent, or be sent twice."""
+
+    async def scenario() -> None:
+        buffer = EventBuffer(max_events=1_000, max_bytes=100_000)
+        put = [await buffer.put(outgoing(size), timeout_seconds=0) for size in sizes]
+        taken: list[Slot] = []
+        while group := buffer.take(max_bytes=at_once):
+            assert len(group) == 1 or sum(slot.size_bytes for slot in group) <= at_once
+            taken += group
+        assert taken == put
+        assert buffer.queued_bytes == 0
+
+    asyncio.run(scenario())
