@@ -1,0 +1,304 @@
+"""What the transaction of a batch reads and writes: ledger, archive, user states, panes, dead letters.
+
+All of it runs over asyncpg inside the unit of work: bulk rows by COPY, everything else one statement a batch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import sqlalchemy as sa
+
+from schemas.tables import PARTITIONED_TABLES
+from schemas.topics import DEAD_LETTERS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from backends.database.unit_of_work import Database, UnitOfWork
+    from schemas.topics import Topic
+
+# What the server or the driver says about a value that it cannot hold; another try would end the same way.
+REFUSED_VALUES = (
+    asyncpg.DataError,
+    asyncpg.exceptions.ProgramLimitExceededError,
+    asyncpg.InterfaceError,
+    ValueError,
+    OverflowError,
+)
+
+_ADVANCE = sa.text(
+    "UPDATE ledger SET next_offset = :to_offset, updated_at = now()"
+    " WHERE topic = :topic AND generation = :generation AND partition = :partition AND next_offset = :from_offset"
+)
+
+
+class ArchiveTable(NamedTuple):
+    """An archive table, the columns that a batch fills, and its key."""
+
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, str]
+
+
+EVENTS = ArchiveTable(
+    "behavioral_events",
+    ("event_id", "occurred_at", "user_id", "event_type", "interaction_type", "consent", "source", "payload", "generation",
+     "partition", "offset"),
+    ("event_id", "occurred_at"),
+)  # fmt: skip
+PREDICTIONS = ArchiveTable(
+    "predictions",
+    ("prediction_id", "occurred_at", "user_id", "model_type", "version", "artifact_digest", "kind", "replica_id", "action_set",
+     "action", "propensity", "payload", "generation", "partition", "offset"),
+    ("prediction_id", "occurred_at"),
+)  # fmt: skip
+_OFFSET = -1  # every archive row ends with its offset
+
+
+@dataclass(slots=True)
+class Archived:
+    """What became of rows: the offsets that are new, and those that the database cannot hold, with its reason."""
+
+    new: set[int]
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+class PaneRow(NamedTuple):
+    """One row of the table of panes; ``counts`` is JSON text."""
+
+    from_offset: int
+    to_offset: int
+    records: int
+    archived: int
+    duplicates: int
+    dead_lettered: int
+    not_consented: int
+    counts: str
+    sketches: bytes | None
+
+
+class DeadLetterRow(NamedTuple):
+    """One row of the table of dead letters."""
+
+    offset: int
+    key: bytes | None
+    reason: str
+    detail: str
+    raw: bytes
+    record_at: dt.datetime | None
+
+
+class StateRow(NamedTuple):
+    """A user's encoded state and the version of the reducer that made it."""
+
+    reducer_version: int
+    state: bytes
+
+
+async def next_offsets(database: Database, topic: Topic, partitions: Sequence[int]) -> dict[int, int]:
+    """Return the next offset of each partition; one that the ledger does not know begins at 0."""
+    async with database.transaction() as work:
+        driver = await begun_driver(work)
+        await driver.execute(
+            "INSERT INTO ledger (topic, generation, partition, next_offset)"
+            " SELECT $1, $2, unnest($3::int[]), 0 ON CONFLICT DO NOTHING",
+            topic.name, topic.generation, list(partitions),
+        )  # fmt: skip
+        rows = await driver.fetch(
+            "SELECT partition, next_offset FROM ledger WHERE topic = $1 AND generation = $2 AND partition = ANY($3::int[])",
+            topic.name, topic.generation, list(partitions),
+        )  # fmt: skip
+    return {row["partition"]: row["next_offset"] for row in rows}
+
+
+async def ensure_month_partitions(database: Database, *, from_month: dt.date, months: int) -> None:
+    """See to it that the archive has its partitions for ``months`` months from ``from_month``."""
+    async with database.transaction() as work:
+        for parent in PARTITIONED_TABLES:
+            await work.connection.execute(
+                sa.text("SELECT ensure_month_partitions(:parent, :from_month, :months)"),
+                {"parent": parent, "from_month": from_month, "months": months},
+            )
+
+
+async def begun_driver(work: UnitOfWork) -> asyncpg.Connection[Any]:
+    """Return the driver's connection inside the begun transaction of ``work``."""
+    await work.connection.execute(sa.text("SELECT 1"))
+    return await work.driver()
+
+
+class IngestionRepository:
+    """The statements of one batch of one partition. Begin with :meth:`advance_ledger`: the rest stands on it."""
+
+    def __init__(self, work: UnitOfWork, topic: Topic, partition: int) -> None:
+        self._connection: AsyncConnection = work.connection
+        self._work = work
+        self._topic = topic
+        self._partition = partition
+
+    async def advance_ledger(self, from_offset: int, to_offset: int) -> bool:
+        """Move the ledger by compare-and-set; False when another worker has moved it: drop everything."""
+        place = {"topic": self._topic.name, "generation": self._topic.generation, "partition": self._partition}
+        moved = await self._connection.execute(_ADVANCE, {**place, "from_offset": from_offset, "to_offset": to_offset})
+        return bool(moved.rowcount == 1)
+
+    async def states(self, users: Sequence[UUID]) -> dict[UUID, StateRow]:
+        """Return the stored states of ``users``."""
+        driver = await self._work.driver()
+        rows = await driver.fetch(
+            "SELECT user_id, reducer_version, state FROM user_states WHERE user_id = ANY($1::uuid[])", users
+        )
+        return {row["user_id"]: StateRow(row["reducer_version"], row["state"]) for row in rows}
+
+    async def archived_payloads(self, users: Sequence[UUID]) -> list[tuple[UUID, str]]:
+        """Return (user, JSON text) of all archived events of ``users`` with consent, in the order in which they came."""
+        driver = await self._work.driver()
+        rows = await driver.fetch(
+            "SELECT user_id, payload::text AS payload FROM behavioral_events WHERE user_id = ANY($1::uuid[]) AND consent"
+            ' ORDER BY generation, partition, "offset"',
+            users,
+        )
+        return [(row["user_id"], row["payload"]) for row in rows]
+
+    async def archive(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> Archived:
+        """Insert ``rows`` (all with different keys); those that are there already stay as they are.
+
+        The straight COPY is tried first: nearly every batch is new, and a staging table costs as much again.
+        """
+        try:
+            return await self._copy(table, rows)
+        except REFUSED_VALUES:
+            refused = await self._find_refused(table, rows)
+        accepted = [row for row in rows if row[_OFFSET] not in refused]
+        archived = await self._copy(table, accepted)
+        archived.refused = refused
+        return archived
+
+    async def remove(self, table: ArchiveTable, offsets: Sequence[int]) -> None:
+        """Take rows of this batch out of the archive again."""
+        driver = await self._work.driver()
+        await driver.execute(
+            f'DELETE FROM {table.name} WHERE generation = $1 AND partition = $2 AND "offset" = ANY($3::bigint[])',  # noqa: S608 - a constant
+            self._topic.generation, self._partition, list(offsets),
+        )  # fmt: skip
+
+    async def save_states(self, states: Mapping[UUID, tuple[int, bytes]], *, reducer_version: int) -> None:
+        """Write (offset of the last event, encoded state) of each user in one statement."""
+        if not states:
+            return
+        driver = await self._work.driver()
+        await driver.execute(
+            "INSERT INTO user_states (user_id, reducer_version, partition, state_offset, state)"
+            " SELECT u, $3, $4, o, s FROM unnest($1::uuid[], $2::bigint[], $5::bytea[]) AS t (u, o, s)"
+            " ON CONFLICT (user_id) DO UPDATE SET reducer_version = excluded.reducer_version, partition = excluded.partition,"
+            " state_offset = excluded.state_offset, state = excluded.state, updated_at = now()",
+            list(states), [offset for offset, _ in states.values()], reducer_version, self._partition,
+            [state for _, state in states.values()],
+        )  # fmt: skip
+
+    async def save_pane(self, pane: PaneRow) -> None:
+        """Write the pane of this batch."""
+        driver = await self._work.driver()
+        await driver.execute(
+            "INSERT INTO panes (topic, generation, partition, from_offset, to_offset, records, archived, duplicates,"
+            " dead_lettered, not_consented, counts, sketches) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            self._topic.name, self._topic.generation, self._partition, *pane,
+        )  # fmt: skip
+
+    async def last_sketches(self) -> bytes | None:
+        """Return the sketches of this partition's newest pane, with its watermarks."""
+        driver = await self._work.driver()
+        found: bytes | None = await driver.fetchval(
+            "SELECT sketches FROM panes WHERE topic = $1 AND generation = $2 AND partition = $3 ORDER BY from_offset DESC LIMIT 1",
+            self._topic.name, self._topic.generation, self._partition,
+        )  # fmt: skip
+        return found
+
+    async def save_dead_letters(self, letters: Sequence[DeadLetterRow]) -> None:
+        """Keep records that cannot be archived, raw bytes and all."""
+        driver = await self._work.driver()
+        place = (self._topic.name, self._topic.generation, self._partition)
+        await driver.copy_records_to_table(
+            "dead_letters",
+            records=[(*place, *letter) for letter in letters],
+            columns=("topic", "generation", "partition", "offset", "key", "reason", "detail", "raw", "record_at"),
+        )
+
+    async def announce_dead_letters(self, letters: Sequence[tuple[bytes, Mapping[str, str]]]) -> None:
+        """Add (raw bytes, headers) to the outbox of the dead-letter topic, keyed by the source topic."""
+        driver = await self._work.driver()
+        key = self._topic.name.encode()
+        await driver.copy_records_to_table(
+            "outbox",
+            records=[
+                (str(self._work.room), DEAD_LETTERS.name, key, raw, msgspec.json.encode(headers).decode())
+                for raw, headers in letters
+            ],
+            columns=("room", "topic", "key", "payload", "headers"),
+        )
+
+    async def _copy(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> Archived:
+        if not rows:
+            return Archived(new=set())
+        driver = await self._work.driver()
+        try:
+            async with driver.transaction():
+                await driver.copy_records_to_table(table.name, records=rows, columns=table.columns)
+        except asyncpg.UniqueViolationError:
+            return Archived(new=await self._copy_by_staging(table, rows))
+        return Archived(new={row[_OFFSET] for row in rows})
+
+    async def _copy_by_staging(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> set[int]:
+        driver = await self._work.driver()
+        listed = ", ".join(f'"{column}"' for column in table.columns)
+        staging = await self._staging(table)
+        await driver.copy_records_to_table(staging, records=rows, columns=table.columns)
+        inserted = await driver.fetch(
+            f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {staging} ON CONFLICT DO NOTHING"  # noqa: S608 - constants
+            ' RETURNING "offset"'
+        )
+        await driver.execute(f"TRUNCATE {staging}")
+        return {row["offset"] for row in inserted}
+
+    async def _staging(self, table: ArchiveTable) -> str:
+        driver = await self._work.driver()
+        name = f"incoming_{table.name}"
+        await driver.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} (LIKE {table.name} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+        )
+        return name
+
+    async def _find_refused(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> dict[int, str]:
+        """Return offset and reason of each row that the database cannot hold, by halving; each try is rolled back."""
+        staging = await self._staging(table)
+        refused: dict[int, str] = {}
+        waiting = [rows]
+        while waiting:
+            part = waiting.pop()
+            error = await self._refusal(table, staging, part)
+            if error is None:
+                continue
+            if len(part) == 1:
+                refused[part[0][_OFFSET]] = error
+                continue
+            waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
+        return refused
+
+    async def _refusal(self, table: ArchiveTable, staging: str, rows: Sequence[tuple[Any, ...]]) -> str | None:
+        driver = await self._work.driver()
+        trial = driver.transaction()
+        await trial.start()
+        try:
+            await driver.copy_records_to_table(staging, records=rows, columns=table.columns)
+        except REFUSED_VALUES as error:
+            return str(error)
+        finally:
+            await trial.rollback()
+        return None

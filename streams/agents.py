@@ -1,0 +1,152 @@
+"""The edge: Faust agents that take items, call the service and decide what an error means.
+
+Faust acknowledges an item whose agent raised, so nothing is ever raised out of an agent. A batch has three ends:
+committed; dropped and read again from the ledger (lost compare, database away); or a bug, which stops the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from backends.database.engine import DATABASE_AWAY_ERRORS
+from backends.telemetry.logs import get_logger
+from backends.telemetry.metrics import METRICS
+from schemas import codec
+from schemas.errors import InvalidMessageError
+from schemas.topics import DATASET_PROGRESS, THRESHOLD_REACHED, Topic
+from schemas.vocabulary import ModelType
+from streams.app import ledger_topic, raw_topic
+from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
+from streams.live_view import LiveDataset, decode_live, encode_live, fold_pane
+from streams.positions import Admission
+
+if TYPE_CHECKING:
+    from faust.types import TP
+
+    from schemas.messages.progress import PaneClosed
+    from streams.intake import FetchedRecord
+    from streams.placement import LedgerPlacement
+    from streams.transport import BatchConsumer, LedgerApp
+
+log = get_logger("streams.agents")
+BatchHandler = Callable[[LedgerBatch], Awaitable[BatchOutcome]]
+
+
+class LedgerRoute:
+    """Brings the batches of one ledger topic to the service, each from where the ledger stands."""
+
+    def __init__(self, topic: Topic, placement: LedgerPlacement, handle: BatchHandler) -> None:
+        self._topic = topic
+        self._placement = placement
+        self._handle = handle
+
+    async def take(self, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]) -> None:
+        """Handle a fetched batch; never raises but for a cancellation."""
+        try:
+            await self._take(consumer, partition, records)
+        except LostCompareError:
+            METRICS.streams_lost_compares.labels(topic=self._topic.name).inc()
+            log.warning("compare_lost", topic=partition.topic, partition=partition.partition)
+            await self._placement.place(consumer, {partition})
+        except DATABASE_AWAY_ERRORS as error:
+            log.warning("batch_delayed", topic=partition.topic, partition=partition.partition, error=repr(error))
+            self._placement.place_later(consumer, {partition})
+        except Exception as error:  # the process's edge: a bug, and Faust would go on as if the batch were done
+            log.exception("batch_failed", topic=partition.topic, partition=partition.partition)
+            self._placement.fail(error)
+
+    async def _take(self, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]) -> None:
+        positions = self._placement.positions
+        admission = positions.admit(partition, first=records[0].offset, last=records[-1].offset)
+        if admission is Admission.READ_AGAIN:
+            log.info("hole_seen", topic=partition.topic, partition=partition.partition, first=records[0].offset)
+            await self._placement.read_again(consumer, partition)
+        position = positions.get(partition)
+        if admission is not Admission.TAKE or position is None:
+            return
+        from_offset = position.next_offset
+        batch = LedgerBatch(
+            topic=self._topic,
+            partition=partition.partition,
+            from_offset=from_offset,
+            records=[record for record in records if record.offset >= from_offset],
+        )
+        await self._handle(batch)
+        positions.advance(partition, batch.to_offset)
+
+
+class LiveView:
+    """Keeps the Faust table of running counts and the gauges; rebuilt from the database where a pane is missing."""
+
+    def __init__(self, table: Any, rebuild: Callable[[ModelType], Awaitable[LiveDataset]]) -> None:  # noqa: ANN401 - a Faust table
+        self._table = table
+        self._rebuild = rebuild
+
+    async def take_pane(self, pane: PaneClosed) -> None:
+        """Fold a closed pane into the view of every model."""
+        for model_type in ModelType:
+            known = self.get(model_type)
+            live = fold_pane(known, model_type, pane) if known else None
+            self._put(model_type, live or await self._rebuild(model_type))
+
+    async def take_epoch(self, model_type: ModelType) -> None:
+        """Begin the view of the next epoch."""
+        self._put(model_type, await self._rebuild(model_type))
+
+    def get(self, model_type: ModelType) -> LiveDataset | None:
+        """Return the view of ``model_type``, where this worker has it."""
+        raw = self._table.get(model_type.encode())
+        return decode_live(raw) if raw else None
+
+    def show(self) -> dict[str, Any]:
+        """Set the gauges and return the views as plain values."""
+        shown: dict[str, Any] = {}
+        for model_type in ModelType:
+            live = self.get(model_type)
+            if live is None:
+                continue
+            METRICS.streams_dataset_counted.labels(model_type=model_type).set(live.counts.counted)
+            METRICS.streams_dataset_quality.labels(model_type=model_type).set(live.quality or 0.0)
+            shown[model_type] = {"epoch": live.epoch, "counted": live.counts.counted, "quality": live.quality}
+        return shown
+
+    def _put(self, model_type: ModelType, live: LiveDataset) -> None:
+        if live != self.get(model_type):
+            self._table[model_type.encode()] = encode_live(live)
+
+
+def register_ledger_agent(app: LedgerApp, topic: Topic, route: LedgerRoute) -> None:
+    """Let batches of ``topic`` go to ``route``, one at a time."""
+
+    async def take_batches(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
+        async for records in stream:
+            await route.take(app.batch_consumer, stream.current_event.message.tp, records)
+
+    app.agent(ledger_topic(app, topic), name=f"take-{topic.name}", concurrency=1)(take_batches)
+
+
+def register_live_agents(app: LedgerApp, live: LiveView, *, wake: Callable[[], None]) -> None:
+    """Let closed panes wake the dataset agent and reach the live view; crossings begin it anew."""
+
+    async def follow_panes(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
+        async for raw in stream:
+            wake()
+            await _followed(live.take_pane, DATASET_PROGRESS, raw)
+
+    async def follow_epochs(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
+        async for raw in stream:
+            await _followed(lambda reached: live.take_epoch(reached.model_type), THRESHOLD_REACHED, raw)
+
+    app.agent(raw_topic(app, DATASET_PROGRESS), name="follow-panes")(follow_panes)
+    app.agent(raw_topic(app, THRESHOLD_REACHED), name="follow-epochs")(follow_epochs)
+
+
+async def _followed(take: Callable[[Any], Awaitable[None]], topic: Topic, raw: bytes) -> None:
+    """Take one message into the live view; what fails is made up for by the next rebuild."""
+    try:
+        await take(codec.decode(topic, raw))
+    except InvalidMessageError as error:
+        log.warning("message_skipped", topic=topic.name, error=str(error))
+    except DATABASE_AWAY_ERRORS as error:
+        log.warning("live_view_delayed", topic=topic.name, error=repr(error))

@@ -1,0 +1,180 @@
+"""What a batch of a ledger topic is, and the steps that every ledger topic's transaction shares."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from backends.broker.interface import Record
+from backends.database.repositories.ingestion import Archived, ArchiveTable, DeadLetterRow, IngestionRepository, PaneRow
+from backends.dead_letters import LONGEST_DETAIL_CHARACTERS, dead_letter_headers
+from backends.telemetry.logs import get_logger
+from backends.telemetry.metrics import METRICS
+from schemas.errors import FinCoachError
+from schemas.vocabulary import DeadLetterReason
+from streams.intake import Accepted, DeadLetter, FetchedRecord, Intake, TimedMessage
+from streams.panes import PaneStatistics, encode_pane
+
+if TYPE_CHECKING:
+    from schemas.topics import Topic
+
+log = get_logger("streams.batches")
+MessageT = TypeVar("MessageT", bound=TimedMessage)
+
+
+class LostCompareError(FinCoachError):
+    """Another worker has moved the ledger on; this batch must be dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerBatch:
+    """The records of one partition from the ledger's next offset on."""
+
+    topic: Topic
+    partition: int
+    from_offset: int
+    records: Sequence[FetchedRecord]
+
+    @property
+    def to_offset(self) -> int:
+        """Return the offset after the last record."""
+        return self.records[-1].offset + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOutcome:
+    """What became of the records of a batch; ``archived`` includes ``not_consented``."""
+
+    archived: int
+    duplicates: int
+    dead_lettered: int
+    not_consented: int = 0
+
+
+async def advance_or_lose(repository: IngestionRepository, batch: LedgerBatch) -> None:
+    """Move the ledger over ``batch``; the first statement of its transaction.
+
+    Raises:
+        LostCompareError: when it does not stand at the beginning of the batch.
+    """
+    if not await repository.advance_ledger(batch.from_offset, batch.to_offset):
+        raise LostCompareError(topic=batch.topic.name, partition=batch.partition, from_offset=batch.from_offset)
+
+
+async def archive(
+    repository: IngestionRepository,
+    table: ArchiveTable,
+    intake: Intake[MessageT],
+    *,
+    row: Callable[[Accepted[MessageT]], tuple[Any, ...]],
+) -> Archived:
+    """Insert what is new of ``intake``; what the database cannot hold becomes a dead letter.
+
+    Of messages that stand twice in one batch the first is tried, the others are duplicates.
+    """
+    rows: dict[tuple[Any, Any], tuple[Any, ...]] = {}
+    for item in intake.accepted:
+        made = row(item)
+        rows.setdefault(made[:2], made)  # both tables begin with their key
+    archived = await repository.archive(table, list(rows.values()))
+    if archived.refused:
+        _put_aside_refused(intake, archived.refused)
+    return archived
+
+
+def _put_aside_refused(intake: Intake[Any], refused: dict[int, str]) -> None:
+    for item in intake.accepted:
+        if item.offset in refused:
+            intake.dead.append(DeadLetter(item.record, DeadLetterReason.INVALID_FIELD, refused[item.offset]))
+    intake.accepted = [item for item in intake.accepted if item.offset not in refused]
+
+
+async def keep_dead_letters(repository: IngestionRepository, batch: LedgerBatch, letters: Sequence[DeadLetter]) -> None:
+    """Write dead letters to their table and announce them on their topic."""
+    if not letters:
+        return
+    await repository.save_dead_letters([_dead_letter_row(letter) for letter in letters])
+    await repository.announce_dead_letters(
+        [(letter.record.value or b"", _headers(batch.topic, batch.partition, letter)) for letter in letters]
+    )
+    log.warning(
+        "records_dead_lettered",
+        topic=batch.topic.name,
+        partition=batch.partition,
+        from_offset=batch.from_offset,
+        reasons=_counted(letter.reason for letter in letters),
+    )
+
+
+def pane_row(batch: LedgerBatch, outcome: BatchOutcome, pane: PaneStatistics | None) -> PaneRow:
+    """Return the row of the batch's pane; ``pane`` is None for topics that feed no data set."""
+    return PaneRow(
+        from_offset=batch.from_offset,
+        to_offset=batch.to_offset,
+        records=len(batch.records),
+        archived=outcome.archived,
+        duplicates=outcome.duplicates,
+        dead_lettered=outcome.dead_lettered,
+        not_consented=outcome.not_consented,
+        counts=msgspec.json.encode(pane.counts() if pane else {}).decode(),
+        sketches=encode_pane(pane) if pane else None,
+    )
+
+
+def measure(batch: LedgerBatch, outcome: BatchOutcome, *, seconds: float) -> None:
+    """Tell what became of a committed batch: metrics and one line."""
+    by_outcome = {
+        "archived": outcome.archived - outcome.not_consented,
+        "not_consented": outcome.not_consented,
+        "duplicate": outcome.duplicates,
+        "dead_lettered": outcome.dead_lettered,
+    }
+    for name, number in by_outcome.items():
+        METRICS.streams_records.labels(topic=batch.topic.name, outcome=name).inc(number)
+    METRICS.streams_batch_seconds.labels(topic=batch.topic.name).observe(seconds)
+    log.info(
+        "batch_committed", topic=batch.topic.name, partition=batch.partition, from_offset=batch.from_offset,
+        to_offset=batch.to_offset, **by_outcome, milliseconds=round(seconds * 1000, 1),
+    )  # fmt: skip
+
+
+def record_time(record: FetchedRecord) -> dt.datetime:
+    """Return the broker's append time of ``record``."""
+    return dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
+
+
+def _dead_letter_row(letter: DeadLetter) -> DeadLetterRow:
+    record = letter.record
+    return DeadLetterRow(
+        offset=record.offset,
+        key=record.key,
+        reason=letter.reason,
+        detail=_storable(letter.detail),
+        raw=record.value or b"",
+        record_at=record_time(record),
+    )
+
+
+def _headers(topic: Topic, partition: int, letter: DeadLetter) -> dict[str, str]:
+    source = letter.record
+    record = Record(
+        topic=topic.name, partition=partition, offset=source.offset, key=source.key, value=source.value or b"",
+        timestamp=record_time(source),
+    )  # fmt: skip
+    return dead_letter_headers(record, letter.reason, _storable(letter.detail))
+
+
+def _storable(detail: str) -> str:
+    """The database's texts hold no NUL and no half of a surrogate pair; a detail may quote either."""
+    return detail[:LONGEST_DETAIL_CHARACTERS].replace("\0", "").encode(errors="replace").decode()
+
+
+def _counted(reasons: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for reason in reasons:
+        found[str(reason)] = found.get(str(reason), 0) + 1
+    return found

@@ -1,0 +1,206 @@
+"""Builds a streams worker from its settings: the only place of the room that constructs adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backends.broker.kafka import BrokerConsumer, BrokerProducer, create_topics
+from backends.broker.processor import Processor
+from backends.clock import Clock, SystemClock
+from backends.control import LONGEST_COMMAND_LIFE, CommandHandler, Execution
+from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
+from backends.database.outbox import OutboxRelay
+from backends.database.repositories.ingestion import ensure_month_partitions, next_offsets
+from backends.database.unit_of_work import Database
+from backends.dead_letters import DeadLetterTopic
+from backends.process import Startable, run_process
+from backends.telemetry.health import HealthServer
+from backends.telemetry.logs import configure_logs, get_logger
+from backends.telemetry.metrics import METRICS
+from schemas.messages.control import Command, UpdateThresholds
+from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, PREDICTIONS, TOPICS
+from schemas.vocabulary import Room
+from streams.agents import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
+from streams.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
+from streams.dataset_agent import DatasetAgent
+from streams.ingestion import EventIngestion
+from streams.placement import LedgerPlacement
+from streams.predictions import PredictionArchive
+from streams.service import ContinuousLearningService
+
+if TYPE_CHECKING:
+    from streams.settings import StreamsSettings
+    from streams.transport import LedgerApp
+
+log = get_logger("streams.bootstrap")
+STOP_SECONDS = 8.0
+MONTHS_AHEAD = 3
+PARTITIONS_EVERY_SECONDS = 86_400.0
+PARTITIONS_RETRY_SECONDS = 30.0
+REPORT_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the process from two functions."""
+
+    start: Callable[[], Awaitable[None]]
+    stop: Callable[[], Awaitable[None]]
+
+
+async def nothing() -> None:
+    """Do nothing: the end of a part that needs none."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """A streams worker, put together and not yet started."""
+
+    settings: StreamsSettings
+    clock: Clock
+    database: Database
+    service: ContinuousLearningService
+    agent: DatasetAgent
+    placement: LedgerPlacement
+    app: LedgerApp
+    live: LiveView
+
+    def checks(self) -> dict[str, bool]:
+        """Return what must hold for readiness."""
+        return {
+            "database": self.agent.is_healthy,
+            "assigned": self.placement.assigned is not None,
+            "placed": self.placement.placed,
+            "caught_up": self.placement.caught_up,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return position and lag of each partition, and the live view."""
+        lags = self.placement.lags(self.app.batch_consumer)
+        return {
+            "partitions": {
+                f"{lag.topic}/{lag.partition}": {"position": lag.position, "end": lag.end, "lag": lag.records}
+                for lag in lags
+            },
+            "datasets": self.live.show(),
+        }
+
+    async def consume(self) -> None:
+        """Run the Faust app until it ends or something fails for good."""
+        await self.app.start()
+        ended = asyncio.ensure_future(self.app.wait_until_stopped())
+        await asyncio.wait({ended, self.placement.failure}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if self.placement.failure.done():
+            self.placement.failure.result()
+        if self.app.crash_reason is not None:
+            raise self.app.crash_reason
+
+    async def stop_consuming(self) -> None:
+        """Finish the batch in hand and leave the group; give up waiting after some seconds."""
+        await self.placement.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.app.stop(), timeout=STOP_SECONDS)
+
+    async def keep_partitions(self) -> None:
+        """See to it, every day, that the archive has partitions for the coming months."""
+        while True:
+            try:
+                today = self.clock.now().date()
+                await ensure_month_partitions(self.database, from_month=today.replace(day=1), months=MONTHS_AHEAD + 1)
+                await asyncio.sleep(PARTITIONS_EVERY_SECONDS)
+            except DATABASE_AWAY_ERRORS as error:
+                log.warning("partitions_delayed", error=repr(error))
+                await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
+
+    async def report(self) -> None:
+        """Keep the gauges of positions, lag and live view up to date."""
+        while True:
+            for lag in self.placement.lags(self.app.batch_consumer):
+                labels = {"group": APP_ID, "topic": lag.topic, "partition": str(lag.partition)}
+                METRICS.consumer_position.labels(**labels).set(lag.position)
+                METRICS.consumer_lag.labels(**labels).set(lag.records)
+            self.live.show()
+            await asyncio.sleep(REPORT_EVERY_SECONDS)
+
+
+def build_worker(settings: StreamsSettings, database: Database, clock: Clock) -> Worker:
+    """Put a worker together; call it inside the running loop."""
+    events = EventIngestion(database, clock, cached_states=settings.cached_states)
+    predictions = PredictionArchive(database)
+    service = ContinuousLearningService(database, clock, events=events, predictions=predictions)
+    forget = {BEHAVIORAL_EVENTS.name: events.forget, PREDICTIONS.name: predictions.forget}
+    placement = LedgerPlacement(
+        forget,
+        lambda topic, partitions: next_offsets(database, TOPICS[topic], partitions),
+        forget_cache=lambda topic, partition: forget[topic](partition),
+    )
+    agent = DatasetAgent(service, clock, every_seconds=settings.readiness_seconds)
+    app = create_app(settings, placement)
+    live = LiveView(live_table(app), service.live_dataset)
+    handlers = {BEHAVIORAL_EVENTS: service.process_behavioral_events, PREDICTIONS: service.archive_predictions}
+    for topic, handle in handlers.items():
+        register_ledger_agent(app, topic, LedgerRoute(topic, placement, handle))
+    register_live_agents(app, live, wake=agent.wake)
+    return Worker(
+        settings=settings, clock=clock, database=database, service=service, agent=agent, placement=placement, app=app,
+        live=live,
+    )  # fmt: skip
+
+
+def open_database(settings: StreamsSettings) -> Database:
+    """Return the room's database; nothing connects before first use."""
+    engine = create_engine(
+        settings.database_url.get_secret_value(),
+        application_name=f"fincoach-{Room.STREAMS}",
+        idle_in_transaction_seconds=settings.idle_in_transaction_seconds,
+    )
+    return Database(engine, Room.STREAMS)
+
+
+async def run(settings: StreamsSettings) -> int:
+    """Run a worker until it is told to stop; return the exit status."""
+    name = settings.instance or f"{Room.STREAMS}-{os.getpid()}"
+    configure_logs(process=name, level=settings.log_level)
+    (settings.folder / "streams").mkdir(parents=True, exist_ok=True)
+    clock = SystemClock()
+    database = open_database(settings)
+    worker = build_worker(settings, database, clock)
+    health = HealthServer(host=settings.host, port=settings.port, readiness=worker.checks, facts=worker.facts)
+    producer = BrokerProducer(settings.brokers, client_id=name)
+    relay = OutboxRelay(database, producer)
+    control = BrokerConsumer(settings.brokers, [CONTROL], client_id=name)
+    executions: dict[type[Command], Execution] = {UpdateThresholds: worker.service.update_thresholds}
+    handler = CommandHandler(database, clock, executions)
+    processor = Processor(control, handler.handle, DeadLetterTopic(producer), name=f"{APP_ID}-control")
+    parts: list[Startable] = [
+        Part(nothing, database.close),
+        health,
+        Part(lambda: _create_changelog(settings), nothing),
+        producer,
+        Part(lambda: control.start(since=clock.now() - LONGEST_COMMAND_LIFE), control.stop),
+        Part(nothing, worker.stop_consuming),
+    ]
+    tasks = [
+        relay.run(),
+        processor.run(),
+        worker.consume(),
+        worker.agent.run(),
+        worker.keep_partitions(),
+        worker.report(),
+    ]
+    return await run_process(name, parts=parts, tasks=tasks)
+
+
+async def _create_changelog(settings: StreamsSettings) -> None:
+    await create_topics(
+        settings.brokers,
+        wide_partitions=settings.wide_partitions,
+        replication=settings.topic_replication,
+        topics=[LIVE_CHANGELOG],
+    )

@@ -1,0 +1,57 @@
+"""The dataset agent: looks at every model's data set when a pane was closed, and at least every so often."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from backends.database.engine import DATABASE_AWAY_ERRORS
+from backends.telemetry.logs import get_logger
+from schemas.vocabulary import ModelType
+
+if TYPE_CHECKING:
+    from backends.clock import Clock
+    from streams.service import ContinuousLearningService
+
+log = get_logger("streams.dataset_agent")
+SHORTEST_PAUSE_SECONDS = 0.1  # panes that are closed within it are looked at together
+LONGEST_DELAY_SECONDS = 5.0
+HEALTHY_SECONDS = 15.0
+
+
+class DatasetAgent:
+    """Runs in every worker; the lock of a data set's row decides who looks at it."""
+
+    def __init__(self, service: ContinuousLearningService, clock: Clock, *, every_seconds: float) -> None:
+        self._service = service
+        self._clock = clock
+        self._every_seconds = every_seconds
+        self._wake = asyncio.Event()
+        self._answered_at: float | None = None
+
+    def wake(self) -> None:
+        """Say that there may be new panes."""
+        self._wake.set()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the database answered lately."""
+        return self._answered_at is not None and self._clock.monotonic() - self._answered_at < HEALTHY_SECONDS
+
+    async def run(self) -> None:
+        """Look until cancelled; back off while the database is away."""
+        delay = SHORTEST_PAUSE_SECONDS
+        while True:
+            self._wake.clear()
+            try:
+                for model_type in ModelType:
+                    await self._service.check_training_readiness(model_type)
+                self._answered_at = self._clock.monotonic()
+                delay = SHORTEST_PAUSE_SECONDS
+            except DATABASE_AWAY_ERRORS as error:
+                delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+                log.warning("readiness_delayed", error=repr(error), delay_seconds=delay)
+            await asyncio.sleep(delay)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout=self._every_seconds)

@@ -1,0 +1,181 @@
+"""The one transaction of a batch of events: ledger, archive, user states, pane, dead letters, announcement.
+
+Counted means archived: only rows that came in as new are folded and counted, and all of it commits together with
+the compare-and-set of the ledger, or not at all.
+
+Events without consent are archived too (the archive is the record of what was delivered, and an event that is sent
+again must be known), but they stay out of user states, counts, data sets and snapshots; panes tell their number.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING, Any
+
+from backends.database.repositories.ingestion import EVENTS, IngestionRepository
+from fincoach_events.events import EVENT_TYPES, AnyBehavioralEvent
+from fincoach_events.identifiers import new_event_id
+from schemas import codec
+from schemas.errors import InvalidMessageError
+from schemas.messages.envelope import OffsetRange
+from schemas.messages.progress import PaneClosed
+from schemas.topics import DATASET_PROGRESS
+from schemas.vocabulary import DeadLetterReason
+from streams.batches import (
+    BatchOutcome,
+    LedgerBatch,
+    advance_or_lose,
+    archive,
+    keep_dead_letters,
+    measure,
+    pane_row,
+)
+from streams.folding import FoldedBatch, PartitionMemory, ReducerFailedError, fold_new, load_states, states_to_save
+from streams.intake import Accepted, Intake, take_in
+from streams.panes import PaneStatistics, Watermarks, close_pane, decode_pane
+
+if TYPE_CHECKING:
+    from backends.clock import Clock
+    from backends.database.unit_of_work import Database, UnitOfWork
+
+LONGEST_SOURCE_CHARACTERS = 100  # of the archive's column
+TYPE_NAMES: dict[type[object], str] = {kind: str(kind.__struct_config__.tag) for kind in EVENT_TYPES}
+
+
+class EventIngestion:
+    """Archives, folds and counts behavioural events, one batch of one partition at a time."""
+
+    def __init__(self, database: Database, clock: Clock, *, cached_states: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._cached_states = cached_states
+        self._memories: dict[int, PartitionMemory] = {}
+
+    def forget(self, partition: int) -> None:
+        """Drop what is remembered of ``partition``."""
+        self._memories.pop(partition, None)
+
+    async def ingest(self, batch: LedgerBatch) -> BatchOutcome:
+        """Commit ``batch`` and return what became of its records.
+
+        An event on which the reducer fails is isolated: the batch is tried again with a copy of each state before
+        each step, and the event becomes a dead letter instead of part of the archive.
+
+        Raises:
+            LostCompareError: the ledger stands elsewhere; nothing was written.
+            Exception: one of ``DATABASE_AWAY_ERRORS``; whether the batch was committed is unknown.
+        """
+        started = time.perf_counter()
+        try:
+            outcome = await self._attempt(batch, careful=False)
+        except ReducerFailedError:
+            outcome = await self._attempt(batch, careful=True)
+        measure(batch, outcome, seconds=time.perf_counter() - started)
+        return outcome
+
+    async def _attempt(self, batch: LedgerBatch, *, careful: bool) -> BatchOutcome:
+        intake = take_in(batch.records, decode_storable_event)
+        # States are folded in place: what is remembered must not outlive a transaction that failed.
+        memory = self._memories.pop(batch.partition, None)
+        if memory is None or memory.through != batch.from_offset:
+            memory = PartitionMemory(through=batch.from_offset)
+        async with self._database.transaction() as work:
+            writer = EventBatchWriter(work, batch, memory)
+            outcome = await writer.write(intake, careful=careful, now=self._clock.now())
+        memory.move_on(batch.to_offset, most_states=self._cached_states)
+        self._memories[batch.partition] = memory
+        return outcome
+
+
+class EventBatchWriter:
+    """Writes one batch of events inside one open transaction."""
+
+    def __init__(self, work: UnitOfWork, batch: LedgerBatch, memory: PartitionMemory) -> None:
+        self._work = work
+        self._batch = batch
+        self._memory = memory
+        self._repository = IngestionRepository(work, batch.topic, batch.partition)
+
+    async def write(self, intake: Intake[AnyBehavioralEvent], *, careful: bool, now: dt.datetime) -> BatchOutcome:
+        """Do all of the batch's work but the commit."""
+        await advance_or_lose(self._repository, self._batch)
+        watermarks = await self._watermarks()
+        await load_states(self._repository, self._memory, intake.accepted)
+        archived = await archive(self._repository, EVENTS, intake, row=self._row)
+        fresh = [item for item in intake.accepted if item.offset in archived.new]
+        folded = fold_new(fresh, self._memory.states, watermarks=watermarks, careful=careful)
+        await self._take_back(folded, intake)
+        outcome = BatchOutcome(
+            archived=len(fresh) - len(folded.failed),
+            duplicates=len(intake.accepted) - len(fresh),
+            dead_lettered=len(intake.dead),
+            not_consented=sum(not item.message.consent for item in fresh),
+        )
+        pane = self._pane(intake, folded, new=archived.new)
+        await self._repository.save_states(**states_to_save(folded, self._memory.states))
+        await self._repository.save_pane(pane_row(self._batch, outcome, pane))
+        await keep_dead_letters(self._repository, self._batch, intake.dead)
+        await self._work.publish(DATASET_PROGRESS, str(self._batch.partition), self._message(outcome, pane, now=now))
+        return outcome
+
+    async def _watermarks(self) -> Watermarks:
+        if self._memory.watermarks is None:
+            sketches = await self._repository.last_sketches()
+            self._memory.watermarks = Watermarks(decode_pane(sketches).watermarks if sketches else None)
+        return self._memory.watermarks
+
+    async def _take_back(self, folded: FoldedBatch, intake: Intake[AnyBehavioralEvent]) -> None:
+        """Turn events on which the reducer failed from archived ones into dead letters."""
+        if folded.failed:
+            await self._repository.remove(EVENTS, [letter.record.offset for letter in folded.failed])
+            intake.dead.extend(folded.failed)
+
+    def _pane(self, intake: Intake[AnyBehavioralEvent], folded: FoldedBatch, *, new: set[int]) -> PaneStatistics:
+        watermarks = self._memory.watermarks
+        return close_pane(
+            folded.events,
+            duplicate_types=[TYPE_NAMES[type(item.message)] for item in intake.accepted if item.offset not in new],
+            dead=[(letter.event_type, letter.reason) for letter in intake.dead],
+            watermarks=watermarks.seconds if watermarks else {},
+        )
+
+    def _message(self, outcome: BatchOutcome, pane: PaneStatistics, *, now: dt.datetime) -> PaneClosed:
+        batch = self._batch
+        return PaneClosed(
+            event_id=new_event_id(),
+            occurred_at=now,
+            range=OffsetRange(
+                topic=batch.topic.name,
+                generation=batch.topic.generation,
+                partition=batch.partition,
+                from_offset=batch.from_offset,
+                to_offset=batch.to_offset,
+            ),
+            records=len(batch.records),
+            archived=outcome.archived,
+            duplicates=outcome.duplicates,
+            dead_lettered=outcome.dead_lettered,
+            not_consented=outcome.not_consented,
+            datasets=pane.counts(),
+        )
+
+    def _row(self, item: Accepted[AnyBehavioralEvent]) -> tuple[Any, ...]:
+        event, batch = item.message, self._batch
+        return (
+            event.event_id, event.occurred_at, event.user_id, TYPE_NAMES[type(event)], event.interaction_type, event.consent,
+            event.source, item.text, batch.topic.generation, batch.partition, item.offset,
+        )  # fmt: skip
+
+
+def decode_storable_event(raw: bytes) -> AnyBehavioralEvent:
+    """Return the event in ``raw`` if the archive's columns can hold it.
+
+    Raises:
+        InvalidMessageError: with the reason for the dead letter.
+    """
+    event = codec.decode_behavioral_event(raw)
+    if len(event.source) > LONGEST_SOURCE_CHARACTERS:
+        detail = f"source has more than {LONGEST_SOURCE_CHARACTERS} characters"
+        raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, detail)
+    return event

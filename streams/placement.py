@@ -1,0 +1,194 @@
+"""Puts ledger partitions where the ledger says, at every assignment, after a lost compare and after an outage.
+
+While the database or the broker is away the partitions stay paused and without a position, so that nothing is
+taken; one task in the background tries again until it succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from faust.exceptions import ConsumerNotStarted
+
+from backends.broker.interface import Lag
+from backends.database.engine import DATABASE_AWAY_ERRORS
+from backends.telemetry.logs import get_logger
+from schemas.errors import FinCoachError
+from streams.positions import Positions
+from streams.transport import BROKER_AWAY_ERRORS
+
+if TYPE_CHECKING:
+    from faust.types import TP
+
+    from streams.transport import BatchConsumer
+
+log = get_logger("streams.placement")
+FIRST_DELAY_SECONDS = 0.2
+LONGEST_DELAY_SECONDS = 5.0
+CAUGHT_UP_RECORDS = 2_000
+AWAY_ERRORS: tuple[type[Exception], ...] = (*DATABASE_AWAY_ERRORS, *BROKER_AWAY_ERRORS)
+
+# Reads the next offset of partitions from the ledger: (topic, partition numbers) -> next offset by number.
+LedgerReader = Callable[[str, list[int]], Awaitable[dict[int, int]]]
+
+
+class LedgerAheadError(FinCoachError):
+    """The ledger is ahead of the topic: the topic was created anew, or the broker lost data."""
+
+
+class LedgerPlacement:
+    """Knows the positions of this worker's ledger partitions and restores them from the ledger."""
+
+    def __init__(
+        self, topics: Iterable[str], read_ledger: LedgerReader, *, forget_cache: Callable[[str, int], None]
+    ) -> None:
+        self.topics = frozenset(topics)
+        self.positions: Positions[TP] = Positions()
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.assigned: frozenset[TP] | None = None
+        self.caught_up = False
+        self._read_ledger = read_ledger
+        self._forget_cache = forget_cache
+        self._waiting: set[TP] = set()
+        self._retrying: asyncio.Task[None] | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the process: what happened is a bug or needs a person."""
+        if not self.failure.done():
+            self.failure.set_exception(error)
+
+    def take_over(self, partitions: set[TP]) -> None:
+        """Know that ``partitions`` are this worker's now, and no others."""
+        self.assigned = frozenset(partitions)
+
+    @property
+    def placed(self) -> bool:
+        """Whether every assigned partition has its position."""
+        return self.assigned is not None and all(self.positions.get(partition) for partition in self.assigned)
+
+    def lags(self, consumer: BatchConsumer) -> list[Lag]:
+        """Return position and end of each placed partition; the first time that none is far behind is remembered."""
+        lags = []
+        for partition, position in self.positions.items():
+            if partition in (self.assigned or ()):
+                position.end_offset = max(position.end_offset, _highwater(consumer, partition))
+            lags.append(
+                Lag(
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    position=position.next_offset,
+                    end=position.end_offset,
+                )
+            )
+        near = all(lag.records <= CAUGHT_UP_RECORDS for lag in lags)
+        self.caught_up = self.caught_up or (self.placed and near)
+        return lags
+
+    def forget(self, partitions: Iterable[TP]) -> None:
+        """Take nothing more of ``partitions`` and drop what is cached for them."""
+        for partition in partitions:
+            self.positions.forget(partition)
+            self._waiting.discard(partition)
+            self._forget_cache(partition.topic, partition.partition)
+
+    async def place(self, consumer: BatchConsumer, partitions: set[TP]) -> None:
+        """Forget what is known of ``partitions``, read the ledger and seek there; on an outage go on trying later."""
+        self.forget(partitions)
+        try:
+            await self._seek(consumer, partitions)
+        except LedgerAheadError as error:
+            log.error("ledger_ahead_of_topic", error=str(error))  # noqa: TRY400 - the sentence says it all
+            self.fail(error)
+        except AWAY_ERRORS as error:
+            log.warning("placing_delayed", error=repr(error), partitions=len(partitions))
+            self.place_later(consumer, partitions)
+
+    def place_later(self, consumer: BatchConsumer, partitions: set[TP]) -> None:
+        """Pause ``partitions`` and place them as soon as database and broker answer."""
+        self.forget(partitions)
+        consumer.pause_partitions(partitions)
+        self._waiting |= partitions
+        if self._retrying is None or self._retrying.done():
+            self._retrying = asyncio.ensure_future(self._retry(consumer))
+
+    async def read_again(self, consumer: BatchConsumer, partition: TP) -> None:
+        """Seek ``partition`` to its next offset once more, without forgetting that a hole was seen."""
+        position = self.positions.get(partition)
+        if position is None:
+            return
+        try:
+            await self._seek_within(consumer, {partition: position.next_offset})
+        except AWAY_ERRORS as error:
+            log.warning("reading_again_delayed", error=repr(error))
+            self.place_later(consumer, {partition})
+
+    async def stop(self) -> None:
+        """End the task in the background."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+
+    async def _retry(self, consumer: BatchConsumer) -> None:
+        delay = FIRST_DELAY_SECONDS
+        while self._waiting:
+            await asyncio.sleep(delay)
+            partitions = self._waiting & consumer.ledger_partitions()
+            try:
+                await self._seek(consumer, partitions)
+            except LedgerAheadError as error:
+                self.fail(error)
+                return
+            except AWAY_ERRORS as error:
+                delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+                log.warning("placing_delayed", error=repr(error), delay_seconds=delay)
+                continue
+            consumer.resume_partitions(partitions)
+            self._waiting &= consumer.ledger_partitions() - partitions
+
+    async def _seek(self, consumer: BatchConsumer, partitions: set[TP]) -> None:
+        if not partitions:
+            return
+        wanted = await self._next_offsets(partitions)
+        ends = await consumer.highwaters(*partitions)
+        _check_not_ahead(wanted, ends)
+        await self._seek_within(consumer, wanted)
+        for partition, offset in wanted.items():
+            self.positions.place(partition, offset, ends[partition])
+
+    async def _next_offsets(self, partitions: set[TP]) -> dict[TP, int]:
+        wanted: dict[TP, int] = {}
+        for topic in {partition.topic for partition in partitions}:
+            mine = {partition.partition: partition for partition in partitions if partition.topic == topic}
+            found = await self._read_ledger(topic, sorted(mine))
+            wanted |= {mine[number]: offset for number, offset in found.items()}
+        return wanted
+
+    async def _seek_within(self, consumer: BatchConsumer, wanted: dict[TP, int]) -> None:
+        lowest = await consumer.earliest_offsets(*wanted)
+        await consumer.seek_wait(
+            {partition: max(offset, lowest.get(partition) or 0) for partition, offset in wanted.items()}
+        )
+
+
+def _highwater(consumer: BatchConsumer, partition: TP) -> int:
+    """Return the end of ``partition`` as of the last fetch; 0 while it is unknown."""
+    try:
+        return consumer.highwater(partition) or 0
+    except (
+        AssertionError,
+        ConsumerNotStarted,
+    ):  # a rebalance is under way: aiokafka asserts that we own what we ask about
+        return 0
+
+
+def _check_not_ahead(wanted: Mapping[TP, int], ends: Mapping[TP, int]) -> None:
+    for partition, offset in wanted.items():
+        end = ends[partition]
+        if end < offset:
+            message = (
+                f"the ledger says that {partition.topic} partition {partition.partition} was read up to offset {offset}, "
+                f"but the partition ends at {end}: the topic was created anew or the broker lost data. "
+                f"Restore the topic, or raise its generation in the register to count it as a new one"
+            )
+            raise LedgerAheadError(message)
