@@ -11,22 +11,25 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class MachineSettings(BaseSettings):
-    """Addresses of services that are there already, and where downloads are kept between runs.
-
-    Attributes:
-        cache_folder: where the broker's jars are kept; ``FINCOACH_CACHE_FOLDER``, else the user's cache folder.
-        database_url: a Postgres server to use instead of the embedded one; ``FINCOACH_DATABASE_URL``.
-        brokers: Kafka addresses to use instead of the embedded broker; ``FINCOACH_BROKERS``.
-        java_home: a Java installation that is tried first; ``JAVA_HOME``.
-    """
+    """Addresses of services that are there already, and where downloads are kept between runs."""
 
     model_config = SettingsConfigDict(env_prefix="FINCOACH_", env_ignore_empty=True, frozen=True, extra="ignore")
 
-    cache_folder: Path | None = None
-    database_url: SecretStr | None = None
-    brokers: str | None = None
-    java_home: Path | None = Field(default=None, validation_alias="JAVA_HOME")
-    xdg_cache_home: Path | None = Field(default=None, validation_alias="XDG_CACHE_HOME")
+    cache_folder: Path | None = Field(
+        default=None, description="Where the broker's jars and data sets are kept; empty means the user's cache folder."
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="A Postgres server to use instead of the embedded one."
+    )
+    brokers: str | None = Field(default=None, description="Kafka addresses to use instead of the embedded broker.")
+    java_home: Path | None = Field(
+        default=None, validation_alias="JAVA_HOME", description="A Java installation that is tried first."
+    )
+    xdg_cache_home: Path | None = Field(
+        default=None,
+        validation_alias="XDG_CACHE_HOME",
+        description="The user's cache folder, where the desktop names one.",
+    )
 
     @property
     def cache(self) -> Path:
