@@ -34,10 +34,10 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def called_methods(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield name and line of each method call in the file."""
+    """Yield name and line of each method call in the file; a call without arguments as ``name()``."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            yield node.func.attr, node.lineno
+            yield node.func.attr + ("" if node.args or node.keywords else "()"), node.lineno
 
 
 def imported_names(path: Path, module: str) -> set[str]:
