@@ -1,0 +1,261 @@
+"""What every source promises, and what each of the sets in a data folder is known to hold."""
+
+from __future__ import annotations
+
+import collections
+import datetime as dt
+import io
+import itertools
+from pathlib import Path
+
+import pytest
+
+from fincoach_events.drafts import cleaned_event, encode_within_limit
+from fincoach_events.errors import InvalidEventError
+from fincoach_events.events import (
+    GoalModified,
+    ProductInteraction,
+    RecommendationInteraction,
+    TransactionCreated,
+    decode_event,
+)
+from schemas.errors import SettingsError
+from stack.errors import DownloadFailedError
+from stack.replay.catalogue import SOURCES, open_source
+from stack.replay.jsonl import JsonLinesSource, raw_record
+from stack.replay.packages import Package, fetch_package
+from stack.replay.settings import ReplaySettings
+from stack.replay.source import RawRecord, Source, shift_to_now
+from stack.settings import MachineSettings
+
+DATA = ReplaySettings().data
+WITHOUT_FOLDER = {"cdnow", "openbandit"}
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
+)
+every_source = pytest.mark.parametrize(
+    "name", [name if name in WITHOUT_FOLDER else pytest.param(name, marks=needs_data) for name in SOURCES]
+)
+SIZES = {
+    "openbandit": 20_115,
+    "onlineretail": 469_441,
+    "oulad": 152_249,
+    "heartsteps": 5_863,
+    "completejourney": 8_691,
+    "weblog": 2_152,
+}
+
+
+def interactions(source: Source) -> collections.Counter[str]:
+    """How many events of each interaction a source has."""
+    return collections.Counter(
+        "raw" if isinstance(item, RawRecord) else f"{item.interaction_type}" for item in source.events()
+    )
+
+
+@every_source
+def test_events_are_valid_ordered_and_play_no_trick_with_names(name: str) -> None:
+    """If it failed, a set would end in the dead letters, out of order, or count again at its second replay."""
+    first = list(open_source(name).events(3_000))
+    again = list(open_source(name).events(3_000))
+    assert first == again
+    events = [item for item in first if not isinstance(item, RawRecord)]
+    for event in events:
+        assert cleaned_event(event) == event
+        assert decode_event(encode_within_limit(event)) == event
+        assert (event.source, event.consent) == (f"replay:{name}", True)
+    moments = [event.occurred_at for event in events]
+    assert moments == sorted(moments)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [pytest.param(name, size, marks=[] if name in WITHOUT_FOLDER else needs_data) for name, size in SIZES.items()],
+)
+def test_sizes_are_known_before_playing(name: str, size: int) -> None:
+    """If it failed, rows would be lost, or a progress bar would never reach its end."""
+    source = open_source(name)
+    assert source.size == sum(1 for _ in source.events()) == size
+
+
+@every_source
+def test_limits_are_kept(name: str) -> None:
+    """If it failed, a short replay would be a long one."""
+    assert sum(1 for _ in open_source(name).events(7)) == 7
+    assert list(open_source(name).events(0)) == []
+
+
+def test_open_bandit_keeps_true_propensities_and_invents_no_trajectories() -> None:
+    """If it failed, policies would be judged by wrong weights, or neighbouring rows taken for one person."""
+    events = [event for event in open_source("openbandit").events() if isinstance(event, RecommendationInteraction)]
+    views = [event for event in events if event.interaction_type == "view"]
+    clicks = [event for event in events if event.interaction_type == "click"]
+    uniform = [view for view in views if (view.additional_data or {})["policy"] == "random"]
+    assert {view.propensity for view in uniform} == {1 / 34}
+    assert len({view.user_id for view in views}) == len(views) == 20_000
+    by_policy = collections.Counter(click.recommendation_id.split(":")[1] for click in clicks)
+    assert by_policy == {"random": 46, "bts": 69}
+    assert {click.recommendation_id for click in clicks} <= {view.recommendation_id for view in views}
+
+
+@needs_data
+def test_heartsteps_keeps_the_choice_of_nothing() -> None:
+    """If it failed, what is learned from the lots would be biased, because "none" is an action too."""
+    events = [event for event in open_source("heartsteps").events() if isinstance(event, RecommendationInteraction)]
+    views = collections.Counter(event.action for event in events if event.interaction_type == "view")
+    assert views == {"active": 1_386, "sedentary": 1_047, "none": 1_643}
+    assert {(event.action, event.propensity) for event in events if event.interaction_type == "view"} == {
+        ("active", 0.3), ("sedentary", 0.3), ("none", 0.4),
+    }  # fmt: skip
+    shown = {event.recommendation_id: event.occurred_at for event in events if event.interaction_type == "view"}
+    answers = [event for event in events if event.interaction_type != "view"]
+    assert all(event.occurred_at >= shown[event.recommendation_id] for event in answers)
+    good = {event.recommendation_id for event in answers if event.interaction_type == "click"}
+    done = {event.recommendation_id: event.occurred_at for event in answers if event.interaction_type == "implement"}
+    assert done.keys() <= good
+    assert all(moment >= shown[name] + dt.timedelta(minutes=30) for name, moment in done.items())
+
+
+@needs_data
+def test_online_retail_keeps_its_dirt() -> None:
+    """If it failed, the quality gate and the dead letters would have nothing real to be tried on."""
+    items = list(open_source("onlineretail").events())
+    nobodys = [item for item in items if isinstance(item, RawRecord)]
+    assert len(nobodys) == 135_080
+    with pytest.raises(InvalidEventError) as caught:
+        decode_event(nobodys[0].value)
+    assert caught.value.reason == "missing_field"
+    lines = [item for item in items if isinstance(item, ProductInteraction)]
+    assert len(lines) - len({line.event_id for line in lines}) == 4_062  # the others of 4,126 are refunds or nobody's
+    invoices = [item for item in items if isinstance(item, TransactionCreated)]
+    assert len({invoice.event_id for invoice in invoices}) == len(invoices) == 17_954
+    assert collections.Counter(invoice.category for invoice in invoices).keys() == {"shopping", "other"}
+
+
+@needs_data
+def test_an_invoice_is_the_sum_of_its_distinct_lines() -> None:
+    """If it failed, spending would be learned from wrong amounts."""
+    lines: list[ProductInteraction] = []
+    for item in itertools.islice(open_source("onlineretail").events(), 20_000):
+        if isinstance(item, ProductInteraction):
+            lines.append(item)
+        elif isinstance(item, TransactionCreated) and item.transaction_type == "debit":
+            distinct = {line.event_id: line for line in lines}.values()
+            total = sum((line.quantity or 0) * (line.unit_price_minor or 0) for line in distinct)
+            assert abs(item.amount_minor - total) <= len(distinct)  # three decimals in some prices
+            assert {line.user_id for line in lines} == {item.user_id}
+            lines = []
+
+
+@needs_data
+def test_oulad_ends_each_enrolment_once() -> None:
+    """If it failed, a goal would have two outcomes, or one without having been set."""
+    created: collections.Counter[str] = collections.Counter()
+    ended: collections.Counter[str] = collections.Counter()
+    for event in open_source("oulad").events():
+        assert isinstance(event, GoalModified)
+        created[event.goal_id] += event.interaction_type == "create"
+        ended[event.goal_id] += event.interaction_type in {"achieve", "fail"}
+    assert set(created.values()) == set(ended.values()) == {1}
+    assert interactions(open_source("oulad")) == {"create": 19_533, "update": 113_183, "achieve": 9_110, "fail": 10_423}
+
+
+@needs_data
+def test_complete_journey_takes_no_expiry_for_a_dismissal() -> None:
+    """If it failed, a household that let a coupon expire would count as having refused it."""
+    assert interactions(open_source("completejourney")) == {"view": 6_589, "implement": 2_102}
+
+
+def test_a_missing_set_is_explained(tmp_path: Path) -> None:
+    """If it failed, the user would get a stack trace instead of the option that helps."""
+    with pytest.raises(SettingsError, match="--data"):
+        open_source("oulad", data=tmp_path)
+    with pytest.raises(SettingsError, match="cdnow, openbandit"):
+        open_source("movielens")
+    with pytest.raises(SettingsError, match="not there"):
+        open_source("cdnow", jsonl=str(tmp_path / "none.jsonl"))
+
+
+def test_a_set_can_end_now() -> None:
+    """If it failed, moved events would lie in the future, change their hours, or be taken for those of the past."""
+    now = dt.datetime(2026, 3, 4, 10, 0, tzinfo=dt.UTC)
+    source = open_source("cdnow")
+    moved = shift_to_now(source, now)
+    assert now - dt.timedelta(days=1) < moved.ends_at <= now
+    assert moved.size == source.size
+    pairs = list(zip(source.events(60_000), moved.events(60_000), strict=True))
+    shifts = set()
+    for old, new in pairs:
+        assert not isinstance(old, RawRecord)
+        assert not isinstance(new, RawRecord)
+        shifts.add(new.occurred_at - old.occurred_at)
+        assert (new.user_id, new.interaction_type) == (old.user_id, old.interaction_type)
+        if isinstance(old, GoalModified) and isinstance(new, GoalModified) and old.due_at and new.due_at:
+            shifts.add(new.due_at - old.due_at)
+    assert shifts == {dt.timedelta(days=10_108)}
+    names = {new.event_id for _, new in pairs}
+    assert len(names) == 60_000
+    assert not names & {old.event_id for old, _ in pairs}
+    assert [event.event_id for event in shift_to_now(source, now).events(3)] == [new.event_id for _, new in pairs[:3]]
+
+
+def test_foreign_lines_cannot_be_moved(tmp_path: Path) -> None:
+    """If it failed, --shift-to-now would silently do nothing to a file of events."""
+    file = tmp_path / "events.jsonl"
+    file.write_text("{}\n")
+    with pytest.raises(ValueError, match="as they are"):
+        shift_to_now(JsonLinesSource(str(file)), dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+
+
+def test_lines_are_sent_as_they_are(tmp_path: Path) -> None:
+    """If it failed, a wrong line would be mended or dropped instead of reaching the dead letters."""
+    file = tmp_path / "events.jsonl"
+    user = "5f0c5a53-8f0e-4f8f-9d0d-9c21b1c1f6f2"
+    file.write_bytes(
+        b'{"user_id":"%s","event_id":"%s"}\n\nnot json\n{"user_id": 5}\n\xff\xfe\n' % (user.encode(), user.encode())
+    )
+    source = open_source("cdnow", jsonl=str(file))
+    items = list(source.events())
+    assert source.size == len(items) == 4
+    assert all(isinstance(item, RawRecord) for item in items)
+    assert [item.key for item in items if isinstance(item, RawRecord)] == [user.encode(), None, None, None]
+    assert [str(item.event_id) for item in items] == [user, "None", "None", "None"]
+    assert [item.value for item in items if isinstance(item, RawRecord)][1:] == [
+        b"not json",
+        b'{"user_id": 5}',
+        b"\xff\xfe",
+    ]
+    assert len(list(source.events(2))) == 2
+
+
+def test_an_id_that_is_none_is_left_out() -> None:
+    """If it failed, a line with a broken id would end the replay instead of reaching the dead letters."""
+    assert raw_record(b'{"user_id":"u","event_id":"e"}') == RawRecord(value=b'{"user_id":"u","event_id":"e"}', key=b"u")
+
+
+def test_standard_input_is_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it failed, events could not be piped in."""
+    standard_input = io.TextIOWrapper(io.BytesIO(b"one\ntwo\n"))
+    monkeypatch.setattr("sys.stdin", standard_input)
+    source = open_source("cdnow", jsonl="-")
+    assert source.size is None
+    assert [item.value for item in source.events() if isinstance(item, RawRecord)] == [b"one", b"two"]
+
+
+def test_a_damaged_download_is_fetched_again(tmp_path: Path) -> None:
+    """If it failed, a torn file in the cache would break every later replay, or be played."""
+    settings = MachineSettings(cache_folder=tmp_path)
+    package = Package(
+        requirement="lifetimes==0.11.3", sha256="261e3dc89977c2b60767ca6728aaa29d429de0c814635070a749c36555895da8"
+    )
+    path = fetch_package(package, settings)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1_000])
+    assert fetch_package(package, settings).read_bytes() == whole
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_another_file_than_the_tested_one_is_refused(tmp_path: Path) -> None:
+    """If it failed, whatever the index serves under that name would be played as the real set."""
+    with pytest.raises(DownloadFailedError, match=r"lifetimes==0\.11\.3"):
+        fetch_package(Package(requirement="lifetimes==0.11.3", sha256="0" * 64), MachineSettings(cache_folder=tmp_path))
