@@ -25,6 +25,29 @@ from models.signing import SigningKey, TrustedKeys
 from schemas.errors import ArtifactRejectedError
 from schemas.vocabulary import ArtifactKind, ModelType
 
+__all__ = [
+    "CALIBRATION",
+    "FEATURES",
+    "FORMAT_VERSION",
+    "GOLDEN",
+    "MANIFEST",
+    "METRICS",
+    "MODEL",
+    "PARAMETERS",
+    "PROFILES",
+    "SIGNATURE",
+    "Golden",
+    "LoadedArtifact",
+    "Manifest",
+    "SigningKey",
+    "TrustedKeys",
+    "build_artifact",
+    "golden_file",
+    "load_artifact",
+    "open_artifact",
+    "write_artifact",
+]
+
 FORMAT_VERSION = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 MODEL, FEATURES, CALIBRATION, GOLDEN = "model.onnx", "features.json", "calibration.json", "golden.json"

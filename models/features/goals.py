@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime as dt
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fincoach_events.events import AmountMinor, AwareDatetime
 from models.features.financial import STATE_FEATURES, state_values
 from models.features.state import (
     GOAL_ACHIEVED,
@@ -60,16 +61,17 @@ GOAL_FEATURES = STATE_FEATURES + GOAL_ONLY_FEATURES
 _VELOCITY = STATE_FEATURES.index("spending_velocity")
 _INCOME = STATE_FEATURES.index("total_income")
 _DAYS_OF_UNKNOWN_END = 365
+_MOST_PROGRESS = 10.0  # a host's percentage in place of a share must not swamp the column
 
 
 class GoalFields(msgspec.Struct, frozen=True, kw_only=True):
     """A goal that the state does not know yet, as a caller describes it."""
 
-    target_minor: int | None = None
-    due_at: dt.datetime | None = None
-    created_at: dt.datetime | None = None
+    target_minor: AmountMinor | None = None
+    due_at: AwareDatetime | None = None
+    created_at: AwareDatetime | None = None
     kind: str | None = None
-    progress: float | None = None
+    progress: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
 
 
 def goal_in(
@@ -166,7 +168,7 @@ def _work(goal: Goal, now: int) -> list[float]:
     missed = max(due - goal.updates, 0) / due if due else 0.0
     mean = goal.score_sum / goal.scored if goal.scored else 0.0
     late = goal.late_days / goal.timed if goal.timed else 0.0
-    progress = goal.progress if goal.progress is not None else 0.0
+    progress = min(goal.progress, _MOST_PROGRESS) if goal.progress is not None else 0.0
     return [
         progress,
         float(goal.progress is not None),
