@@ -89,7 +89,7 @@ def test_every_command_has_one_executor_among_the_readers_of_control() -> None:
 
 def test_only_dead_letters_are_raw_bytes() -> None:
     """A topic without message types would be read without being checked."""
-    assert RAW_TOPICS = [schemas.topics.DEAD_LETTERS]
+    assert RAW_TOPICS == [schemas.topics.DEAD_LETTERS]
 
 
 def test_writers_and_readers_are_processes_or_the_host() -> None:
