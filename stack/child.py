@@ -61,8 +61,9 @@ class Child:
             await self._prepare(self.spec.prepare)
         while True:
             self._change(Phase.WAITING)
-            for dependency in dependencies:
-                await dependency.ready.wait()
+            if not (self.spec.restarts_alone and self.state.restarts):
+                for dependency in dependencies:
+                    await dependency.ready.wait()
             ended = await self._live()
             self._change(Phase.BACKING_OFF, pid=None, born_at=None, last_exit=ended)
             await asyncio.sleep(self._pause_after(ended))

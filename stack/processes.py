@@ -32,7 +32,8 @@ class ProcessSpec:
         ready: answers True once the process can be used (see ``stack.probes``).
         environment: additions to the supervisor's own environment.
         working_directory: where it runs; the supervisor's own when None.
-        depends_on: processes that must be ready before each start of this one.
+        depends_on: processes that must be ready before this one starts, and that are stopped after it.
+        restarts_alone: after a death it is started again without waiting for what it depends on.
         stop_signal: asks for an orderly end (SIGINT is Postgres's fast shutdown).
         grace_seconds: after this long without an end, SIGKILL for the process and its group.
         ready_within_seconds: the longest wait for the first True of ``ready`` after a start.
@@ -48,6 +49,7 @@ class ProcessSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     working_directory: Path | None = None
     depends_on: tuple[str, ...] = ()
+    restarts_alone: bool = False
     stop_signal: signal.Signals = signal.SIGTERM
     grace_seconds: float = 10.0
     ready_within_seconds: float = 60.0

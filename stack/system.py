@@ -125,8 +125,9 @@ class System:
             command=(sys.executable, "-m", endpoint.room),
             ready=HttpProbe(f"{endpoint.url}/health/ready"),
             environment=self._environment(endpoint),
-            # Replicas start without database and broker, from what they have on disk.
-            depends_on=() if endpoint.room == Room.SERVING else tuple(spec.name for spec in self._services),
+            depends_on=tuple(spec.name for spec in self._services),
+            # A replica starts without database and broker, from what it has on disk.
+            restarts_alone=endpoint.room == Room.SERVING,
             grace_seconds=15.0,
             ready_within_seconds=120.0,
         )
