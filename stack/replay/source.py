@@ -13,6 +13,7 @@ import msgspec
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
+from schemas.errors import SettingsError
 
 
 class RawRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,12 +60,14 @@ class ShiftedSource:
     both can be archived, and a second replay on the same day is all duplicates.
 
     Raises:
-        ValueError: the source says no end (foreign lines are sent as they are).
+        SettingsError: the source says no end (foreign lines are sent as they are).
     """
 
     def __init__(self, source: Source, *, now: dt.datetime) -> None:
         if source.ends_at is None:
-            raise ValueError(f"{source.name} cannot be moved in time: its lines are sent as they are")
+            raise SettingsError(
+                f"{source.name} cannot be moved in time, because its lines are sent as they are: leave out --shift-to-now"
+            )
         self._source = source
         self._days = (now - source.ends_at).days
         self.name = source.name

@@ -203,7 +203,7 @@ def test_foreign_lines_cannot_be_moved(tmp_path: Path) -> None:
     """If it failed, --shift-to-now would silently do nothing to a file of events."""
     file = tmp_path / "events.jsonl"
     file.write_text("{}\n")
-    with pytest.raises(ValueError, match="as they are"):
+    with pytest.raises(SettingsError, match="as they are"):
         shift_to_now(JsonLinesSource(str(file)), dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
 
 
