@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -198,7 +198,7 @@ def _median_seconds(runtime: Runtime, candidate: Candidate) -> float:
     return float(np.median(times))
 
 
-def library_versions() -> Mapping[str, str] | Any:  # noqa: ANN401 - a plain dictionary for the manifest
+def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that decide what comes out of a fit."""
     known = {}
     for name in LIBRARIES:

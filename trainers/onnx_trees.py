@@ -28,7 +28,7 @@ def ensemble_node(booster: lgb.Booster, *, rows: str, output: str) -> onnx.NodeP
     dump = booster.dump_model()
     if dump["num_tree_per_iteration"] != 1:
         raise ValueError("only boosters with one output are exported")
-    nodes: dict[str, list[Any]] = {name: [] for name in (
+    nodes: dict[str, Any] = {name: [] for name in (
         "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values", "nodes_truenodeids",
         "nodes_falsenodeids", "nodes_missing_value_tracks_true", "target_treeids", "target_nodeids", "target_ids", "target_weights",
     )}  # fmt: skip
@@ -40,7 +40,7 @@ def ensemble_node(booster: lgb.Booster, *, rows: str, output: str) -> onnx.NodeP
     )  # fmt: skip
 
 
-def _add_tree(nodes: dict[str, list[Any]], tree: int, root: dict[str, Any]) -> None:
+def _add_tree(nodes: dict[str, Any], tree: int, root: dict[str, Any]) -> None:
     """Append one tree, its nodes numbered from 0 in the order in which they are met."""
     waiting = [root]
     next_number = 1

@@ -72,7 +72,7 @@ class SpendingExamples:
     @property
     def total(self) -> FloatArray:
         """Return the spending of the four weeks, (n,)."""
-        return self.truth.sum(axis=1, dtype=np.float64)
+        return np.asarray(self.truth.sum(axis=1, dtype=np.float64))
 
     @property
     def series(self) -> FloatArray:

@@ -46,6 +46,10 @@ class Parameters(NamedTuple):
 class ResidualLstm(nn.Module):
     """From rows (n, d) in the order of ``SPENDING_FEATURES`` to the parameters of the forecast."""
 
+    static_mean: Tensor
+    static_spread: Tensor
+    levels: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.lstm = nn.LSTM(1, UNITS, batch_first=True)
@@ -115,7 +119,7 @@ def loss_of(found: Parameters, truth: Tensor, scale: Tensor) -> Tensor:
     buying = nn.functional.binary_cross_entropy_with_logits(found.buy_logit, bought)
     standard = (torch.log(torch.clamp(total, min=0.01)) - found.location) / found.spread
     amount = torch.log(found.spread) + standard + 2 * nn.functional.softplus(-standard)
-    return cast("Tensor", poisson + buying + (amount * bought).sum() / torch.clamp(bought.sum(), min=1.0))
+    return poisson + buying + (amount * bought).sum() / torch.clamp(bought.sum(), min=1.0)
 
 
 Progress = Callable[[int, int, float], None]
@@ -135,10 +139,10 @@ def fit_network(
         network.load_state_dict(dict(start))
     else:
         statics = statics_of(rows)
-        network.static_mean.copy_(statics.mean(dim=0))  # type: ignore[operator]  # buffers are tensors
-        network.static_spread.copy_(statics.std(dim=0).clamp(min=0.05))  # type: ignore[operator]
+        network.static_mean.copy_(statics.mean(dim=0))
+        network.static_spread.copy_(statics.std(dim=0).clamp(min=0.05))
         if not examples.knows_season:
-            network.static_spread[SEASON] = IGNORED  # type: ignore[index,operator]
+            network.static_spread[SEASON] = IGNORED
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     generator = np.random.default_rng(seed)
     batches = max(1, len(rows) // BATCH)
@@ -168,7 +172,8 @@ def export_network(network: ResidualLstm) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network, (torch.ones(2, len(SPENDING_FEATURES)),), target, input_names=["features"], output_names=["scores"],
+            network, (torch.ones(2, len(SPENDING_FEATURES)),), target,  # type: ignore[arg-type]  # a buffer is taken too
+            input_names=["features"], output_names=["scores"],
             dynamic_axes={"features": {0: "n"}, "scores": {0: "n"}}, opset_version=17, dynamo=False, external_data=False,
         )  # fmt: skip
     return target.getvalue()

@@ -96,7 +96,7 @@ class SpendingTrainer:
                 (
                     f"blend_of_{name}_and_lightgbm",
                     export_blend(exported, tree_model),
-                    lambda rows: (scores_of(network, rows) + tree_scores(trees, rows)) / 2,
+                    lambda rows: np.float32(0.5) * (scores_of(network, rows) + tree_scores(trees, rows)),
                 ),
             ]
         context.progress("calibrating", 1, 1, None)

@@ -102,7 +102,9 @@ def export_trees(trees: SpendingTrees) -> bytes:
         "largest": single(1 - SMALLEST_PROBABILITY), "one": single(1), "zero": single(0), "low": single(1e-6), "high": single(1 - 1e-6),
         "levels": LEVELS[None, :].astype(single), "spread": single(trees.spread),
     }  # fmt: skip
-    return model_of(nodes, features=len(SPENDING_FEATURES), outputs=OUTPUTS, constants=constants).SerializeToString()
+    return bytes(
+        model_of(nodes, features=len(SPENDING_FEATURES), outputs=OUTPUTS, constants=constants).SerializeToString()
+    )
 
 
 def export_blend(network: bytes, trees: bytes) -> bytes:
@@ -118,4 +120,6 @@ def export_blend(network: bytes, trees: bytes) -> bytes:
         helper.make_node("Mean", ["a_scores", "b_scores"], ["scores"]),
     ]
     constants = {item.name: onnx.numpy_helper.to_array(item) for model in ours for item in model.graph.initializer}
-    return model_of(nodes, features=len(SPENDING_FEATURES), outputs=OUTPUTS, constants=constants).SerializeToString()
+    return bytes(
+        model_of(nodes, features=len(SPENDING_FEATURES), outputs=OUTPUTS, constants=constants).SerializeToString()
+    )

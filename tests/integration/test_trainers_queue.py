@@ -1,0 +1,232 @@
+"""The training queue on a real Postgres: one job a crossing, one run a model, fenced ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from backends.database.repositories.training import Ending, Run
+from backends.database.unit_of_work import Database
+from schemas.codec import decode
+from schemas.errors import LostLeaseError
+from schemas.messages.training import MetricComparison, ModelReady, TrainingFailed
+from schemas.tables import model_training_events, outbox, training_jobs
+from schemas.topics import MODEL_READY
+from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
+from tests.training_factories import crossing, database_of, queue_of, record_epoch, settings_of, span
+from trainers.queue import TrainingQueue
+
+KEPT = Ending(verdict=Verdict.CHAMPION_KEPT, reasons=("not better",), metrics={"score": 1.0})
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """Give a room's database."""
+    database = database_of(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def queue(database: Database, database_url: str, tmp_path: Path) -> TrainingQueue:
+    """Give the queue as trainer-a sees it."""
+    return queue_of(database, settings_of(database_url, tmp_path))
+
+
+@pytest.fixture
+def rival(database: Database, database_url: str, tmp_path: Path) -> TrainingQueue:
+    """Give the queue as trainer-b sees it."""
+    return queue_of(database, settings_of(database_url, tmp_path), owner="trainer-b")
+
+
+async def rows_of(database: Database, table: sa.Table) -> list[sa.RowMapping]:
+    """Return all rows of a table."""
+    async with database.reading() as connection:
+        return list((await connection.execute(sa.select(table))).mappings().all())
+
+
+async def leased(queue: TrainingQueue) -> Run:
+    """Lease a run that must be due."""
+    run = await queue.lease()
+    assert run is not None
+    return run
+
+
+async def expire_leases(database: Database) -> None:
+    """Let every lease be over, as if its trainer had been silent for long."""
+    async with database.transaction() as work:
+        past = sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 1)
+        await work.connection.execute(sa.update(training_jobs).values(lease_until=past))
+
+
+async def end_back_off(database: Database) -> None:
+    """Let every back-off be over."""
+    async with database.transaction() as work:
+        await work.connection.execute(sa.update(training_jobs).values(not_before=sa.func.now()))
+
+
+async def test_a_crossing_told_twice_is_one_job(queue: TrainingQueue, database: Database) -> None:
+    """A message that is delivered again would train twice."""
+    assert await queue.add_crossing(crossing(epoch=1)) is True
+    assert await queue.add_crossing(crossing(epoch=1)) is False
+    assert len(await rows_of(database, training_jobs)) == 1
+
+
+async def test_one_run_takes_all_waiting_epochs_of_its_model_and_no_other(queue: TrainingQueue) -> None:
+    """A burst of crossings would be trained one after the other on ever the same data."""
+    for epoch in (1, 2, 3):
+        await queue.add_crossing(crossing(epoch=epoch, ranges=[span(10 * epoch, from_offset=10 * epoch - 10)]))
+    await queue.add_crossing(crossing(ModelType.GOAL, epoch=1))
+    run = await leased(queue)
+    assert (run.model_type, run.epochs) == (ModelType.SPENDING, (1, 2, 3))
+    assert [item.to_offset for item in run.ranges] == [10, 20, 30]
+    assert (await leased(queue)).model_type == ModelType.GOAL
+
+
+async def test_a_model_that_trains_is_not_leased_again(queue: TrainingQueue, rival: TrainingQueue) -> None:
+    """Two trainings of one model would run at a time and race for the verdict."""
+    await queue.add_crossing(crossing(epoch=1))
+    await leased(queue)
+    await queue.add_crossing(crossing(epoch=2))
+    assert await rival.lease() is None
+
+
+async def test_many_trainers_that_ask_at_once_get_one_run(queue: TrainingQueue, rival: TrainingQueue) -> None:
+    """A race between trainers would lease one run twice."""
+    await queue.add_crossing(crossing(epoch=1))
+    runs = await asyncio.gather(*(asker.lease() for asker in (queue, rival) * 3))
+    assert len([run for run in runs if run is not None]) == 1
+
+
+async def test_the_late_end_of_a_zombie_is_refused(
+    queue: TrainingQueue, rival: TrainingQueue, database: Database
+) -> None:
+    """A trainer that was frozen and wakes up would overwrite the verdict of the one that took over."""
+    await queue.add_crossing(crossing(epoch=1))
+    zombie = await leased(queue)
+    await expire_leases(database)
+    heir = await leased(rival)
+    assert (heir.run_id, heir.attempt) == (zombie.run_id, 2)
+    assert heir.fence > zombie.fence
+    for act in (
+        queue.finish(zombie, KEPT, None),
+        queue.renew(zombie),
+        queue.attempt_failed(zombie, "woke up"),
+        queue.give_back(zombie),
+    ):
+        with pytest.raises(LostLeaseError):
+            await act
+    assert await rows_of(database, outbox) == []
+    await rival.finish(heir, KEPT, None)
+    events = await rows_of(database, model_training_events)
+    assert [(event["status"], event["verdict"]) for event in events] == [
+        (TrainingStatus.COMPLETED, Verdict.CHAMPION_KEPT)
+    ]
+
+
+async def test_a_zombie_is_refused_after_the_heir_has_finished(
+    queue: TrainingQueue, rival: TrainingQueue, database: Database
+) -> None:
+    """One epoch would end in two completed runs."""
+    await queue.add_crossing(crossing(epoch=1))
+    zombie = await leased(queue)
+    await expire_leases(database)
+    await rival.finish(await leased(rival), KEPT, None)
+    with pytest.raises(LostLeaseError):
+        await queue.finish(zombie, KEPT, None)
+
+
+async def test_a_winner_is_announced_with_its_verdict_or_not_at_all(queue: TrainingQueue, database: Database) -> None:
+    """A model could be announced whose training never ended, or end without being announced."""
+    await queue.add_crossing(crossing(epoch=1))
+    run = await leased(queue)
+    comparison = MetricComparison(metric="crps", higher_is_better=False, candidate=1.0, champion=2.0)
+    ready = queue.ready(
+        run, artifact=("artifacts/ab", "ab"), parent_digest=None, samples=5, snapshot_digest="cd", comparison=comparison
+    )
+    won = Ending(
+        verdict=Verdict.CANDIDATE_WINS,
+        reasons=("better",),
+        metrics={},
+        samples=5,
+        score=1e9,
+        artifact_address="artifacts/ab",
+        artifact_digest="ab",
+    )
+    await queue.finish(run, won, ready)
+    announced = [
+        decode(MODEL_READY, row["payload"])
+        for row in await rows_of(database, outbox)
+        if row["topic"] == MODEL_READY.name
+    ]
+    assert [(message.training_event_id, message.epochs, message.artifact_digest) for message in announced] == [
+        (run.run_id, (1,), "ab")
+    ]
+    assert isinstance(announced[0], ModelReady)
+    (job,) = await rows_of(database, training_jobs)
+    (event,) = await rows_of(database, model_training_events)
+    assert (job["status"], event["status"], event["artifact_digest"]) == (
+        JobStatus.DONE,
+        TrainingStatus.COMPLETED,
+        "ab",
+    )
+
+
+async def test_a_training_fails_after_its_last_attempt_and_says_so(queue: TrainingQueue, database: Database) -> None:
+    """A poisoned training would be tried for ever, or given up silently."""
+    await queue.add_crossing(crossing(epoch=1))
+    again = []
+    for _ in range(3):
+        again.append(await queue.attempt_failed(await leased(queue), "no luck"))
+        await end_back_off(database)
+    assert again == [True, True, False]
+    assert await queue.lease() is None
+    told = [
+        decode(MODEL_READY, row["payload"])
+        for row in await rows_of(database, outbox)
+        if row["topic"] == MODEL_READY.name
+    ]
+    assert [message.will_retry for message in told if isinstance(message, TrainingFailed)] == [True, True, False]
+    assert len({message.event_id for message in told}) == 3
+    (event,) = await rows_of(database, model_training_events)
+    assert (event["status"], event["verdict"], event["error"]) == (TrainingStatus.FAILED, Verdict.FAILED, "no luck")
+
+
+async def test_a_training_that_is_given_back_loses_no_attempt(queue: TrainingQueue, rival: TrainingQueue) -> None:
+    """Three restarts of a trainer would make a healthy training fail."""
+    await queue.add_crossing(crossing(epoch=1))
+    run = await leased(queue)
+    await queue.give_back(run)
+    assert (await leased(rival)).attempt == 1
+
+
+async def test_an_epoch_that_comes_during_a_run_has_its_own_run_after_it(
+    queue: TrainingQueue, database: Database
+) -> None:
+    """An epoch would be closed by a run whose snapshot does not hold it."""
+    await queue.add_crossing(crossing(epoch=1))
+    first = await leased(queue)
+    await queue.add_crossing(crossing(epoch=2))
+    await queue.finish(first, KEPT, None)
+    second = await leased(queue)
+    assert second.epochs == (2,)
+    assert second.run_id != first.run_id
+    await queue.finish(second, KEPT, None)
+    assert [
+        event["epochs"]
+        for event in sorted(await rows_of(database, model_training_events), key=lambda row: row["created_at"])
+    ] == [[1], [2]]
+
+
+async def test_a_training_names_the_data_set_of_its_epoch(queue: TrainingQueue, database: Database) -> None:
+    """The plan's foreign key from a training to its data set would stay empty."""
+    message = crossing(epoch=1)
+    await record_epoch(database, message)
+    await queue.add_crossing(message)
+    await leased(queue)
+    (event,) = await rows_of(database, model_training_events)
+    assert event["training_dataset_id"] is not None
