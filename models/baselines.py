@@ -31,7 +31,7 @@ _VERSION_0_BANDS = RfmBands(
     recency_cuts=[7.0, 30.0, 90.0, 180.0],
     frequency_cuts=[2.0, 5.0, 12.0, 50.0],
     monetary_cuts=[10.0, 25.0, 50.0, 100.0],
-    sum_cuts=[6.0, 8.0, 10.0, 12.0],
+    sum_cuts=[4.5, 7.5, 10.5, 13.5],
 )
 # Bands from the least to the most active, under the host's names.
 _BAND_SEGMENTS = (0, 3, 2, 1, 4)

@@ -90,6 +90,8 @@ class ScoringRuntime:
         self.manifest = loaded.manifest
         self.digest = loaded.digest
         self._golden = decoded_file(loaded.files, GOLDEN, Golden)
+        if not self._golden.outputs:
+            raise ArtifactRejectedError("there are no golden predictions: nothing proves this version", file=GOLDEN)
         self._scorer: Scorer | None = self.scorer(loaded.manifest, loaded.files)
 
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from models.features import SEGMENTATION_FEATURES, UserState, segmentation_features
 from models.interface import Answer, FloatArray, PredictionRequest
@@ -14,11 +15,14 @@ from models.scoring import Scorer, ScoringRuntime, decoded_file
 from schemas.errors import ArtifactRejectedError
 from schemas.vocabulary import ModelType
 
+IntArray = npt.NDArray[np.int64]
+
 SEGMENT_NAMES = ("Conservative Savers", "Impulse Buyers", "Goal-Oriented", "Budget Conscious", "High Spenders")
 """The host's five segments; the index is the id there."""
 
 _COLUMN = {name: index for index, name in enumerate(SEGMENTATION_FEATURES)}
 _BANDS = 5
+_QUINTILES = (0.2, 0.4, 0.6, 0.8)
 
 
 class SegmentProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,28 +55,26 @@ class RfmBands(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", ta
     sum_cuts: list[float]
 
 
-def rfm_bands(rows: FloatArray, parameters: RfmBands) -> FloatArray:
-    """Return the distance of rows of :data:`SEGMENTATION_FEATURES` to each band, shape (n, 5): 0 for the user's own."""
+def rfm_sums(rows: FloatArray, parameters: RfmBands) -> IntArray:
+    """Return the sum of the three scores of rows of :data:`SEGMENTATION_FEATURES`, 3..15, shape (n,)."""
     recency = _BANDS - np.searchsorted(parameters.recency_cuts, rows[:, _COLUMN["recency_days"]], side="left")
     frequency = 1 + np.searchsorted(parameters.frequency_cuts, rows[:, _COLUMN["frequency"]], side="right")
     monetary = 1 + np.searchsorted(parameters.monetary_cuts, rows[:, _COLUMN["monetary_mean"]], side="right")
-    band = np.searchsorted(parameters.sum_cuts, recency + frequency + monetary, side="right")
+    return np.asarray(recency + frequency + monetary, dtype=np.int64)
+
+
+def rfm_bands(rows: FloatArray, parameters: RfmBands) -> FloatArray:
+    """Return the distance of rows of :data:`SEGMENTATION_FEATURES` to each band, shape (n, 5): 0 for the user's own."""
+    band = np.searchsorted(parameters.sum_cuts, rfm_sums(rows, parameters), side="right")
     return np.asarray(np.abs(band[:, None] - np.arange(_BANDS)[None, :]), dtype=np.float32)
 
 
 def quantile_bands(rows: FloatArray) -> RfmBands:
-    """Return the bands whose cut points are the quintiles of ``rows``: the trivial baseline fitted on a training set."""
-    quintiles = (0.2, 0.4, 0.6, 0.8)
-    cuts = {
-        name: np.quantile(rows[:, _COLUMN[name]], quintiles).tolist()
-        for name in ("recency_days", "frequency", "monetary_mean")
-    }
-    return RfmBands(
-        recency_cuts=cuts["recency_days"],
-        frequency_cuts=cuts["frequency"],
-        monetary_cuts=cuts["monetary_mean"],
-        sum_cuts=[6.0, 8.0, 10.0, 12.0],
-    )
+    """Return the bands whose cut points are the quintiles of ``rows`` and of their sums: the trivial baseline fitted on a training set."""
+    names = ("recency_days", "frequency", "monetary_mean")
+    cuts = [np.quantile(rows[:, _COLUMN[name]], _QUINTILES).tolist() for name in names]
+    scored = RfmBands(recency_cuts=cuts[0], frequency_cuts=cuts[1], monetary_cuts=cuts[2], sum_cuts=[])
+    return msgspec.structs.replace(scored, sum_cuts=np.quantile(rfm_sums(rows, scored), _QUINTILES).tolist())
 
 
 class SegmentationRuntime(ScoringRuntime):
