@@ -190,8 +190,7 @@ def demo(
 async def _demo(folder: Path, plan: DemoPlan) -> DemoReport:
     states: list[tuple[ProcessState, ...]] = [()]
     system = System(SystemPlan(folder=folder), on_change=lambda now: states.__setitem__(0, now))
-    sentences: list[str] = []
-    demo = Demo(system, plan, folder=folder, say=lambda sentence: _say(sentence, sentences))
+    demo = Demo(system, plan, folder=folder, say=_say)
     async with system.supervisor:
         with (
             Live(
@@ -213,16 +212,15 @@ async def _demo(folder: Path, plan: DemoPlan) -> DemoReport:
     raise AssertionError  # fail never returns
 
 
-def _say(sentence: str, sentences: list[str]) -> None:
-    sentences.append(sentence)
-    console.print(sentence)
+def _say(sentence: str) -> None:
+    console.print(sentence, soft_wrap=True)
 
 
 async def _tick(demo: Demo) -> None:
     """Print a line of progress every few seconds: for logs and pipes, where a live table would be noise."""
     while True:
         await asyncio.sleep(TICK_SECONDS)
-        console.print(demo_line(demo.progress))
+        console.print(demo_line(demo.progress), soft_wrap=True)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from typing import Any
 
 from admin.gateway import CommandGateway
 from admin.installation import Installation
+from backends.broker.positions import end_offsets
 from backends.clock import SystemClock
 from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
 from backends.database.repositories.questions import QuestionRepository
@@ -25,7 +26,7 @@ from backends.database.repositories.recount import RecountRepository
 from backends.database.unit_of_work import Database
 from fincoach_events import EventProducer, ProducerSettings
 from fincoach_events.events import AnyBehavioralEvent
-from schemas.errors import FinCoachError
+from schemas.errors import FinCoachError, RetryLaterError
 from schemas.messages.control import Command, DeployModel, RollBackModel, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType, Room
@@ -63,7 +64,8 @@ class DemoPlan:
         customers: so many of CDNOW's customers, or all.
         events_per_second: speed of the replay.
         acts: the replay pauses after each act until what it crossed is trained, so that models train more than once.
-        visits_per_second: recommendations that the simulated host asks for.
+        visits_per_second: recommendations that the simulated host asks for while an act is played.
+        answers_per_act: an act ends when so many were answered; then the simulated host rests until the act is trained.
         predictions_per_second: the steady load on the other models.
         thresholds: lower thresholds, set by command.
         drain_seconds: longest wait for counting and training after an act.
@@ -73,6 +75,7 @@ class DemoPlan:
     events_per_second: float = 4_000.0
     acts: int = 3
     visits_per_second: float = 25.0
+    answers_per_act: int = 600
     predictions_per_second: float = 40.0
     duplicate_ratio: float = 0.01
     thresholds: dict[ModelType, int] = field(default_factory=dict)
@@ -80,10 +83,11 @@ class DemoPlan:
 
 
 SMOKE = DemoPlan(
-    customers=2_000,
-    events_per_second=2_500.0,
+    customers=4_000,
+    events_per_second=4_000.0,
     acts=2,
-    visits_per_second=30.0,
+    visits_per_second=40.0,
+    answers_per_act=250,
     thresholds={ModelType.RECOMMENDATION: 100, ModelType.SEGMENTATION: 25},
     drain_seconds=180.0,
 )
@@ -146,7 +150,7 @@ class Demo:
                 await self._play(installation, database, host)
                 await self._roll_back_and_forward(gateway, database)
             self._enter("counting everything anew")
-            await self._drained(database)
+            await self._drained(installation, database, trainings=FEWEST_TRAININGS)
             return await self._report(database, client)
 
     @asynccontextmanager
@@ -183,17 +187,33 @@ class Demo:
         source = shift_to_now(CdnowSource(customers=self._plan.customers), self._clock.now())
         self.progress.size = source.size or 0
         items = source.events()
-        for act in range(1, self._plan.acts + 1):
-            last = act == self._plan.acts
-            length = None if last else self.progress.size // self._plan.acts
-            self._enter(f"act {act} of {self._plan.acts}: replaying CDNOW")
-            await self._play_act(installation, _Act(source.name, items, length=length, observe=host.observe))
-            if act == 1:
+        for number in range(1, self._plan.acts + 1):
+            name = f"act {number} of {self._plan.acts}"
+            length = None if number == self._plan.acts else self.progress.size // self._plan.acts
+            self._enter(f"{name}: replaying CDNOW")
+            await self._play_act(installation, host, _Act(source.name, items, length=length, observe=host.observe))
+            if number == 1:
                 await self._send_bad_input(installation)
-            self._enter(f"act {act} of {self._plan.acts}: counting and training what it crossed")
-            await self._drained(database, trainings=act if self._plan.acts >= FEWEST_TRAININGS else FEWEST_TRAININGS)
+            self._enter(f"{name}: counting and training what it crossed")
+            await self._drained(installation, database, trainings=number)
 
-    async def _play_act(self, installation: Installation, act: _Act) -> None:
+    async def _until(self, what: str, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + self._plan.drain_seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                raise DemoFailedError(
+                    f"waited {self._plan.drain_seconds:g} s for {what}; `fincoach-learning status` names the broken link"
+                )
+            await asyncio.sleep(0.1)
+
+    async def _play_act(self, installation: Installation, host: SimulatedHost, act: _Act) -> None:
+        answered = host.answered + self._plan.answers_per_act
+        host.resume()
+        await self._replay(installation, act)
+        await self._until(f"{self._plan.answers_per_act} answers", lambda: host.answered >= answered)
+        host.pause()
+
+    async def _replay(self, installation: Installation, act: _Act) -> None:
         sent, acknowledged = self.progress.sent, self.progress.acknowledged
 
         def show(now_sent: int, now_acknowledged: int, _: int | None) -> None:
@@ -213,25 +233,27 @@ class Demo:
             for value, key in bad_records(self._clock.now()):
                 await producer.send_bytes(value, key=key)
 
-    async def _drained(self, database: Database, *, trainings: int = 0) -> None:
-        """Wait until everything sent is counted, everything crossed is trained and decided, and each model has its trainings."""
+    async def _drained(self, installation: Installation, database: Database, *, trainings: int) -> None:
+        """Wait until all that was sent is counted, all that was crossed is trained and decided, and each model has its trainings."""
+        topics = [BEHAVIORAL_EVENTS]
         deadline = time.monotonic() + self._plan.drain_seconds
         while time.monotonic() < deadline:
-            with suppress(*DATABASE_AWAY_ERRORS):
-                if await self._is_drained(database, trainings):
+            with suppress(RetryLaterError, *DATABASE_AWAY_ERRORS):
+                ends = await end_offsets(installation.brokers, topics, wide_partitions=installation.wide_partitions)
+                if await self._is_drained(database, sum(ends.values()), trainings=trainings):
                     return
             await asyncio.sleep(0.5)
-        message = f"after {self._plan.drain_seconds:g} s there is still work: {self.progress.work}, models {self.progress.models}"
-        raise DemoFailedError(message)
+        raise DemoFailedError(
+            f"after {self._plan.drain_seconds:g} s there is still work: {self.progress.work}, models {self.progress.models}"
+        )
 
-    async def _is_drained(self, database: Database, trainings: int) -> bool:
-        acknowledged = self._journal.recount().lines if trainings == 0 else None
+    async def _is_drained(self, database: Database, delivered: int, *, trainings: int) -> bool:
         async with database.reading() as connection:
             recount = RecountRepository(connection)
             work, models = await recount.open_work(), await recount.models()
-            delivered = (await recount.events(BEHAVIORAL_EVENTS.name))["pane_records"]
-        counted = delivered >= (acknowledged if acknowledged is not None else self.progress.acknowledged)
-        return counted and not any(work.values()) and all(row["trainings"] >= trainings for row in models)
+            counted = (await recount.events(BEHAVIORAL_EVENTS.name))["pane_records"]
+        enough = all(row["trainings"] >= trainings for row in models)
+        return counted >= delivered and not any(work.values()) and enough
 
     async def _roll_back_and_forward(self, gateway: CommandGateway, database: Database) -> None:
         self._enter("rolling one model back and forward by command")

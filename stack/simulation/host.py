@@ -45,6 +45,16 @@ class SimulatedHost:
         self._generator = np.random.default_rng(seed)
         self._customers: dict[UUID, _Customer] = {}
         self._now: dt.datetime | None = None
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def pause(self) -> None:
+        """Close the shop: nobody asks until :meth:`resume`."""
+        self._open.clear()
+
+    def resume(self) -> None:
+        """Open the shop again."""
+        self._open.set()
 
     def observe(self, event: AnyBehavioralEvent) -> None:
         """Learn of an event that the host has just sent: who bought what, and how late it is."""
@@ -64,9 +74,10 @@ class SimulatedHost:
         """Return whom the host knows, and the time on its clock."""
         return list(self._customers), self._now
 
-    async def run(self, *, at_most: int | None = None) -> None:
-        """Ask and answer until cancelled, or until ``at_most`` recommendations were shown."""
-        while at_most is None or self.shown < at_most:
+    async def run(self) -> None:
+        """Ask and answer until cancelled."""
+        while True:
+            await self._open.wait()
             if self._customers and self._now is not None:
                 await self._one_visit(self._now)
             await asyncio.sleep(self._pause_seconds)
