@@ -28,6 +28,10 @@ class Log(NamedTuple):
     propensities: FloatArray
     rewards: FloatArray
 
+    def only(self, rows: npt.NDArray[np.bool_] | IntArray) -> Log:
+        """Return some rows."""
+        return Log(self.actions[rows], self.propensities[rows], self.rewards[rows])
+
 
 class RewardModel:
     """Ridge regression of the reward per action: what a context (n, d) is expected to earn under each of k actions.

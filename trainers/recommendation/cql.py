@@ -62,7 +62,8 @@ class ValueNetwork(nn.Module):
     def scaled(self, rows: Tensor) -> Tensor:
         """Return what the first layer sees, (n, 35)."""
         logarithms = torch.sign(rows) * torch.log1p(torch.abs(rows))
-        return torch.clamp((logarithms - self.center) / self.scale, -FARTHEST, FARTHEST)
+        standard = (logarithms - self.get_buffer("center")) / self.get_buffer("scale")
+        return torch.clamp(standard, -FARTHEST, FARTHEST)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the values."""
@@ -189,7 +190,7 @@ def export_network(network: ValueNetwork) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network, (torch.ones(2, WIDTH),), target, input_names=["features"], output_names=["scores"],
+            network, (torch.ones(2, WIDTH),), cast("Any", target), input_names=["features"], output_names=["scores"],
             dynamic_axes={"features": {0: "n"}, "scores": {0: "n"}}, opset_version=17, dynamo=False, external_data=False,
         )  # fmt: skip
     return target.getvalue()

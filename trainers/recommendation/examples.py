@@ -57,8 +57,10 @@ class LoggedRecommendations:
 
     def only(self, rows: IntArray | BoolArray) -> LoggedRecommendations:
         """Return some rows."""
-        taken: dict[str, Any] = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "log"}
-        return LoggedRecommendations(log=Log(*(column[rows] for column in self.log)), **taken)
+        taken: dict[str, Any] = {
+            field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "log"
+        }
+        return LoggedRecommendations(log=self.log.only(rows), **taken)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,9 @@ def recommendation_examples(
             f"not enough history ({usable.num_rows} recommendations that were seen or answered, {FEWEST_ROWS} are needed)",
             rows=usable.num_rows, needed=FEWEST_ROWS,
         )  # fmt: skip
-    split = time_ordered(_seconds(usable["predicted_at"]), validation_share=VALIDATION_SHARE, holdout_share=HOLDOUT_SHARE)
+    split = time_ordered(
+        _seconds(usable["predicted_at"]), validation_share=VALIDATION_SHARE, holdout_share=HOLDOUT_SHARE
+    )
     if min(part.size for part in split) == 0:
         raise NotEnoughHistoryError("not enough history (all recommendations were served at one moment)")
     return RecommendationExamples(rows=_rows(usable, reward_weights, window), split=split)

@@ -38,7 +38,9 @@ def reward_of(answers: frozenset[str], weights: Mapping[str, float]) -> float:
     return min(max(sum(weights.get(said, 0.0) for said in sorted(answers)), LOWEST), HIGHEST)
 
 
-def settled(starts: FloatArray, first_answers: FloatArray, *, end: float, window_seconds: float) -> npt.NDArray[np.bool_]:
+def settled(
+    starts: FloatArray, first_answers: FloatArray, *, end: float, window_seconds: float
+) -> npt.NDArray[np.bool_]:
     """Say which rows (n,) are old enough at ``end`` that silence means silence.
 
     ``first_answers`` are the moments of the first answer, NaN where none came; all in seconds.

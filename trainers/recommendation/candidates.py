@@ -1,0 +1,190 @@
+"""The candidates of a run: three ways to train CQL on, and the linear bandit that each of them has to beat.
+
+Each is fitted on the train part, valued on the validation part, and fitted once more on both before it is packed. All
+serve the same policy over their values, so that what is compared is what was learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.bandit import LinearValues, Policy, Statistics, propensities
+from models.features import STATE_FEATURES
+from models.manifest import PARAMETERS
+from models.recommendation import BanditValues, RecommendationSettings, bandit_context
+from trainers.interface import Candidate, FitContext
+from trainers.off_policy import RewardModel, dr_terms
+from trainers.recommendation.cql import (
+    BATCH,
+    FitPlan,
+    ValueNetwork,
+    checkpoint_of,
+    export_network,
+    fit_cql,
+    network_in,
+    values_of,
+)
+from trainers.recommendation.examples import (
+    ACTION_SET,
+    ACTIONS,
+    ARMS,
+    CONTEXT_SCHEMA,
+    LoggedRecommendations,
+    RecommendationExamples,
+)
+
+Float32Array = npt.NDArray[np.float32]
+
+PROPENSITY_FLOOR = 0.02
+# Greedier earns hardly more beyond the floors (.03 gives up less than .01 of reward) but leaves later judges fewer samples.
+POLICY = Policy(kind="softmax", temperature=0.03)
+PASSES = 10  # more of them overfit: 60 passes lost a tenth of the gain over uniform, 120 a quarter
+FEWEST_STEPS, MOST_STEPS = 60, 2_000
+FULL_RATE = 1e-3
+INCREMENTAL_RATES = (1e-4, 1e-3)
+NEW_SHARE = 0.5
+RIDGE = 10.0
+GOLDEN_ROWS = 16
+MANIFEST: Mapping[str, Any] = {
+    "action_set": ACTION_SET,
+    "actions": ACTIONS,
+    "context_schema": CONTEXT_SCHEMA,
+    "propensity_floor": PROPENSITY_FLOOR,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CqlRecipe:
+    """One way to train: from nothing, or onwards from the champion's network with half of each batch new."""
+
+    name: str
+    learning_rate: float
+    start: ValueNetwork | None = None
+
+    def fit(
+        self,
+        rows: LoggedRecommendations,
+        context: FitContext,
+        *,
+        gamma: float,
+        progress: Callable[[int, int, float], None],
+    ) -> ValueNetwork:
+        """Return the network fitted on ``rows``."""
+        seen = len(rows) if self.start is None else round(int(rows.is_new.sum()) / NEW_SHARE)
+        plan = FitPlan(
+            steps=min(max(PASSES * seen // BATCH, FEWEST_STEPS), MOST_STEPS), learning_rate=self.learning_rate,
+            seed=context.seed, gamma=gamma, new_share=None if self.start is None else NEW_SHARE,
+        )  # fmt: skip
+        return fit_cql(rows, plan, start=self.start, progress=progress)
+
+
+def candidates_of(
+    examples: RecommendationExamples, context: FitContext, *, gamma: float, rewards: Mapping[str, float]
+) -> list[Candidate]:
+    """Return the bandit and one CQL candidate per recipe, the full retrain first; ``rewards`` are noted in each."""
+    judge = _ValidationJudge(examples)
+    noted = {"rewards": dict(rewards), "gamma": gamma}
+    recipes = [CqlRecipe(name="cql_full", learning_rate=FULL_RATE), *_incremental(context)]
+    found = []
+    for recipe in recipes:
+        progress = _phase(context, recipe.name)
+        network = recipe.fit(examples.train, context, gamma=gamma, progress=progress)
+        score = judge.score(values_of(network, examples.validation.features))
+        network = recipe.fit(examples.known, context, gamma=gamma, progress=progress)
+        found.append(_cql_candidate(recipe, network, examples, score=score, noted=noted))
+    return [*found, _bandit_candidate(examples, judge, noted=noted, checkpoint=found[0].checkpoint)]
+
+
+def _incremental(context: FitContext) -> list[CqlRecipe]:
+    start = network_in(context.champion.checkpoint) if context.champion else None
+    if start is None:
+        return []
+    return [CqlRecipe(name=f"cql_incremental_{rate:g}", learning_rate=rate, start=start) for rate in INCREMENTAL_RATES]
+
+
+def _phase(context: FitContext, name: str) -> Callable[[int, int, float], None]:
+    def tell(step: int, steps: int, loss: float) -> None:
+        context.progress(name, step, steps, loss)
+
+    return tell
+
+
+class _ValidationJudge:
+    """Values policies on the validation part, doubly robust with a reward model of the train part."""
+
+    def __init__(self, examples: RecommendationExamples) -> None:
+        train, self._rows = examples.train, examples.validation
+        model = RewardModel(train.features, train.log, actions=ARMS)
+        self._expected = model.values(self._rows.features)
+
+    def score(self, values: npt.NDArray[np.floating]) -> float:
+        """Return the expected reward of the served policy over ``values`` (n, k)."""
+        policy = propensities(values, POLICY, floor=PROPENSITY_FLOOR)
+        return float(np.mean(dr_terms(policy, self._rows.log, self._expected)))
+
+
+def _cql_candidate(
+    recipe: CqlRecipe,
+    network: ValueNetwork,
+    examples: RecommendationExamples,
+    *,
+    score: float,
+    noted: Mapping[str, Any],
+) -> Candidate:
+    golden = _golden(examples)
+    return Candidate(
+        name=recipe.name, model=export_network(network), feature_names=STATE_FEATURES, golden_inputs=golden,
+        expected=values_of(network, golden), validation_score=score, manifest=MANIFEST, checkpoint=checkpoint_of(network),
+        parameters={**_settings(), "family": "cql", "learning_rate": recipe.learning_rate, **noted},
+    )  # fmt: skip
+
+
+def fit_bandit(rows: LoggedRecommendations) -> BanditValues:
+    """Return the statistics of ``rows`` with the standardisation they stand on: what the runtime serves."""
+    center = np.median(rows.features, axis=0).astype(np.float32)
+    spread = rows.features.std(axis=0)
+    scale = np.where(spread > 1e-3, spread, 1.0).astype(np.float32)  # noqa: PLR2004 - a column that hardly varies
+    contexts = bandit_context(rows.features, center, scale)
+    statistics = Statistics.empty(ARMS, contexts.shape[1]).updated(contexts, rows.log.actions, rows.log.rewards)
+    return BanditValues.of(statistics, center, scale, ridge=RIDGE)
+
+
+def bandit_values(bandit: BanditValues, features: Float32Array) -> Float32Array:
+    """Return the bandit's expected reward of each action for rows (n, 35), shape (n, 5)."""
+    solved = LinearValues(Statistics(np.array(bandit.A), np.array(bandit.b)), ridge=bandit.ridge)
+    center, scale = np.array(bandit.center, dtype=np.float32), np.array(bandit.scale, dtype=np.float32)
+    return solved.means(bandit_context(features, center, scale)).astype(np.float32)
+
+
+def _bandit_candidate(
+    examples: RecommendationExamples,
+    judge: _ValidationJudge,
+    *,
+    noted: Mapping[str, Any],
+    checkpoint: Mapping[str, bytes],
+) -> Candidate:
+    """Return the bandit; it carries the full retrain's weights, so that CQL can be trained on when the bandit is served."""
+    score = judge.score(bandit_values(fit_bandit(examples.train), examples.validation.features))
+    bandit, golden = fit_bandit(examples.known), _golden(examples)
+    return Candidate(
+        name="linear_bandit", model=None, feature_names=STATE_FEATURES, golden_inputs=golden, expected=bandit_values(bandit, golden),
+        validation_score=score, manifest=MANIFEST, checkpoint=checkpoint, files={PARAMETERS: msgspec.json.encode(bandit)},
+        parameters={**_settings(), "family": "linear_bandit", "ridge": RIDGE, **noted},
+    )  # fmt: skip
+
+
+def _settings() -> dict[str, Any]:
+    settings: dict[str, Any] = msgspec.to_builtins(RecommendationSettings(policy=POLICY))
+    return settings
+
+
+def _golden(examples: RecommendationExamples) -> Float32Array:
+    """Return rows spread over the time before the holdout."""
+    known = examples.known.features
+    return known[np.linspace(0, len(known) - 1, GOLDEN_ROWS).astype(np.int64)]
