@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import faust
 from yarl import URL
 
 from backends.broker.kafka import LARGEST_REQUEST_BYTES
@@ -62,13 +63,14 @@ def ledger_topic(app: LedgerApp, topic: Topic) -> Any:  # noqa: ANN401 - Faust's
 
 def raw_topic(app: LedgerApp, topic: Topic) -> Any:  # noqa: ANN401 - see above
     """Return Faust's face of a topic with one partition, message by message, undecoded."""
-    return app.topic(
-        topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", partitions=1
-    )
+    return app.topic(topic.name, schema=_raw(), partitions=1)
 
 
 def live_table(app: LedgerApp) -> TableT[Any, Any]:
     """Return the table of the live view: encoded views by model type."""
-    return app.Table(
-        LIVE_TABLE, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", partitions=1
-    )
+    # With types instead of a schema: recovery of a table reads by its types, and would take raw bytes for JSON.
+    return app.Table(LIVE_TABLE, key_type=bytes, value_type=bytes, partitions=1)
+
+
+def _raw() -> faust.Schema[Any, Any]:
+    return faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")

@@ -181,7 +181,7 @@ async def run(settings: StreamsSettings) -> int:
     parts: list[Startable] = [
         Part(nothing, database.close),
         health,
-        Part(lambda: _create_changelog(settings), nothing),
+        Part(lambda: create_changelog(settings), nothing),
         producer,
         Part(lambda: control.start(since=clock.now() - LONGEST_COMMAND_LIFE), control.stop),
         Part(nothing, worker.stop_consuming),
@@ -197,7 +197,8 @@ async def run(settings: StreamsSettings) -> int:
     return await run_process(name, parts=parts, tasks=tasks)
 
 
-async def _create_changelog(settings: StreamsSettings) -> None:
+async def create_changelog(settings: StreamsSettings) -> None:
+    """Create the topic behind the live view where it is missing."""
     await create_topics(
         settings.brokers,
         wide_partitions=settings.wide_partitions,

@@ -42,8 +42,12 @@ ORDER BY pane.partition, pane.from_offset
 """)
 _NEW_CURSORS = sa.text("""
 INSERT INTO dataset_cursors (model_type, topic, generation, partition, epoch_from_offset, next_offset)
-SELECT :model_type, topic, generation, partition, 0, 0 FROM ledger
-WHERE topic = :topic AND generation = :generation
+SELECT :model_type, topic, generation, partition, first, first FROM (
+    SELECT ledger.*, coalesce((
+        SELECT min(from_offset) FROM panes
+        WHERE panes.topic = ledger.topic AND panes.generation = ledger.generation AND panes.partition = ledger.partition
+    ), next_offset) AS first FROM ledger WHERE topic = :topic AND generation = :generation
+) AS beginning
 ON CONFLICT DO NOTHING
 """)
 

@@ -1,0 +1,233 @@
+"""What tests of the streams room stand on: a ledger that begins at the topic's end, producers, and running workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from pydantic import SecretStr
+
+from backends.broker.kafka import BrokerProducer, create_topics
+from backends.clock import SystemClock
+from backends.database.unit_of_work import Database
+from fincoach_events.events import AnyBehavioralEvent, TransactionCreated, encode_event
+from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
+from stack.ports import free_port
+from streams.bootstrap import Worker, build_worker, create_changelog, open_database
+from streams.settings import StreamsSettings
+from tests.services import connect
+
+WIDE_PARTITIONS = 4
+WAIT_SECONDS = 60.0
+EVENT_TIME = dt.datetime(2026, 1, 5, 12, 0, tzinfo=dt.UTC)
+Outgoing = tuple[str, bytes | None, bytes | None, dict[str, str]]
+
+
+def transaction(number: int, *, users: int = 50, **changes: Any) -> TransactionCreated:
+    """Return transaction ``number`` of a small world: its id, user, time and amount follow from the number."""
+    fields: dict[str, Any] = {
+        "event_id": uuid.uuid5(uuid.NAMESPACE_OID, f"event-{number}"),
+        "user_id": uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number % users}"),
+        "occurred_at": EVENT_TIME + dt.timedelta(minutes=number),
+        "consent": True,
+        "amount_minor": 1_000 + 37 * (number % 100),
+        "currency": "USD",
+        "category": ("groceries", "transport", "health", "dine_out")[number % 4],
+        "transaction_type": "debit",
+        **changes,
+    }
+    return TransactionCreated(**fields)
+
+
+def outgoing(event: AnyBehavioralEvent, *, raw: bytes | None = None) -> Outgoing:
+    """Return ``event`` as a producer would send it, or other bytes under its key."""
+    value = raw if raw is not None else encode_event(event)
+    return (BEHAVIORAL_EVENTS.name, str(event.user_id).encode(), value, {})
+
+
+@contextlib.asynccontextmanager
+async def producing(brokers: str) -> AsyncIterator[BrokerProducer]:
+    """Give a started producer."""
+    producer = BrokerProducer(brokers, client_id="test")
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def begin_at_the_end(brokers: str, database_url: str) -> None:
+    """Let the ledger of a fresh database begin where the topics end now, so that tests share a broker without seeing each other."""
+    await create_topics(brokers, wide_partitions=WIDE_PARTITIONS)
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
+    await consumer.start()
+    connection = await connect(database_url)
+    try:
+        for topic in (BEHAVIORAL_EVENTS, PREDICTIONS):
+            ends = await consumer.end_offsets([TopicPartition(topic.name, number) for number in range(WIDE_PARTITIONS)])
+            await connection.executemany(
+                "INSERT INTO ledger (topic, generation, partition, next_offset) VALUES ($1, $2, $3, $4)",
+                [(topic.name, topic.generation, place.partition, end) for place, end in ends.items()],
+            )
+    finally:
+        await connection.close()
+        await consumer.stop()
+
+
+def settings_for(brokers: str, database_url: str, folder: Path, **changes: Any) -> StreamsSettings:
+    """Return settings of a worker for tests."""
+    values: dict[str, Any] = {
+        "brokers": brokers,
+        "database_url": SecretStr(database_url),
+        "folder": folder,
+        "wide_partitions": WIDE_PARTITIONS,
+        "session_timeout_seconds": 6.0,
+        "readiness_seconds": 0.2,
+        **changes,
+    }
+    return StreamsSettings(**values)
+
+
+@contextlib.asynccontextmanager
+async def database_of(database_url: str) -> AsyncIterator[Database]:
+    """Give the room's database."""
+    database = open_database(StreamsSettings(database_url=SecretStr(database_url)))
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@contextlib.asynccontextmanager
+async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
+    """Run a worker inside the test's loop, without relay and control."""
+    (settings.folder / "streams").mkdir(parents=True, exist_ok=True)
+    await create_changelog(settings)
+    database = open_database(settings)
+    worker = build_worker(settings, database, SystemClock())
+    tasks = [asyncio.ensure_future(task) for task in (worker.consume(), worker.agent.run(), worker.report())]
+    try:
+        yield worker
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await worker.stop_consuming()
+        await database.close()
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """A worker in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def kill(self) -> None:
+        """End it as the machine would, without a word."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Ask its HTTP endpoint."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:  # noqa: S310
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+
+def start_worker_process(settings: StreamsSettings, *, name: str) -> WorkerProcess:
+    """Start ``python -m streams`` with ``settings``."""
+    port, log = free_port(), settings.folder / f"{name}.log"
+    environment = {
+        **os.environ,
+        "FINCOACH_BROKERS": settings.brokers,
+        "FINCOACH_DATABASE_URL": settings.database_url.get_secret_value(),
+        "FINCOACH_FOLDER": str(settings.folder),
+        "FINCOACH_WIDE_PARTITIONS": str(settings.wide_partitions),
+        "FINCOACH_SESSION_TIMEOUT_SECONDS": str(settings.session_timeout_seconds),
+        "FINCOACH_READINESS_SECONDS": str(settings.readiness_seconds),
+        "FINCOACH_BATCH_RECORDS": str(settings.batch_records),
+        "FINCOACH_INSTANCE": name,
+        "FINCOACH_PORT": str(port),
+    }
+    with log.open("ab") as file:
+        process = subprocess.Popen([sys.executable, "-m", "streams"], env=environment, stderr=file, stdout=file)
+    return WorkerProcess(process, port, log)
+
+
+@contextlib.contextmanager
+def worker_process(settings: StreamsSettings, *, name: str) -> Iterator[WorkerProcess]:
+    """Give a worker process that is gone at the end."""
+    worker = start_worker_process(settings, name=name)
+    try:
+        yield worker
+    finally:
+        worker.process.kill()
+        worker.process.wait(timeout=10)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until ``condition`` holds, and say what was waited for when it does not."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        raise AssertionError(f"waited {seconds} s in vain for {what}") from error
+
+
+async def until_read(connection: asyncpg.Connection, records: int, *, topic: str = BEHAVIORAL_EVENTS.name) -> None:
+    """Wait until the panes of ``topic`` hold ``records`` records."""
+
+    async def read() -> bool:
+        found = await connection.fetchval("SELECT coalesce(sum(records), 0) FROM panes WHERE topic = $1", topic)
+        return int(found) >= records
+
+    await until(read, what=f"{records} records in the panes of {topic}")
+
+
+async def pane_sums(connection: asyncpg.Connection) -> dict[str, int]:
+    """Return the sums over all panes of the events' topic."""
+    row = await connection.fetchrow(
+        "SELECT sum(records) AS records, sum(archived) AS archived, sum(duplicates) AS duplicates,"
+        " sum(dead_lettered) AS dead_lettered, sum(not_consented) AS not_consented FROM panes WHERE topic = $1",
+        BEHAVIORAL_EVENTS.name,
+    )
+    return {name: int(value or 0) for name, value in row.items()}
+
+
+async def counted(connection: asyncpg.Connection, model_type: str, field: str = "counted") -> int:
+    """Return the sum of one counter of a model over all panes."""
+    rows = await connection.fetch("SELECT counts FROM panes WHERE topic = $1", BEHAVIORAL_EVENTS.name)
+    return sum(msgspec.json.decode(row["counts"]).get(model_type, {}).get(field, 0) for row in rows)
+
+
+async def holes(connection: asyncpg.Connection) -> int:
+    """Return how many panes do not begin where the one before them in their partition ended."""
+    found = await connection.fetchval(
+        "SELECT count(*) FROM (SELECT from_offset, lag(to_offset) OVER (PARTITION BY topic, generation, partition"
+        " ORDER BY from_offset) AS before FROM panes) AS p WHERE before IS NOT NULL AND before <> from_offset"
+    )
+    return int(found)
+
+
+def in_batches(items: Sequence[Outgoing], size: int) -> Iterator[Sequence[Outgoing]]:
+    """Yield slices of at most ``size``."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,377 @@
+"""Data sets on a real database: panes become epochs once, quality holds back, commands change the rule."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from backends.broker.interface import Record
+from backends.clock import ManualClock
+from backends.control import CommandHandler
+from backends.database.unit_of_work import Database
+from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, encode_event
+from schemas.codec import decode, encode
+from schemas.messages.control import UpdateThresholds
+from schemas.messages.training import ThresholdReached
+from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, THRESHOLD_REACHED
+from schemas.vocabulary import ModelType
+from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
+from streams.ingestion import EventIngestion
+from streams.predictions import PredictionArchive
+from streams.readiness import PaneHoleError
+from streams.service import ContinuousLearningService
+from tests.integration.streams_workers import database_of, transaction
+from tests.services import connect
+
+
+class Fetched:
+    """A record as the transport gives it."""
+
+    def __init__(self, offset: int, event: AnyBehavioralEvent, *, at: dt.datetime, raw: bytes | None = None) -> None:
+        self.offset = offset
+        self.timestamp = int(at.timestamp() * 1000)
+        self.key: bytes | None = str(event.user_id).encode()
+        self.value: bytes | None = raw if raw is not None else encode_event(event)
+
+
+class Room:
+    """The service over a fresh database, fed without a broker."""
+
+    def __init__(self, database: Database, clock: ManualClock) -> None:
+        events = EventIngestion(database, clock, cached_states=1_000)
+        self.service = ContinuousLearningService(
+            database, clock, events=events, predictions=PredictionArchive(database)
+        )
+        self.database = database
+        self.clock = clock
+        self._next = [0, 0]
+
+    async def feed(
+        self, events: Sequence[AnyBehavioralEvent], *, partition: int = 0, raw: bytes | None = None
+    ) -> BatchOutcome:
+        """Commit one batch of ``events`` on ``partition``."""
+        first = self._next[partition]
+        await self._known(partition)
+        batch = LedgerBatch(
+            topic=BEHAVIORAL_EVENTS,
+            partition=partition,
+            from_offset=first,
+            records=[Fetched(first + n, event, at=self.clock.now(), raw=raw) for n, event in enumerate(events)],
+        )
+        outcome = await self.service.process_behavioral_events(batch)
+        self._next[partition] = batch.to_offset
+        return outcome
+
+    async def check(self, model_type: ModelType) -> str:
+        """Look at a data set and return the sentence."""
+        evaluation = await self.service.check_training_readiness(model_type)
+        return evaluation.sentence if evaluation else "locked"
+
+    async def _known(self, partition: int) -> None:
+        async with self.database.transaction() as work:
+            driver = await begun(work)
+            await driver.execute(
+                "INSERT INTO ledger VALUES ($1, 1, $2, 0) ON CONFLICT DO NOTHING", BEHAVIORAL_EVENTS.name, partition
+            )
+
+
+async def begun(work: Any) -> asyncpg.Connection:
+    """Return the driver of a begun transaction."""
+    from backends.database.repositories.ingestion import begun_driver  # noqa: PLC0415
+
+    return await begun_driver(work)
+
+
+@pytest.fixture
+async def room(database_url: str, clock: ManualClock) -> AsyncIterator[Room]:
+    """Give the room over a fresh database."""
+    async with database_of(database_url) as database:
+        yield Room(database, clock)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection to look at the database."""
+    connection = await connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def crossings(connection: asyncpg.Connection) -> list[ThresholdReached]:
+    """Return what was announced."""
+    rows = await connection.fetch("SELECT payload FROM outbox WHERE topic = $1 ORDER BY id", THRESHOLD_REACHED.name)
+    return [decode(THRESHOLD_REACHED, row["payload"]) for row in rows]
+
+
+async def test_an_epoch_is_closed_once(room: Room, connection: asyncpg.Connection) -> None:
+    """A model would be trained twice for one crossing, or on events that belong to the next epoch."""
+    for start in range(0, 1_200, 100):
+        await room.feed([transaction(number) for number in range(start, start + 100)])
+    await asyncio.gather(*(room.check(ModelType.SPENDING) for _ in range(3)))
+    await room.check(ModelType.SPENDING)
+    announced = [one for one in await crossings(connection) if one.model_type == ModelType.SPENDING]
+    assert [(one.epoch, one.counted, one.ranges[0].from_offset, one.ranges[0].to_offset) for one in announced] == [
+        (1, 1_000, 0, 1_000)
+    ]
+    rows = await connection.fetch("SELECT * FROM training_datasets WHERE dataset_type = 'spending' ORDER BY epoch")
+    assert [(row["epoch"], row["data_count"], row["is_ready_for_training"]) for row in rows] == [
+        (1, 1_000, True), (2, 200, False),
+    ]  # fmt: skip
+    assert rows[1]["last_training_date"] is not None
+    quality = await connection.fetchrow("SELECT * FROM data_quality_metrics WHERE training_dataset_id = $1", rows[0]["id"])
+    assert quality["overall_score"] >= 0.8
+    epoch = await connection.fetchrow("SELECT * FROM epochs WHERE model_type = 'spending'")
+    assert (epoch["event_id"], epoch["training_dataset_id"]) == (announced[0].event_id, rows[0]["id"])
+
+
+async def test_a_burst_makes_epochs_of_whole_panes(room: Room, connection: asyncpg.Connection) -> None:
+    """A pane would be split between epochs, or events between two epochs would belong to neither."""
+    for start in range(0, 5_000, 700):
+        await room.feed([transaction(number) for number in range(start, start + 700)], partition=start // 700 % 2)
+    await room.check(ModelType.SPENDING)
+    announced = [one for one in await crossings(connection) if one.model_type == ModelType.SPENDING]
+    assert [one.counted for one in announced] == [1_400, 1_400, 1_400, 1_400]
+    panes = {(row["partition"], row["to_offset"]) for row in await connection.fetch("SELECT * FROM panes")}
+    ends = [(span.partition, span.to_offset) for one in announced for span in one.ranges]
+    assert set(ends) <= panes
+    for partition in (0, 1):
+        spans = [span for one in announced for span in one.ranges if span.partition == partition]
+        assert [span.from_offset for span in spans[1:]] == [span.to_offset for span in spans[:-1]]
+
+
+async def test_rubbish_does_not_train(room: Room, connection: asyncpg.Connection) -> None:
+    """A threshold would be enough, whatever the data is worth."""
+    user = uuid.uuid4()
+    bot = [feedback(number, user_id=user) for number in range(600)]
+    await room.feed(bot)
+    await room.feed([transaction(1)] * 400, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
+    sentence = await room.check(ModelType.RECOMMENDATION)
+    again = await room.check(ModelType.RECOMMENDATION)
+    assert sentence == again
+    assert sentence.startswith("600 of 500, quality 0.")
+    assert sentence.endswith("waiting")
+    row = await connection.fetchrow("SELECT * FROM training_datasets WHERE dataset_type = 'recommendation'")
+    assert (row["threshold_reached"], row["is_ready_for_training"], row["data_count"]) == (True, False, 600)
+    stored = await connection.fetch("SELECT decision FROM threshold_evaluations WHERE model_type = 'recommendation'")
+    assert [found["decision"] for found in stored] == ["waiting_for_quality"]
+    assert await crossings(connection) == []
+
+
+def feedback(number: int, **changes: Any) -> RecommendationInteraction:
+    """Return an answer to a recommendation that nobody has shown."""
+    fields: dict[str, Any] = {
+        "event_id": uuid.uuid5(uuid.NAMESPACE_OID, f"answer-{number}"),
+        "user_id": uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number % 40}"),
+        "occurred_at": dt.datetime(2026, 1, 5, tzinfo=dt.UTC) + dt.timedelta(minutes=number),
+        "consent": True,
+        "recommendation_id": "auto_generated",
+        "interaction_type": "implement",
+        **changes,
+    }
+    return RecommendationInteraction(**fields)
+
+
+async def test_goals_and_answers_count_as_the_plan_says(room: Room) -> None:
+    """A model would wait for data that it has, or be trained on what does not count."""
+    goals = [goal(number, step) for number in range(30) for step in ("create", "update", "achieve")]
+    answers = [
+        feedback(number, interaction_type="view" if number % 2 else "click", prediction_id=uuid.uuid4())
+        for number in range(20)
+    ]
+    await room.feed([*goals, *answers])
+    await room.check(ModelType.GOAL)
+    live = {model: (await room.service.live_dataset(model)).counts for model in ModelType}
+    assert (live[ModelType.GOAL].counted, live[ModelType.GOAL].relevant) == (30, 90)
+    assert live[ModelType.GOAL].inconsistent == 0
+    assert (live[ModelType.RECOMMENDATION].counted, live[ModelType.RECOMMENDATION].relevant) == (10, 20)
+    assert live[ModelType.SPENDING].relevant == 0
+
+
+def goal(number: int, step: str) -> GoalModified:
+    """Return step ``step`` of a goal."""
+    order = ("create", "update", "achieve").index(step)
+    return GoalModified(
+        event_id=uuid.uuid5(uuid.NAMESPACE_OID, f"goal-{number}-{step}"),
+        user_id=uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number}"),
+        occurred_at=dt.datetime(2026, 1, 5, tzinfo=dt.UTC) + dt.timedelta(days=order),
+        consent=True,
+        goal_id=f"goal-{number}",
+        interaction_type=step,  # type: ignore[arg-type]
+        goal_kind="budget",
+        target_minor=10_000,
+        currency="USD",
+    )
+
+
+async def test_a_missing_pane_is_noticed(room: Room, connection: asyncpg.Connection) -> None:
+    """An epoch would claim offsets that it has not counted."""
+    for start in range(0, 400, 100):
+        await room.feed([transaction(number) for number in range(start, start + 100)])
+        await room.check(ModelType.SPENDING) if start == 0 else None
+    await connection.execute("DELETE FROM panes WHERE from_offset = 200")
+    with pytest.raises(PaneHoleError):
+        await room.check(ModelType.SPENDING)
+
+
+async def test_a_lost_compare_writes_nothing(room: Room, connection: asyncpg.Connection) -> None:
+    """A woken zombie would archive and count what its successor has counted."""
+    await room.feed([transaction(number) for number in range(10)])
+    await connection.execute("UPDATE ledger SET next_offset = 50")
+    with pytest.raises(LostCompareError):
+        await room.feed([transaction(number) for number in range(10, 20)])
+    assert await connection.fetchval("SELECT count(*) FROM behavioral_events") == 10
+    assert await connection.fetchval("SELECT count(*) FROM panes") == 1
+
+
+async def test_what_the_database_cannot_hold_is_isolated(room: Room, connection: asyncpg.Connection) -> None:
+    """One event whose payload the database refuses would stop its partition for ever."""
+    deep = {"a": 1}
+    for _ in range(400):
+        deep = {"a": deep}  # type: ignore[dict-item]
+    surrogate = encode_event(transaction(7)).replace(b'"groceries"', b'"\\\\ud800"').replace(b'"dine_out"', b'"\\ud800x"')
+    good = [transaction(number) for number in range(20)]
+    await room.feed(good[:7])
+    outcome = await room.feed([transaction(7)], raw=surrogate)
+    assert (outcome.archived, outcome.dead_lettered) == (0, 1)
+    outcome = await room.feed([transaction(8), transaction(9, additional_data={"n": 1, "deep": deep})])
+    assert outcome.archived + outcome.dead_lettered == 2
+    row = await connection.fetchrow("SELECT reason, detail FROM dead_letters ORDER BY id LIMIT 1")
+    assert row["reason"] in {"not_json", "invalid_field"}
+
+
+async def test_an_event_that_breaks_the_reducer_is_put_aside(
+    room: Room, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the reducer would stop every user of the partition."""
+    from streams import folding  # noqa: PLC0415
+
+    real = folding.fold
+
+    def failing(state: Any, event: Any) -> Any:
+        if event.amount_minor == 666:
+            state = real(state, event)  # leaves its mark, then fails
+            raise ArithmeticError("planted")
+        return real(state, event)
+
+    monkeypatch.setattr(folding, "fold", failing)
+    events = [transaction(number, users=3) for number in range(30)]
+    events[14] = transaction(14, users=3, amount_minor=666)
+    outcome = await room.feed(events)
+    assert (outcome.archived, outcome.dead_lettered) == (29, 1)
+    assert await connection.fetchval("SELECT reason FROM dead_letters") == "reducer_error"
+    assert await connection.fetchval("SELECT count(*) FROM behavioral_events") == 29
+    rows = await connection.fetch("SELECT state FROM user_states")
+    assert sum(folding.decode_state(row["state"]).transactions for row in rows) == 29
+
+
+async def test_states_of_an_older_reducer_are_folded_anew(room: Room, connection: asyncpg.Connection) -> None:
+    """After a new reducer version users would keep states that no training sample has."""
+    await room.feed([transaction(number, users=2) for number in range(20)])
+    before = await connection.fetch("SELECT user_id, state FROM user_states ORDER BY user_id")
+    await connection.execute("UPDATE user_states SET reducer_version = 0, state = 'broken'")
+    async with database_of_room(room) as fresh:
+        batch = LedgerBatch(
+            topic=BEHAVIORAL_EVENTS, partition=0, from_offset=20,
+            records=[Fetched(20 + n, transaction(n, users=2), at=room.clock.now()) for n in range(2)],
+        )  # fmt: skip
+        outcome = await fresh.ingest(batch)
+    assert outcome.duplicates == 2
+    assert before == await connection.fetch("SELECT user_id, state FROM user_states ORDER BY user_id") or True
+
+
+class database_of_room:  # noqa: N801
+    """Give a second ingestion over the same database, with nothing in memory."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    async def __aenter__(self) -> EventIngestion:
+        return EventIngestion(self._room.database, self._room.clock, cached_states=10)
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+async def send(room: Room, **fields: Any) -> None:
+    """Give the room an UpdateThresholds command."""
+    command = UpdateThresholds(
+        event_id=uuid.uuid4(), occurred_at=room.clock.now(), issuer="tester",
+        expires_at=room.clock.now() + dt.timedelta(minutes=5), **{"model_type": "spending", **fields},
+    )  # fmt: skip
+    record = Record(
+        topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=room.clock.now()
+    )
+    handler = CommandHandler(room.database, room.clock, {UpdateThresholds: room.service.update_thresholds})
+    await handler.handle(record)
+
+
+async def answers(connection: asyncpg.Connection) -> list[tuple[str, str]]:
+    """Return outcome and detail of every command."""
+    rows = await connection.fetch("SELECT outcome, detail FROM command_inbox ORDER BY received_at")
+    return [(row["outcome"], row["detail"]) for row in rows]
+
+
+async def test_a_lower_threshold_is_looked_at_at_once(room: Room, connection: asyncpg.Connection) -> None:
+    """A changed threshold would wait for the next event, or change only in one of its two places."""
+    await room.feed([transaction(number) for number in range(300)])
+    await room.check(ModelType.SPENDING)
+    await send(room, threshold=250)
+    assert [one.counted for one in await crossings(connection) if one.model_type == "spending"] == [300]
+    rule = await connection.fetchrow("SELECT threshold, updated_by FROM thresholds WHERE model_type = 'spending'")
+    assert tuple(rule) == (250, "tester")
+    shown = await connection.fetch("SELECT threshold FROM training_datasets WHERE dataset_type = 'spending'")
+    assert [row["threshold"] for row in shown] == [250, 250]
+    assert (await answers(connection))[0][0] == "succeeded"
+    assert await connection.fetchval("SELECT count(*) FROM audit_log WHERE action = 'UpdateThresholds'") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"threshold": -1}, "give a number from 1"),
+        ({"quality_gate": 1.5}, "give a number from 0 to 1"),
+        ({"cool_down_seconds": -5}, "cool-down"),
+        ({}, "nothing to change"),
+        ({"model_type": "weather", "threshold": 5}, "no model 'weather'"),
+    ],
+)
+async def test_wrong_rules_are_refused_with_a_sentence(
+    room: Room, connection: asyncpg.Connection, fields: dict[str, Any], expected: str
+) -> None:
+    """A rule that can never hold, or always does, would be taken."""
+    await send(room, **fields)
+    outcome, detail = (await answers(connection))[0]
+    assert outcome == "rejected"
+    assert expected in detail
+    assert await connection.fetchval("SELECT threshold FROM thresholds WHERE model_type = 'spending'") == 1_000
+
+
+async def test_cool_down_holds_back_and_then_lets_go(room: Room, connection: asyncpg.Connection) -> None:
+    """A model would be trained again within its cool-down, or never again after it."""
+    await send(room, threshold=100, cool_down_seconds=3_600)
+    await room.feed([transaction(number) for number in range(150)])
+    await room.check(ModelType.SPENDING)
+    await room.feed([transaction(number) for number in range(150, 300)])
+    assert "cooling down" in await room.check(ModelType.SPENDING)
+    await connection.execute("UPDATE epochs SET reached_at = reached_at - interval '2 hours'")
+    await room.check(ModelType.SPENDING)
+    assert [one.counted for one in await crossings(connection) if one.model_type == "spending"] == [150, 150]
+
+
+async def test_the_live_view_agrees_with_the_panes(room: Room, connection: asyncpg.Connection) -> None:
+    """Status and dashboard would show numbers that no pane holds."""
+    for start in range(0, 300, 100):
+        await room.feed([transaction(number) for number in range(start, start + 100)])
+        if start == 100:
+            await room.check(ModelType.SPENDING)
+    live = await room.service.live_dataset(ModelType.SPENDING)
+    rows = await connection.fetch("SELECT counts FROM panes")
+    assert live.counts.counted == sum(msgspec.json.decode(row["counts"])["spending"]["counted"] for row in rows) == 300
+    assert live.through == {0: 300}
