@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import x25519
 
 from models.baselines import baseline_artifact
 from models.features import REDUCER_VERSION
@@ -225,6 +227,16 @@ def test_folder_without_a_good_key_is_refused(tmp_path: Path, content: bytes | N
 def test_missing_signing_key_is_said(tmp_path: Path) -> None:
     """A trainer without its key would fail with a stack trace."""
     with pytest.raises(SettingsError, match="no signing key"):
+        SigningKey.load(tmp_path / "signing.pem")
+
+
+def test_signing_key_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """A trainer would sign what no replica accepts."""
+    pem = x25519.X25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "signing.pem").write_bytes(pem)
+    with pytest.raises(SettingsError, match="not an Ed25519 key"):
         SigningKey.load(tmp_path / "signing.pem")
 
 

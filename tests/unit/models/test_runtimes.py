@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from models.bandit import Policy, Statistics
 from models.baselines import baseline_artifact
@@ -195,6 +196,46 @@ def test_graph_without_the_named_output_is_rejected() -> None:
         Graph(linear_graph(np.eye(2, dtype=np.float32)), GraphSettings(output="missing"))
 
 
+def other_graph(*, inputs: int, operator: str) -> bytes:
+    """Return a graph of ``inputs`` inputs whose output has one number a row."""
+    names = [f"rows_{number}" for number in range(inputs)]
+    axes = numpy_helper.from_array(np.array([1], dtype=np.int64), "axes")
+    nodes = [helper.make_node(operator, [names[0], "axes"], ["scores"], keepdims=0)]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in names]
+    output = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None])
+    graph = helper.make_graph(nodes, "sums", values, [output], [axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def test_one_number_a_row_is_a_column() -> None:
+    """A graph that answers (n,) would be read as one row."""
+    graph = Graph(other_graph(inputs=1, operator="ReduceSum"))
+    assert graph(np.array([[1, 2], [3, 4]], dtype=np.float32)).tolist() == [[3.0], [7.0]]
+
+
+def test_graph_with_two_inputs_is_rejected() -> None:
+    """A graph would be fed half of what it needs."""
+    with pytest.raises(ArtifactRejectedError, match="2 inputs"):
+        Graph(other_graph(inputs=2, operator="ReduceSum"))
+
+
+def test_malformed_parameters_are_rejected() -> None:
+    """A typing mistake in a manifest would show at the first request."""
+    drafted = manifest(ModelType.GOAL, parameters={"model_inputs": "all"})
+    with pytest.raises(ArtifactRejectedError, match="parameters are malformed"):
+        runtime_for(opened(learned(drafted, weights(ModelType.GOAL, 1))))
+
+
+def test_golden_outputs_of_another_shape_are_rejected() -> None:
+    """A column more or less would be broadcast and pass."""
+    loaded = opened(learned_artifact(ModelType.SPENDING))
+    golden = msgspec.json.decode(loaded.files[GOLDEN])
+    golden["outputs"] = golden["outputs"][:1]
+    with pytest.raises(ArtifactRejectedError, match="shape"):
+        runtime_for(opened(build_artifact(loaded.manifest, {**loaded.files, GOLDEN: msgspec.json.encode(golden)}, KEY)))
+
+
 def test_scores_that_are_not_finite_are_not_answered() -> None:
     """A user would read ``nan``."""
     runtime = runtime_for(opened(learned_artifact(ModelType.SPENDING)))
@@ -285,7 +326,8 @@ def test_other_context_brings_its_own_row() -> None:
     assert answer.body["recommendation"] in {"active", "none"}
 
 
-def test_bandit_is_served_from_its_statistics() -> None:
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_bandit_is_served_from_its_statistics(alpha: float) -> None:
     """The bandit that was judged would not be the one that serves."""
     center, scale = np.zeros(35, dtype=np.float32), np.full(35, 1_000.0, dtype=np.float32)
     rows = np.zeros((40, 35), dtype=np.float32)
@@ -293,7 +335,7 @@ def test_bandit_is_served_from_its_statistics() -> None:
     seen = Statistics.empty(5, 36).updated(
         bandit_context(rows, center, scale), np.arange(40) % 5, (np.arange(40) % 5 == 2).astype(np.float64)
     )
-    parameters = BanditValues.of(seen, center, scale, alpha=0.1)
+    parameters = BanditValues.of(seen, center, scale, alpha=alpha)
     files = {PARAMETERS: msgspec.json.encode(parameters)}
     drafted = manifest(
         ModelType.RECOMMENDATION, **RECOMMENDATION, parameters={"policy": {"kind": "epsilon_greedy", "epsilon": 0.0}}
@@ -459,9 +501,10 @@ def test_goal_names_the_risks_by_which_the_model_lowers_the_chance() -> None:
     assert body["expected_completion_date"] == "2026-04-09"
 
 
-def test_goal_without_a_reference_names_no_risks() -> None:
+@pytest.mark.parametrize("files", [{}, {"features_json": b'{"names": [], "types": []}'}])
+def test_goal_without_a_reference_names_no_risks(files: dict[str, bytes]) -> None:
     """A version without a reference row would fail or invent risks."""
-    runtime = runtime_for(opened(learned_artifact(ModelType.GOAL)))
+    runtime = runtime_for(opened(learned(manifest(ModelType.GOAL), weights(ModelType.GOAL, 1), **files)))
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
     assert body["risk_factors"] == []
     assert 0 <= body["probability"] <= 1
