@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LAG_IS_OLD_SECONDS = 60
+READY = "ready"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """One reader of one partition, seen twice: where it was, where it is, where the partition ends."""
+    """One reader of one partition, seen twice: where it was, where it is, where the partition ends; ``since`` it stands there, where known."""
 
     link: str
     topic: str
@@ -19,6 +20,7 @@ class Reader:
     earlier: int
     position: int
     end: int
+    since: dt.datetime | None = None
 
     @property
     def stalled(self) -> bool:
@@ -126,7 +128,12 @@ def _room(room: str, facts: LoopFacts) -> Link:
     )
     command = f"tail -n 50 {broken.log}" if broken.log else "fincoach-learning up"
     return Link(
-        name=room, holds=False, detail=detail, since=broken.since, meaning=_ROOM_MEANING[room], next_command=command
+        name=room,
+        holds=False,
+        detail=detail,
+        since=broken.since if broken.phase != READY else None,
+        meaning=_ROOM_MEANING[room],
+        next_command=command,
     )
 
 
@@ -143,6 +150,7 @@ def _counting(facts: LoopFacts) -> Link:
     return Link(
         name="reading",
         holds=False,
+        since=worst.since,
         detail=f"{worst.link} stands at {worst.topic}/{worst.partition} offset {worst.position}, {worst.end - worst.position} records behind and not moving",
         meaning="a record cannot be handled, or the reader hangs; what follows it on this partition waits",
         next_command="fincoach-learning status --json   # then look into the log of that process",

@@ -47,6 +47,7 @@ class StatusService:
         self._database = database
         self._clock = clock
         self._folder = folder
+        self._moved_at: dict[Position, dt.datetime] = {}
 
     async def facts(self) -> LoopFacts:
         """Return what there is to know now; takes about a second, because positions are looked at twice."""
@@ -60,7 +61,7 @@ class StatusService:
             database_error=database_error,
             broker_error=broker_error,
             processes=tuple(processes),
-            readers=tuple(_readers(earlier, later, ends)),
+            readers=tuple(self._readers(earlier, later, ends)),
             outbox=tuple(rows.get("outbox", ())),
             expired_leases=tuple(rows.get("expired_leases", ())),
             failed_trainings=tuple(rows.get("failed_trainings", ())),
@@ -81,7 +82,9 @@ class StatusService:
         try:
             async with self._database.reading() as connection:
                 for row in await QuestionRepository(connection).ledger():
-                    found["streams", (row["topic"], row["partition"])] = row["next_offset"]
+                    place = (row["topic"], row["partition"])
+                    found["streams", place] = row["next_offset"]
+                    self._moved_at[place] = row["updated_at"]
             for link, (group, _) in GROUPS.items():
                 positions = await group_positions(self._installation.brokers, group)
                 found |= {(link, place): offset for place, offset in positions.items()}
@@ -127,28 +130,31 @@ class StatusService:
             log=supervised.log if supervised else None,
         )
 
+    def _readers(
+        self,
+        earlier: dict[tuple[str, Position], int],
+        later: dict[tuple[str, Position], int],
+        ends: dict[Position, int],
+    ) -> list[Reader]:
+        return [
+            Reader(
+                link=link,
+                topic=place[0],
+                partition=place[1],
+                earlier=earlier.get((link, place), -1),
+                position=position,
+                end=ends[place],
+                since=self._moved_at.get(place),
+            )
+            for (link, place), position in later.items()
+            if place in ends
+        ]
+
     def _supervised(self) -> tuple[_SupervisedProcess, ...]:
         try:
             return msgspec.json.decode((self._folder / "state.json").read_bytes(), type=_SupervisorState).processes
         except (OSError, msgspec.DecodeError):
             return ()
-
-
-def _readers(
-    earlier: dict[tuple[str, Position], int], later: dict[tuple[str, Position], int], ends: dict[Position, int]
-) -> list[Reader]:
-    return [
-        Reader(
-            link=link,
-            topic=place[0],
-            partition=place[1],
-            earlier=earlier.get((link, place), -1),
-            position=position,
-            end=ends[place],
-        )
-        for (link, place), position in later.items()
-        if place in ends
-    ]
 
 
 def _behind(deployments: list[Row], replicas: list[Row]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from stack.processes import Phase, ProcessSpec, ProcessState, RestartPolicy
 from stack.settings import child_environment
 
 POLL_SECONDS = 0.1
+WATCH_SECONDS = 3.0
 LOG_LIMIT_BYTES = 64 * 1024 * 1024  # a log beyond this is set aside at the next start, so that a disk never fills
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -113,10 +114,22 @@ class Child:
         elif self._process.returncode is None:
             await self._kill_group()
             return self._late()
-        code = await self._process.wait()
+        code = await self._watch(self._process)
         self.ready.clear()
         await self._kill_group()
         return _describe_exit(code)
+
+    async def _watch(self, process: Process) -> int:
+        """Ask now and then whether it is still ready, and say so when that changes; returns its exit status."""
+        exited = asyncio.ensure_future(process.wait())
+        try:
+            while not (await asyncio.wait({exited}, timeout=WATCH_SECONDS))[0]:
+                phase = Phase.READY if await answers(self.spec.ready) else Phase.NOT_READY
+                if phase is not self.state.phase and not exited.done():
+                    self._change(phase)
+            return exited.result()
+        finally:
+            exited.cancel()
 
     async def _became_ready(self, process: Process) -> bool:
         deadline = time.monotonic() + self.spec.ready_within_seconds

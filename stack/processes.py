@@ -67,6 +67,8 @@ class Phase(StrEnum):
     """For its dependencies."""
     STARTING = "starting"
     READY = "ready"
+    NOT_READY = "not_ready"
+    """It was ready and runs, but does not answer that it is: frozen, or cut off from what it needs."""
     BACKING_OFF = "backing_off"
     """It died; the next start follows after a pause."""
     STOPPED = "stopped"

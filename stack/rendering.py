@@ -15,6 +15,7 @@ from stack.processes import Phase, ProcessState
 _COLOURS = {
     Phase.READY: "green",
     Phase.STARTING: "yellow",
+    Phase.NOT_READY: "red",
     Phase.WAITING: "yellow",
     Phase.BACKING_OFF: "red",
     Phase.GAVE_UP: "bold red",
