@@ -1,0 +1,29 @@
+"""Database against topic."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployer.reconciliation import compare, explanation
+from schemas.vocabulary import ModelType
+
+SEQUENCES = st.dictionaries(st.sampled_from(ModelType), st.integers(1, 9))
+
+
+@given(SEQUENCES, SEQUENCES)
+def test_each_model_is_ahead_behind_or_equal(database: dict[ModelType, int], topic: dict[ModelType, int]) -> None:
+    """A model whose topic is ahead must never be published again, one that is behind must be."""
+    standing = compare(database=database, topic=topic)
+    for model in ModelType:
+        difference = topic.get(model, 0) - database.get(model, 0)
+        assert (model in standing.ahead) == (difference > 0)
+        assert (model in standing.behind) == (difference < 0)
+
+
+def test_the_explanation_says_what_to_do() -> None:
+    """A person who is asked to decide needs the figures and the command."""
+    sentence = explanation(ModelType.GOAL, database=3, topic=41)
+    assert "desired state 41 of goal" in sentence
+    assert "only 3" in sentence
+    assert "deployer reconcile" in sentence

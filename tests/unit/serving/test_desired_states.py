@@ -1,0 +1,30 @@
+"""Desired states on the replica's own disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schemas.vocabulary import ModelType
+from serving.desired_states import DesiredStateFiles
+from tests.versions import desired, reference_of
+
+REFERENCE = reference_of(f"artifacts/{'0' * 64}", version="1.0.0")
+
+
+def test_the_last_state_of_each_model_comes_back(tmp_path: Path) -> None:
+    """A restart without the broker must serve what was served last."""
+    files = DesiredStateFiles(tmp_path / "states")
+    assert files.load() == []
+    newest = [desired(2, REFERENCE), desired(5, REFERENCE, model_type=ModelType.SPENDING)]
+    for state in (desired(1, REFERENCE), *newest):
+        files.save(state)
+    assert DesiredStateFiles(tmp_path / "states").load() == newest
+
+
+def test_a_file_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    """A damaged file must cost one model its head start, not the replica its start."""
+    files = DesiredStateFiles(tmp_path)
+    files.save(desired(2, REFERENCE))
+    (tmp_path / "spending.json").write_bytes(b"{")
+    (tmp_path / ".goal.new").write_bytes(b"{")
+    assert [state.model_type for state in files.load()] == [ModelType.GOAL]

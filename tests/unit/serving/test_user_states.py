@@ -1,0 +1,97 @@
+"""Reading user states on the request path."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+
+from backends.clock import ManualClock
+from backends.database.repositories.states import StoredState
+from models.features import REDUCER_VERSION, UserState, encode_state
+from schemas.errors import RetryLaterError
+from serving.bootstrap import decoded
+from serving.cache import ExpiringCache
+from serving.user_states import Availability, UserStateReader
+
+USER = uuid4()
+
+
+class Rows:
+    """Stored states that can be away or slow."""
+
+    def __init__(self, row: StoredState | None = None) -> None:
+        self.row = row
+        self.away = False
+        self.hangs = False
+        self.questions = 0
+
+    async def read(self, user_id: UUID) -> StoredState | None:
+        """Return the row of everybody."""
+        del user_id
+        self.questions += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.away:
+            raise RetryLaterError
+        return self.row
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """Give a database that knows the user."""
+    return Rows(StoredState(REDUCER_VERSION, 7, encode_state(UserState(transactions=3))))
+
+
+@pytest.fixture
+def reader(rows: Rows, clock: ManualClock) -> UserStateReader:
+    """Give a reader with a short patience."""
+    return UserStateReader(rows, decoded, clock, cache=ExpiringCache(size=10, ttl_seconds=0.5), timeout_seconds=0.01)
+
+
+async def test_a_known_user_is_read_once_within_the_time_to_live(
+    reader: UserStateReader, rows: Rows, clock: ManualClock
+) -> None:
+    """Reading for every request would cost a round trip each; never reading again would hide new events."""
+    found = await reader.read(USER)
+    assert (found.availability, found.offset) == (Availability.KNOWN, 7)
+    assert found.state is not None
+    assert found.state.transactions == 3
+    await reader.read(USER)
+    assert rows.questions == 1
+    clock.advance(0.5)
+    await reader.read(USER)
+    assert rows.questions == 2
+
+
+async def test_a_user_without_events_is_unknown(reader: UserStateReader, rows: Rows) -> None:
+    """Unknown and unavailable are different truths: one is cold start, the other a fault."""
+    rows.row = None
+    assert (await reader.read(USER)).availability is Availability.UNKNOWN
+
+
+@pytest.mark.parametrize("fault", ["away", "hangs"])
+async def test_a_database_that_is_away_costs_a_few_requests_a_moment_and_the_others_nothing(
+    reader: UserStateReader, rows: Rows, clock: ManualClock, fault: str
+) -> None:
+    """Without the breaker each request would wait for the time-out, and the replica with them."""
+    setattr(rows, fault, True)
+    for _ in range(20):
+        assert (await reader.read(USER)).availability is Availability.UNAVAILABLE
+    assert rows.questions == 3
+    setattr(rows, fault, False)
+    clock.advance(1.0)
+    assert (await reader.read(USER)).availability is Availability.KNOWN
+
+
+async def test_a_state_of_another_reducer_is_not_used(reader: UserStateReader, rows: Rows) -> None:
+    """A row that another version of the reducer made means something else."""
+    rows.row = StoredState(REDUCER_VERSION + 1, 7, encode_state(UserState()))
+    assert (await reader.read(USER)).availability is Availability.UNAVAILABLE
+
+
+async def test_bytes_that_are_no_state_are_not_used(reader: UserStateReader, rows: Rows) -> None:
+    """A damaged row must cost one user the state, not the caller the answer."""
+    rows.row = StoredState(REDUCER_VERSION, 7, b"\xc1")
+    assert (await reader.read(USER)).availability is Availability.UNAVAILABLE
