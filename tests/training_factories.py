@@ -7,7 +7,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
@@ -21,8 +23,10 @@ from schemas.messages.training import ThresholdReached
 from schemas.tables import behavioral_events, epochs, ledger, threshold_evaluations, training_datasets
 from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType, Room
+from trainers.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
 from trainers.queue import TrainingQueue
 from trainers.settings import TrainersSettings
+from trainers.snapshots import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FIRST_DAY = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
 TOPIC = BEHAVIORAL_EVENTS.name
@@ -119,8 +123,6 @@ async def archive(
 
 
 def _json_of(event: AnyBehavioralEvent) -> object:
-    import msgspec  # noqa: PLC0415 - here alone
-
     return msgspec.json.decode(encode_event(event))
 
 
@@ -147,3 +149,23 @@ async def record_epoch(database: Database, message: ThresholdReached) -> None:
             event_id=message.event_id, counted=message.counted, threshold=message.threshold, quality_score=0.9,
             ranges=[{name: getattr(item, name) for name in item.__struct_fields__} for item in message.ranges],
         ))  # fmt: skip
+
+
+def snapshot_of(events: Iterable[AnyBehavioralEvent], *, new_from: int = 0, partitions: int = 2) -> Snapshot:
+    """Return a snapshot of ``events`` as it would come out of an archive; the events from number ``new_from`` on are new."""
+    files = snapshot_files(events, new_from=new_from, partitions=partitions)
+    return Snapshot(files, digest="0" * 64)
+
+
+def snapshot_files(events: Iterable[AnyBehavioralEvent], *, new_from: int = 0, partitions: int = 2) -> dict[str, bytes]:
+    """Return the files of that snapshot."""
+    rows = [
+        {
+            "user_id": event.user_id.bytes, "occurred_at": event.occurred_at, "event_type": event.__struct_config__.tag,
+            "interaction_type": event.interaction_type, "source": event.source, "generation": 1,
+            "partition": event.user_id.int % partitions, "offset": number, "is_new": number >= new_from, "payload": encode_event(event),
+        }
+        for number, event in enumerate(events)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, EVENT_SCHEMA).sort_by(ORDER)
+    return {EVENTS_FILE: parquet_bytes(table), FEEDBACK_FILE: parquet_bytes(FEEDBACK_SCHEMA.empty_table())}
