@@ -42,7 +42,7 @@ def loaded_by(room: str) -> set[str]:
         ("models", LEARNING | {"faust"}),
         ("serving", LEARNING | {"faust", "fastapi", "starlette", "typer"}),
         ("deployer", LEARNING | {"faust", "fastapi", "typer"}),
-        ("streams", LEARNING | {"typer"}),
+        ("streams", LEARNING | {"typer", "onnxruntime"}),
         ("admin", LEARNING | {"faust", "onnxruntime"}),
     ],
 )
