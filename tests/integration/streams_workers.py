@@ -145,7 +145,7 @@ class WorkerProcess:
     def get(self, path: str) -> tuple[int, bytes]:
         """Ask its HTTP endpoint."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()

@@ -15,13 +15,22 @@ import pytest
 from backends.broker.interface import Record
 from backends.clock import ManualClock
 from backends.control import CommandHandler
+from backends.database.repositories.ingestion import EVENTS, IngestionRepository, begun_driver
 from backends.database.unit_of_work import Database
-from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, encode_event
+from fincoach_events.events import (
+    AnyBehavioralEvent,
+    GoalModified,
+    RecommendationInteraction,
+    TransactionCreated,
+    encode_event,
+)
+from models.features import REDUCER_VERSION, UserState, encode_state, fold
 from schemas.codec import decode, encode
 from schemas.messages.control import UpdateThresholds
 from schemas.messages.training import ThresholdReached
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, THRESHOLD_REACHED
 from schemas.vocabulary import ModelType
+from streams import folding
 from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
 from streams.ingestion import EventIngestion
 from streams.predictions import PredictionArchive
@@ -45,7 +54,7 @@ class Room:
     """The service over a fresh database, fed without a broker."""
 
     def __init__(self, database: Database, clock: ManualClock) -> None:
-        events = EventIngestion(database, clock, cached_states=1_000)
+        self._events = events = EventIngestion(database, clock, cached_states=1_000)
         self.service = ContinuousLearningService(
             database, clock, events=events, predictions=PredictionArchive(database)
         )
@@ -74,19 +83,16 @@ class Room:
         evaluation = await self.service.check_training_readiness(model_type)
         return evaluation.sentence if evaluation else "locked"
 
+    def forget_states(self) -> None:
+        """Be as a worker that has just been given the partition."""
+        self._events.forget(0)
+
     async def _known(self, partition: int) -> None:
         async with self.database.transaction() as work:
-            driver = await begun(work)
+            driver = await begun_driver(work)
             await driver.execute(
                 "INSERT INTO ledger VALUES ($1, 1, $2, 0) ON CONFLICT DO NOTHING", BEHAVIORAL_EVENTS.name, partition
             )
-
-
-async def begun(work: Any) -> asyncpg.Connection:
-    """Return the driver of a begun transaction."""
-    from backends.database.repositories.ingestion import begun_driver  # noqa: PLC0415
-
-    return await begun_driver(work)
 
 
 @pytest.fixture
@@ -125,7 +131,9 @@ async def test_an_epoch_is_closed_once(room: Room, connection: asyncpg.Connectio
         (1, 1_000, True), (2, 200, False),
     ]  # fmt: skip
     assert rows[1]["last_training_date"] is not None
-    quality = await connection.fetchrow("SELECT * FROM data_quality_metrics WHERE training_dataset_id = $1", rows[0]["id"])
+    quality = await connection.fetchrow(
+        "SELECT * FROM data_quality_metrics WHERE training_dataset_id = $1", rows[0]["id"]
+    )
     assert quality["overall_score"] >= 0.8
     epoch = await connection.fetchrow("SELECT * FROM epochs WHERE model_type = 'spending'")
     assert (epoch["event_id"], epoch["training_dataset_id"]) == (announced[0].event_id, rows[0]["id"])
@@ -232,26 +240,47 @@ async def test_a_lost_compare_writes_nothing(room: Room, connection: asyncpg.Con
 
 async def test_what_the_database_cannot_hold_is_isolated(room: Room, connection: asyncpg.Connection) -> None:
     """One event whose payload the database refuses would stop its partition for ever."""
-    deep = {"a": 1}
+    deep: dict[str, Any] = {"a": 1}
     for _ in range(400):
-        deep = {"a": deep}  # type: ignore[dict-item]
-    surrogate = encode_event(transaction(7)).replace(b'"groceries"', b'"\\\\ud800"').replace(b'"dine_out"', b'"\\ud800x"')
-    good = [transaction(number) for number in range(20)]
-    await room.feed(good[:7])
-    outcome = await room.feed([transaction(7)], raw=surrogate)
-    assert (outcome.archived, outcome.dead_lettered) == (0, 1)
-    outcome = await room.feed([transaction(8), transaction(9, additional_data={"n": 1, "deep": deep})])
-    assert outcome.archived + outcome.dead_lettered == 2
-    row = await connection.fetchrow("SELECT reason, detail FROM dead_letters ORDER BY id LIMIT 1")
-    assert row["reason"] in {"not_json", "invalid_field"}
+        deep = {"a": deep}
+    half = encode_event(transaction(7)).replace(b'"dine_out"', b'"\\ud800x"')
+    endless = encode_event(transaction(7, additional_data={"n": 1})).replace(b'"n":1', b'"n":1e200000')
+    await room.feed([transaction(number) for number in range(7)])
+    for raw in (half, endless):
+        outcome = await room.feed([transaction(7)], raw=raw)
+        assert (outcome.archived, outcome.dead_lettered) == (0, 1)
+    outcome = await room.feed([transaction(8), transaction(9, additional_data={"deep": deep})])
+    assert outcome.archived == 2
+    reasons = await connection.fetch("SELECT reason FROM dead_letters ORDER BY id")
+    assert {row["reason"] for row in reasons} <= {"not_json", "invalid_field"}
+
+
+async def test_a_refused_row_is_found_among_many(room: Room, connection: asyncpg.Connection) -> None:
+    """All events of a batch would be lost with the one that the database refuses."""
+    events = [transaction(number) for number in range(200)]
+    rows = [row_of(number, event) for number, event in enumerate(events)]
+    rows[123] = (*rows[123][:7], "{broken", *rows[123][8:])
+    async with room.database.transaction() as work:
+        await begun_driver(work)
+        archived = await IngestionRepository(work, BEHAVIORAL_EVENTS, 0).archive(EVENTS, rows)
+    assert set(archived.refused) == {123}
+    assert "json" in archived.refused[123]
+    assert len(archived.new) == 199
+    assert await connection.fetchval("SELECT count(*) FROM behavioral_events") == 199
+
+
+def row_of(offset: int, event: TransactionCreated) -> tuple[Any, ...]:
+    """Return ``event`` as a row of the archive."""
+    return (
+        event.event_id, event.occurred_at, event.user_id, "transaction_creation", "create", True, "host",
+        encode_event(event).decode(), 1, 0, offset,
+    )  # fmt: skip
 
 
 async def test_an_event_that_breaks_the_reducer_is_put_aside(
     room: Room, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug in the reducer would stop every user of the partition."""
-    from streams import folding  # noqa: PLC0415
-
     real = folding.fold
 
     def failing(state: Any, event: Any) -> Any:
@@ -273,30 +302,19 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
 
 async def test_states_of_an_older_reducer_are_folded_anew(room: Room, connection: asyncpg.Connection) -> None:
     """After a new reducer version users would keep states that no training sample has."""
-    await room.feed([transaction(number, users=2) for number in range(20)])
-    before = await connection.fetch("SELECT user_id, state FROM user_states ORDER BY user_id")
+    events = [transaction(number, users=2) for number in range(22)]
+    await room.feed(events[:20])
     await connection.execute("UPDATE user_states SET reducer_version = 0, state = 'broken'")
-    async with database_of_room(room) as fresh:
-        batch = LedgerBatch(
-            topic=BEHAVIORAL_EVENTS, partition=0, from_offset=20,
-            records=[Fetched(20 + n, transaction(n, users=2), at=room.clock.now()) for n in range(2)],
-        )  # fmt: skip
-        outcome = await fresh.ingest(batch)
-    assert outcome.duplicates == 2
-    assert before == await connection.fetch("SELECT user_id, state FROM user_states ORDER BY user_id") or True
-
-
-class database_of_room:  # noqa: N801
-    """Give a second ingestion over the same database, with nothing in memory."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-
-    async def __aenter__(self) -> EventIngestion:
-        return EventIngestion(self._room.database, self._room.clock, cached_states=10)
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
+    room.forget_states()
+    await room.feed(events[20:])
+    expected: dict[uuid.UUID, UserState] = {}
+    for event in events:
+        expected[event.user_id] = fold(expected.get(event.user_id), event)
+    rows = await connection.fetch("SELECT user_id, reducer_version, state FROM user_states")
+    assert {row["user_id"]: row["state"] for row in rows} == {
+        user_id: encode_state(state) for user_id, state in expected.items()
+    }
+    assert {row["reducer_version"] for row in rows} == {REDUCER_VERSION}
 
 
 async def send(room: Room, **fields: Any) -> None:

@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 # Each partition's panes from its cursor on, through the primary key.
 _PANES_BEHIND = sa.text("""
 SELECT pane.partition, pane.from_offset, pane.to_offset, pane.closed_at, pane.counts, pane.sketches
-FROM dataset_cursors AS cursor
+FROM ledger
+LEFT JOIN dataset_cursors AS cursor ON cursor.model_type = :model_type AND cursor.topic = ledger.topic
+    AND cursor.generation = ledger.generation AND cursor.partition = ledger.partition
 CROSS JOIN LATERAL (
     SELECT partition, from_offset, to_offset, closed_at, counts, sketches FROM panes
-    WHERE topic = cursor.topic AND generation = cursor.generation AND partition = cursor.partition
-        AND from_offset >= cursor.next_offset
+    WHERE topic = ledger.topic AND generation = ledger.generation AND partition = ledger.partition
+        AND from_offset >= coalesce(cursor.next_offset, 0)
     ORDER BY from_offset LIMIT :most
 ) AS pane
-WHERE cursor.model_type = :model_type AND cursor.topic = :topic AND cursor.generation = :generation
+WHERE ledger.topic = :topic AND ledger.generation = :generation
 ORDER BY pane.partition, pane.from_offset
 """)
 _NEW_CURSORS = sa.text("""
