@@ -63,7 +63,8 @@ class DemoPlan:
     Attributes:
         customers: so many of CDNOW's customers, or all.
         events_per_second: speed of the replay.
-        acts: the replay pauses after each act until what it crossed is trained, so that models train more than once.
+        acts: shares of the events after which the replay pauses until what was crossed is trained, so that every model trains
+            more than once. The first is long: customers with ten purchases, which segmentation counts, come late.
         visits_per_second: recommendations that the simulated host asks for while an act is played.
         answers_per_act: an act ends when so many were answered; then the simulated host rests until the act is trained.
         predictions_per_second: the steady load on the other models.
@@ -73,7 +74,7 @@ class DemoPlan:
 
     customers: int | None = None
     events_per_second: float = 4_000.0
-    acts: int = 3
+    acts: tuple[float, ...] = (0.55, 0.8, 1.0)
     visits_per_second: float = 25.0
     answers_per_act: int = 600
     predictions_per_second: float = 40.0
@@ -85,7 +86,7 @@ class DemoPlan:
 SMOKE = DemoPlan(
     customers=4_000,
     events_per_second=4_000.0,
-    acts=2,
+    acts=(0.6, 1.0),
     visits_per_second=40.0,
     answers_per_act=250,
     thresholds={ModelType.RECOMMENDATION: 100, ModelType.SEGMENTATION: 25},
@@ -187,11 +188,11 @@ class Demo:
         source = shift_to_now(CdnowSource(customers=self._plan.customers), self._clock.now())
         self.progress.size = source.size or 0
         items = source.events()
-        for number in range(1, self._plan.acts + 1):
-            name = f"act {number} of {self._plan.acts}"
-            length = None if number == self._plan.acts else self.progress.size // self._plan.acts
+        bounds = [0, *(round(share * self.progress.size) for share in self._plan.acts)]
+        for number, (begin, end) in enumerate(itertools.pairwise(bounds), start=1):
+            name = f"act {number} of {len(self._plan.acts)}"
             self._enter(f"{name}: replaying CDNOW")
-            await self._play_act(installation, host, _Act(source.name, items, length=length, observe=host.observe))
+            await self._play_act(installation, host, _Act(source.name, items, length=end - begin, observe=host.observe))
             if number == 1:
                 await self._send_bad_input(installation)
             self._enter(f"{name}: counting and training what it crossed")
@@ -243,8 +244,15 @@ class Demo:
                 if await self._is_drained(database, sum(ends.values()), trainings=trainings):
                     return
             await asyncio.sleep(0.5)
+        behind = [
+            f"{row['model_type']} has {row['trainings']}"
+            for row in self.progress.models
+            if row["trainings"] < trainings
+        ]
+        waiting = [f"{number} {name}" for name, number in self.progress.work.items() if number]
         raise DemoFailedError(
-            f"after {self._plan.drain_seconds:g} s there is still work: {self.progress.work}, models {self.progress.models}"
+            f"after {self._plan.drain_seconds:g} s work is left (waiting: {', '.join(waiting) or 'nothing'}; of {trainings} trainings: "
+            f"{', '.join(behind) or 'none missing'}); `fincoach-learning status` and `trainings` with --folder of the demo say more"
         )
 
     async def _is_drained(self, database: Database, delivered: int, *, trainings: int) -> bool:
@@ -367,7 +375,7 @@ class _Act:
         name: str,
         items: Iterator[ReplayItem],
         *,
-        length: int | None,
+        length: int,
         observe: Callable[[AnyBehavioralEvent], None],
     ) -> None:
         self.name = name
