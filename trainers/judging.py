@@ -106,6 +106,8 @@ def _judged(
     judgement = judge(evidence, trainer.policy, sanity=sanity, seed=order.seed)
     numbers = {
         **judgement.numbers,
+        # Then only the trivial baselines stand between the candidate and the users: people must see it.
+        "champion_unavailable": order.champion is not None and champion is None,
         "candidate": chosen.name,
         "family": chosen.parameters.get("family", chosen.name),
         "validation_scores": {candidate.name: candidate.validation_score for candidate in candidates},

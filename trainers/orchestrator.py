@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.training import ChampionVersion, Ending, Run, TrainingRepository
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from trainers.snapshots import SnapshotService, StoredSnapshot
 
 log = get_logger("trainers.orchestrator")
+Result = TypeVar("Result")
 # What ends one attempt of a training, not the trainer.
 ATTEMPT_ERRORS: tuple[type[Exception], ...] = (TrainingProcessError, ArtifactRejectedError)
+PATIENCE_SECONDS = 300.0
+AWAY_SECONDS = 1.0
 AWAY_ERRORS: tuple[type[Exception], ...] = (RetryLaterError, *DATABASE_AWAY_ERRORS)
 
 
@@ -118,13 +121,30 @@ class TrainingOrchestrator:
             await self._record_failure(run, f"the trainer died {run.attempt - 1} times during this training")
             return
         try:
-            champion = await self._champion(run)
-            snapshot = await self._parts.snapshots.take(run, champion)
+            champion = await self._insisting(lambda: self._champion(run))
+            snapshot = await self._insisting(lambda: self._parts.snapshots.take(run, champion))
             result = await self._train(run, snapshot, champion)
         except ATTEMPT_ERRORS as error:
             await self._record_failure(run, str(error))
             return
         await self._record_verdict(run, snapshot, champion=champion, result=result)
+
+    async def _insisting(self, act: Callable[[], Awaitable[Result]]) -> Result:
+        """Do ``act``, again and again while the database is away: the work of a training is not thrown away for that.
+
+        Raises:
+            Exception: what the database said last, after :data:`PATIENCE_SECONDS`.
+        """
+        patience_ends = self._parts.clock.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await act()
+            except DATABASE_AWAY_ERRORS as error:
+                if self._parts.clock.monotonic() > patience_ends:
+                    raise
+                self.database_answers = False
+                log.warning("training_delayed", error=repr(error))
+                await asyncio.sleep(AWAY_SECONDS)
 
     async def _champion(self, run: Run) -> ChampionVersion | None:
         async with self._parts.database.reading() as connection:
@@ -170,7 +190,7 @@ class TrainingOrchestrator:
                 run, artifact=(result.artifact, digest), parent_digest=champion.artifact_digest if champion else None,
                 samples=result.samples, snapshot_digest=snapshot.digest, comparison=result.comparison,
             )  # fmt: skip
-        await self.queue.finish(run, ending, announcement)
+        await self._insisting(lambda: self.queue.finish(run, ending, announcement))
         METRICS.trainers_runs.labels(model_type=run.model_type, verdict=result.verdict).inc()
         log.info(
             "training_ended",
@@ -181,7 +201,7 @@ class TrainingOrchestrator:
         )
 
     async def _record_failure(self, run: Run, error: str) -> None:
-        again = await self.queue.attempt_failed(run, error)
+        again = await self._insisting(lambda: self.queue.attempt_failed(run, error))
         if not again:
             METRICS.trainers_runs.labels(model_type=run.model_type, verdict=Verdict.FAILED).inc()
         log.warning(

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from backends.broker.kafka import BrokerConsumer, BrokerProducer, create_topics
 from backends.clock import SystemClock
+from backends.database.repositories.training import TrainingRepository
 from backends.database.unit_of_work import Database
 from backends.store.content import ContentStore
 from models.baselines import baseline_artifact
@@ -257,6 +258,25 @@ async def test_a_killed_training_is_tried_again_by_the_same_trainer(
     )
     assert event["status"] == TrainingStatus.COMPLETED
     assert trainer.returncode is None
+
+
+async def test_a_trainer_that_lost_its_lease_stops_that_training_and_goes_on(
+    trainers: Trainers, database: Database, producer: BrokerProducer
+) -> None:
+    """A trainer that was frozen would go on training for nothing beside the one that took over."""
+    await cross(database, producer, users=400, weeks=30)
+    trainer = await trainers.start()
+    child = await running_child(trainer)
+    async with database.transaction() as work:
+        over = sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 1)
+        await work.connection.execute(sa.update(training_jobs).values(lease_until=over))
+        heir = await TrainingRepository(work.connection).lease("heir", lease_seconds=600)
+    assert heir is not None
+    await asyncio.to_thread(psutil.wait_procs, [child], timeout=20)
+    assert not child.is_running()
+    assert trainer.returncode is None
+    (job,) = await rows_of(database, training_jobs)
+    assert (job["leased_by"], job["status"]) == ("heir", JobStatus.RUNNING)
 
 
 def order(model_type: str = "spending") -> TriggerTraining:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fincoach_events.events import TransactionCreated
 from models.features import SPENDING_FEATURES
 from schemas.errors import FinCoachError
 from stack.replay.cdnow import CdnowSource
@@ -241,11 +242,7 @@ def test_candidates_are_ready_to_pack(examples: SpendingExamples) -> None:
 def test_on_real_customers_the_candidate_beats_the_best_trivial_forecast() -> None:
     """The whole recipe would be decoration: real purchases are where a wrong feature or loss shows."""
     trainer = SpendingTrainer()
-    events = [
-        event
-        for event in CdnowSource(customers=2_500).events()
-        if event.__struct_config__.tag == "transaction_creation"
-    ]
+    events = [event for event in CdnowSource(customers=2_500).events() if isinstance(event, TransactionCreated)]
     examples = trainer.prepare(snapshot_of(events), seed=0)
     best = max(
         trainer.fit(examples, FitContext(seed=0, progress=silent)), key=lambda candidate: candidate.validation_score

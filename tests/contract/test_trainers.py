@@ -1,0 +1,136 @@
+"""What every trainer promises, one suite for all four: the same seed gives the same model, too little history is no error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from backends.clock import SystemClock
+from backends.store.content import ContentStore
+from models.baselines import baseline_artifact
+from models.installation_key import installation_key
+from models.manifest import open_artifact
+from models.registry import runtime_for
+from schemas.vocabulary import ModelType, Verdict
+from tests.training_factories import shop_history, snapshot_files, transaction
+from trainers.judging import conduct
+from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, order_of, said
+from trainers.worker import trainer_of
+
+RUN_ID = UUID(int=5)
+
+
+def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
+    """Tell nobody."""
+
+
+def order_for(model_type: ModelType, folder: Path, files: dict[str, bytes], *, with_champion: bool = True) -> WorkOrder:
+    """Return an order over a snapshot in a store of its own, with version 0 as the champion."""
+    store = ContentStore(f"file://{folder}/store")
+    baseline = baseline_artifact(model_type, installation_key(folder / "keys"), SystemClock().now())
+    return WorkOrder(
+        model_type=model_type, run_id=str(RUN_ID), snapshot=store.put("snapshots", files), seed=3, store_url=f"file://{folder}/store",
+        keys_folder=str(folder / "keys"), cpu_seconds=300, parent_pid=1,
+        champion=store.put("artifacts", baseline) if with_champion else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("model_type", ModelType)
+def test_each_model_has_a_trainer_of_its_own(model_type: ModelType) -> None:
+    """A crossing of that model would end in an error."""
+    trainer: Any = trainer_of(model_type)
+    assert trainer.model_type == model_type
+
+
+@pytest.mark.parametrize("model_type", ModelType)
+@pytest.mark.parametrize("events", [0, 1])
+def test_too_little_history_keeps_the_champion_and_says_what_is_missing(
+    model_type: ModelType, events: int, tmp_path: Path
+) -> None:
+    """The first crossings of a young installation would count as failures and be tried three times."""
+    files = snapshot_files([transaction("alone", 1, 500)] * events)
+    result = conduct(trainer_of(model_type), order_for(model_type, tmp_path, files), silent)
+    assert result.verdict == Verdict.CHAMPION_KEPT
+    assert "not enough" in result.reasons[0]
+    assert result.artifact is None
+
+
+@pytest.fixture(scope="module")
+def shop() -> dict[str, bytes]:
+    """Give a snapshot of a shop's purchases."""
+    return snapshot_files(shop_history(users=400, weeks=40))
+
+
+SHOP_MODELS = (ModelType.SPENDING, ModelType.SEGMENTATION)  # purchases alone are enough to fit these
+
+
+@pytest.mark.parametrize("model_type", SHOP_MODELS)
+def test_the_same_snapshot_and_seed_give_the_same_verdict_and_the_same_content(
+    model_type: ModelType, shop: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Nobody could make a served model again from what is recorded about it."""
+    results = [
+        conduct(trainer_of(model_type), order_for(model_type, tmp_path / str(number), shop), silent)
+        for number in range(2)
+    ]
+    first, second = results
+    assert (first.verdict, first.reasons[-1], first.comparison) == (
+        second.verdict,
+        second.reasons[-1],
+        second.comparison,
+    )
+    digests = {content_digest(result, tmp_path / str(number)) for number, result in enumerate(results)}
+    assert len(digests) == 1
+
+
+def content_digest(result: WorkResult, folder: Path) -> str | None:
+    """Return the digest of what decides every answer; None where no candidate won."""
+    if result.artifact is None:
+        return None
+    files = ContentStore(f"file://{folder}/store").get(result.artifact)
+    loaded = open_artifact(files, installation_key(folder / "keys").trusted())
+    runtime_for(loaded).warm_up()
+    assert loaded.manifest.training_event_id == RUN_ID
+    return loaded.digest
+
+
+@pytest.mark.parametrize("model_type", SHOP_MODELS)
+def test_a_verdict_comes_with_every_number(model_type: ModelType, shop: dict[str, bytes], tmp_path: Path) -> None:
+    """People would see a decision without its reasons."""
+    result = conduct(trainer_of(model_type), order_for(model_type, tmp_path, shop), silent)
+    assert result.comparison is not None
+    assert {"values", "checks", "validation_scores", "seed", "samples", "users"} <= set(result.numbers)
+    assert result.comparison.baseline_name in result.numbers["values"]
+    assert result.samples > 0
+    assert result.reasons
+    assert said.decode(line_of(result)).verdict == result.verdict
+
+
+def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_path: Path) -> None:
+    """One missing folder in the store would stop a model from ever learning again."""
+    order = order_for(ModelType.SPENDING, tmp_path, shop)
+    assert order.champion is not None
+    ContentStore(order.store_url).delete(order.champion)
+    result = conduct(trainer_of(ModelType.SPENDING), order, silent)
+    assert result.comparison is not None
+    assert result.comparison.champion is None
+
+
+def test_what_goes_through_the_pipe_comes_out_of_it() -> None:
+    """Parent and child would not understand each other."""
+    order = WorkOrder(
+        model_type=ModelType.GOAL,
+        run_id="x",
+        snapshot="s",
+        seed=1,
+        store_url="u",
+        keys_folder="k",
+        cpu_seconds=1,
+        parent_pid=2,
+    )
+    assert order_of.decode(line_of(order)) == order
+    progressed = WorkProgressed(phase="fitting", step=1, steps=2, loss=0.5)
+    assert said.decode(line_of(progressed)) == progressed
