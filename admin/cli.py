@@ -6,11 +6,15 @@ What starts processes on this machine is added by :mod:`stack.cli`.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
+import msgspec
 import typer
+from rich.markup import escape
 
 from admin import installation as installations
 from admin.gateway import CommandGateway
@@ -18,13 +22,17 @@ from admin.loop import first_broken, links
 from admin.rendering import console, errors, print_json, print_links, print_rows
 from admin.settings import AdminSettings
 from admin.status import StatusService
+from admin.watching import follow, since
 from backends.clock import SystemClock
 from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
 from backends.database.repositories.questions import QuestionRepository
 from backends.database.unit_of_work import Database
 from schemas.errors import FinCoachError
 from schemas.messages.control import Command, DeployModel, RollBackModel, TriggerTraining, UpdateThresholds
+from schemas.topics import ALERTS, TRAINING_PROGRESS
 from schemas.vocabulary import ModelType, Room
+
+FOLLOWED_PAST = dt.timedelta(minutes=1)
 
 app = typer.Typer(
     name="fincoach-learning",
@@ -70,7 +78,7 @@ def run(action: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the action re
 
 def fail(sentence: str) -> None:
     """Print a sentence to standard error and leave with exit status 1."""
-    errors.print(f"[red]error[/]: {sentence}", soft_wrap=True)
+    errors.print(f"[red]error[/]: {escape(sentence)}", soft_wrap=True)
     raise typer.Exit(1)
 
 
@@ -124,7 +132,7 @@ def _order(
     if as_json:
         print_json(answer)
     else:
-        console.print(f"[green]done[/] by {answer['executor']}: {answer['detail']}")
+        console.print(f"[green]done[/] by {answer['executor']}: {escape(answer['detail'])}")
 
 
 @app.command()
@@ -333,10 +341,16 @@ def trainings(
     folder: FolderOption = None,
     *,
     queue: Annotated[bool, typer.Option("--queue", help="Show the jobs that wait or run instead.")] = False,
+    following: Annotated[
+        bool, typer.Option("--follow", help="Print the progress of running trainings until Ctrl-C.")
+    ] = False,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List trainings with their verdicts and reasons."""
+    if following:
+        run(_follow_trainings(folder_or_default(folder), model))
+        return
     if queue:
         columns: tuple[str, ...] = (
             "model_type",
@@ -382,7 +396,7 @@ def trainings(
 def events(
     folder: FolderOption = None,
     *,
-    user: Annotated[str | None, typer.Option("--user", help="Only events of this user id.")] = None,
+    user: Annotated[UUID | None, typer.Option("--user", help="Only events of this user id.")] = None,
     event_type: Annotated[
         str | None, typer.Option("--type", help="Only this event type, for example transaction_creation.")
     ] = None,
@@ -419,6 +433,39 @@ def dead_letters(
         empty="No dead letters.",
         as_json=as_json,
     )
+
+
+async def _follow_trainings(folder: Path, model: ModelType | None) -> None:
+    moment = SystemClock().now() - FOLLOWED_PAST
+    async for step in follow(installations.load(folder).brokers, TRAINING_PROGRESS, moment):
+        if model in {None, step.model_type}:
+            loss = "" if step.loss is None else f", loss {step.loss:.4f}"
+            end = "" if step.verdict is None else f": {step.verdict}"
+            console.print(
+                f"{step.occurred_at:%H:%M:%S} {step.model_type} {step.phase} {step.step}/{step.steps}{loss}{end}"
+            )
+
+
+@app.command()
+def alerts(
+    folder: FolderOption = None,
+    *,
+    hours: Annotated[float, typer.Option("--hours", min=0.0, help="How far to look back.")] = 24.0,
+    as_json: JsonOption = False,
+) -> None:
+    """List alerts that were raised or cleared lately, oldest first."""
+
+    async def read() -> list[dict[str, Any]]:
+        moment = SystemClock().now() - dt.timedelta(hours=hours)
+        messages = await since(installations.load(folder_or_default(folder)).brokers, ALERTS, moment)
+        return [{"state": type(message).__name__, **msgspec.structs.asdict(message)} for message in messages]
+
+    rows = run(read())
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("occurred_at", "state", "room", "name", "subject", "detail")
+        print_rows(rows, columns, title="Alerts", empty=f"No alert within the last {hours:g} hours.")
 
 
 @app.command()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+from backends.broker.connecting import connected
 from backends.broker.kafka import BrokerConsumer, BrokerProducer
 from schemas import codec
 from schemas.errors import CommandRejectedError, FinCoachError, InvalidMessageError, RetryLaterError
@@ -15,6 +17,7 @@ from schemas.topics import CONTROL, CONTROL_RESULTS
 if TYPE_CHECKING:
     from backends.clock import Clock
 
+CONNECT_SECONDS = 15.0
 COMMAND_LIFE = dt.timedelta(minutes=5)
 
 
@@ -26,15 +29,28 @@ class CommandGateway:
     """Sends commands as one issuer and waits for what the executors answer."""
 
     def __init__(self, brokers: str, *, issuer: str, clock: Clock) -> None:
+        self._brokers = brokers
         self._issuer = issuer
         self._clock = clock
         self._producer = BrokerProducer(brokers, client_id=f"gateway-{issuer}", linger_ms=0)
-        self._results = BrokerConsumer(brokers, [CONTROL_RESULTS], client_id=f"gateway-{issuer}")
+        self._results = self._consumer()
 
-    async def start(self) -> None:
-        """Connect; answers are read from now on."""
-        await self._producer.start()
-        await self._results.start(since=self._clock.now() - dt.timedelta(seconds=5))
+    async def start(self, *, timeout_seconds: float = CONNECT_SECONDS) -> None:
+        """Connect; answers are read from now on.
+
+        Raises:
+            NoAnswerError: the broker does not answer in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._producer.start()
+                self._results = await connected(
+                    self._consumer, since=lambda: self._clock.now() - dt.timedelta(seconds=5)
+                )
+        except TimeoutError as error:
+            await self.stop()
+            message = f"the broker at {self._brokers} does not answer, nothing was sent; run `fincoach-learning status`"
+            raise NoAnswerError(message) from error
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -88,6 +104,9 @@ class CommandGateway:
             f"{COMMAND_LIFE.seconds // 60} minutes. `fincoach-learning status` shows which process is away"
         )
         raise NoAnswerError(message)
+
+    def _consumer(self) -> BrokerConsumer:
+        return BrokerConsumer(self._brokers, [CONTROL_RESULTS], client_id=f"gateway-{self._issuer}")
 
     async def _next_results(self, timeout_seconds: float) -> list[CommandResult]:
         try:

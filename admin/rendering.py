@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from admin.loop import Link, first_broken
@@ -34,7 +35,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], *, tit
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
+        table.add_row(*(escape(_cell(row[column])) for column in columns))
     console.print(table)
 
 
@@ -44,16 +45,16 @@ def print_links(chain: tuple[Link, ...]) -> None:
     for column in ("link", "state", "detail"):
         table.add_column(column)
     for link in chain:
-        table.add_row(link.name, "[green]holds[/]" if link.holds else "[red]broken[/]", link.detail)
+        table.add_row(link.name, "[green]holds[/]" if link.holds else "[red]broken[/]", escape(link.detail))
     console.print(table)
     broken = first_broken(chain)
     if broken is None:
         console.print("\nThe loop is whole.")
         return
     since = f" since {_cell(broken.since)}" if broken.since else ""
-    console.print(f"\nFirst broken link: [bold]{broken.name}[/]{since}: {broken.detail}")
+    console.print(f"\nFirst broken link: [bold]{broken.name}[/]{since}: {escape(broken.detail)}")
     console.print(f"What it means: {broken.meaning}")
-    console.print(f"Next: [bold]{broken.next_command}[/]")
+    console.print(f"Next: [bold]{escape(broken.next_command)}[/]")
 
 
 def _cell(value: object) -> str:

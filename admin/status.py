@@ -52,10 +52,11 @@ class StatusService:
     async def facts(self) -> LoopFacts:
         """Return what there is to know now; takes about a second, because positions are looked at twice."""
         earlier = await self._positions()
+        # Before the second look: what arrives while somebody looks is not yet late.
+        broker_error, ends = await self._ends()
         processes, _ = await asyncio.gather(self._processes(), asyncio.sleep(BETWEEN_LOOKS_SECONDS))
         later = await self._positions()
         database_error, rows, deployments, replicas = await self._database_facts()
-        broker_error, ends = await self._ends()
         return LoopFacts(
             now=rows.get("now") or self._clock.now(),
             database_error=database_error,
@@ -85,8 +86,9 @@ class StatusService:
                     place = (row["topic"], row["partition"])
                     found["streams", place] = row["next_offset"]
                     self._moved_at[place] = row["updated_at"]
-            for link, (group, _) in GROUPS.items():
-                positions = await group_positions(self._installation.brokers, group)
+            for link, (group, topic) in GROUPS.items():
+                unread = {(topic.name, number): 0 for number in range(topic.partitions(self._installation.wide_partitions))}
+                positions = unread | await group_positions(self._installation.brokers, group)
                 found |= {(link, place): offset for place, offset in positions.items()}
         except _AWAY:
             return found

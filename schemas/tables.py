@@ -67,10 +67,7 @@ ledger = sa.Table(
     sa.Column("next_offset", sa.BigInteger, nullable=False),
     _moment("updated_at", default_now=True),
     sa.CheckConstraint("next_offset >= 0", name="next_offset_not_negative"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "The next offset of each partition whose effects are in the database; moved by compare-and-set in the transaction of the batch.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "The next offset of each partition whose effects are in the database; moved by compare-and-set in the transaction of the batch."},
 )  # fmt: skip
 
 behavioral_events = sa.Table(
@@ -90,10 +87,7 @@ behavioral_events = sa.Table(
     sa.UniqueConstraint("event_id", "occurred_at"),
     sa.Index("ix_behavioral_events_position", "generation", "partition", "offset"),
     sa.Index("ix_behavioral_events_user_id_occurred_at", "user_id", "occurred_at"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "Archive of every accepted event, unique by (event_id, occurred_at), found again by its position in the topic.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "Archive of every accepted event, unique by (event_id, occurred_at), found again by its position in the topic."},
     postgresql_partition_by="RANGE (occurred_at)",
 )  # fmt: skip
 
@@ -105,10 +99,7 @@ user_states = sa.Table(
     sa.Column("state_offset", sa.BigInteger, nullable=False),
     sa.Column("state", BYTEA, nullable=False),
     _moment("updated_at", default_now=True),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "The feature state of each user: what the reducer made of the user's events so far.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "The feature state of each user: what the reducer made of the user's events so far."},
 )  # fmt: skip
 
 panes = sa.Table(
@@ -124,10 +115,7 @@ panes = sa.Table(
     sa.Column("sketches", BYTEA, nullable=True),
     _moment("closed_at", default_now=True),
     sa.CheckConstraint("to_offset > from_offset", name="not_empty"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "What one batch of one partition added to each model's data set: counts, quality and sketches. Never changed.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "What one batch of one partition added to each model's data set: counts, quality and sketches. Never changed."},
 )  # fmt: skip
 
 predictions = sa.Table(
@@ -150,10 +138,7 @@ predictions = sa.Table(
     _moment("archived_at", default_now=True),
     sa.UniqueConstraint("prediction_id", "occurred_at"),
     sa.Index("ix_predictions_model_type_occurred_at", "model_type", "occurred_at"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "Archive of every answer of a replica, joined with feedback by prediction_id.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "Archive of every answer of a replica, joined with feedback by prediction_id."},
     postgresql_partition_by="RANGE (occurred_at)",
 )  # fmt: skip
 
@@ -172,10 +157,7 @@ dead_letters = sa.Table(
     _moment("created_at", default_now=True),
     sa.UniqueConstraint("topic", "generation", "partition", "offset"),
     sa.Index("ix_dead_letters_reason_created_at", "reason", "created_at"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "Messages that could not be taken in, byte for byte, with the reason.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "Messages that could not be taken in, byte for byte, with the reason."},
 )  # fmt: skip
 
 thresholds = sa.Table(
@@ -189,10 +171,7 @@ thresholds = sa.Table(
     sa.CheckConstraint("quality_gate BETWEEN 0 AND 1", name="quality_gate_ratio"),
     sa.CheckConstraint("cool_down_seconds >= 0", name="cool_down_not_negative"),
     _one_of("model_type", MODEL_TYPES, "known_model"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "How many new data points and which quality trigger a training; changed by command.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "How many new data points and which quality trigger a training; changed by command."},
 )  # fmt: skip
 
 # One row per (dataset_type, epoch); the open one has no closed_at.
@@ -215,10 +194,7 @@ training_datasets = sa.Table(
     sa.Index("uq_training_datasets_open", "dataset_type", unique=True, postgresql_where=sa.text("closed_at IS NULL")),
     sa.Index("ix_training_datasets_updated_at", "updated_at"),
     _one_of("dataset_type", MODEL_TYPES, "known_model"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "Each model's data set per epoch: how far it is and how good (the plan's table).",
-    },
+    info={"owner": Room.STREAMS, "purpose": "Each model's data set per epoch: how far it is and how good (the plan's table)."},
 )  # fmt: skip
 
 dataset_cursors = sa.Table(
@@ -226,10 +202,7 @@ dataset_cursors = sa.Table(
     # Where the open epoch begins, and up to where panes are taken.
     sa.Column("epoch_from_offset", sa.BigInteger, nullable=False),
     sa.Column("next_offset", sa.BigInteger, nullable=False),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "Where the open epoch of each model begins, and up to which offset panes are in it.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "Where the open epoch of each model begins, and up to which offset panes are in it."},
 )  # fmt: skip
 
 threshold_evaluations = sa.Table(
@@ -244,10 +217,7 @@ threshold_evaluations = sa.Table(
     sa.Column("sentence", sa.Text, nullable=False),
     _moment("evaluated_at", default_now=True),
     sa.Index("ix_threshold_evaluations_model_type_evaluated_at", "model_type", "evaluated_at"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "Every decision of the threshold rule with all its numbers, and the sentence that is shown.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "Every decision of the threshold rule with all its numbers, and the sentence that is shown."},
 )  # fmt: skip
 
 epochs = sa.Table(
@@ -261,10 +231,7 @@ epochs = sa.Table(
     sa.Column("quality_score", SCORE, nullable=False),
     sa.Column("ranges", JSONB, nullable=False),
     _moment("reached_at", default_now=True),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "Every crossing of a threshold, once, with its offset ranges.",
-    },
+    info={"owner": Room.STREAMS, "purpose": "Every crossing of a threshold, once, with its offset ranges."},
 )  # fmt: skip
 
 data_quality_metrics = sa.Table(
@@ -283,10 +250,7 @@ data_quality_metrics = sa.Table(
     sa.Column("overall_score", SCORE, nullable=True),
     sa.Column("parts", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
     sa.Index("ix_data_quality_metrics_training_dataset_id_assessment_date", "training_dataset_id", "assessment_date"),
-    info={
-        "owner": Room.STREAMS,
-        "purpose": "The quality of a training data set, dimension by dimension (the plan's table).",
-    },
+    info={"owner": Room.STREAMS, "purpose": "The quality of a training data set, dimension by dimension (the plan's table)."},
 )  # fmt: skip
 
 # --- trainers ----------------------------------------------------------------------------------------------
@@ -311,10 +275,7 @@ training_jobs = sa.Table(
     sa.UniqueConstraint("model_type", "epoch"),
     sa.Index("ix_training_jobs_status_not_before", "status", "not_before"),
     _one_of("status", tuple(JobStatus), "known_status"),
-    info={
-        "owner": Room.TRAINERS,
-        "purpose": "The durable queue of trainings: lease, fence and attempts.",
-    },
+    info={"owner": Room.TRAINERS, "purpose": "The durable queue of trainings: lease, fence and attempts."},
 )  # fmt: skip
 
 snapshots = sa.Table(
@@ -328,10 +289,7 @@ snapshots = sa.Table(
     sa.Column("cut", JSONB, nullable=False),
     _moment("created_at", default_now=True),
     sa.Index("ix_snapshots_model_type_created_at", "model_type", "created_at"),
-    info={
-        "owner": Room.TRAINERS,
-        "purpose": "The frozen samples of a training: ranges before reading, digest afterwards.",
-    },
+    info={"owner": Room.TRAINERS, "purpose": "The frozen samples of a training: ranges before reading, digest afterwards."},
 )  # fmt: skip
 
 model_training_events = sa.Table(
@@ -360,10 +318,7 @@ model_training_events = sa.Table(
     sa.Index("ix_model_training_events_status_start_time", "status", "start_time"),
     sa.Index("ix_model_training_events_training_dataset_id", "training_dataset_id"),
     _one_of("status", tuple(TrainingStatus), "known_status"),
-    info={
-        "owner": Room.TRAINERS,
-        "purpose": "Every run of a trainer with its verdict (the plan's table).",
-    },
+    info={"owner": Room.TRAINERS, "purpose": "Every run of a trainer with its verdict (the plan's table)."},
 )  # fmt: skip
 
 # --- deployer ----------------------------------------------------------------------------------------------
@@ -387,10 +342,7 @@ model_versions = sa.Table(
     sa.UniqueConstraint("model_type", "artifact_digest"),
     sa.Index("uq_model_versions_active", "model_type", unique=True, postgresql_where=sa.text("is_active")),
     sa.Index("ix_model_versions_model_type_created_at", "model_type", "created_at"),
-    info={
-        "owner": Room.DEPLOYER,
-        "purpose": "Every version of a model that was ever accepted, and which one is active (the plan's table).",
-    },
+    info={"owner": Room.DEPLOYER, "purpose": "Every version of a model that was ever accepted, and which one is active (the plan's table)."},
 )  # fmt: skip
 
 deployments = sa.Table(
@@ -401,10 +353,7 @@ deployments = sa.Table(
     sa.Column("previous_version_id", _uuid(), sa.ForeignKey("model_versions.id"), nullable=True),
     _moment("updated_at", default_now=True),
     sa.CheckConstraint("sequence > 0", name="sequence_positive"),
-    info={
-        "owner": Room.DEPLOYER,
-        "purpose": "The desired state of each model, with the sequence that receivers go by.",
-    },
+    info={"owner": Room.DEPLOYER, "purpose": "The desired state of each model, with the sequence that receivers go by."},
 )  # fmt: skip
 
 rollout_decisions = sa.Table(
@@ -418,10 +367,7 @@ rollout_decisions = sa.Table(
     _moment("decided_at", default_now=True),
     sa.Index("ix_rollout_decisions_model_type_decided_at", "model_type", "decided_at"),
     _one_of("decision", ("baseline", "promoted", "rejected", "rolled_back", "deployed"), "known_decision"),
-    info={
-        "owner": Room.DEPLOYER,
-        "purpose": "Why a version was promoted, rejected or rolled back, with the evidence.",
-    },
+    info={"owner": Room.DEPLOYER, "purpose": "Why a version was promoted, rejected or rolled back, with the evidence."},
 )  # fmt: skip
 
 replicas = sa.Table(
@@ -432,10 +378,7 @@ replicas = sa.Table(
     sa.Column("swaps", sa.Integer, nullable=False),
     _moment("started_at"),
     _moment("last_seen_at"),
-    info={
-        "owner": Room.DEPLOYER,
-        "purpose": "What each replica last said that it serves.",
-    },
+    info={"owner": Room.DEPLOYER, "purpose": "What each replica last said that it serves."},
 )  # fmt: skip
 
 # Each version that a replica acknowledged, once: when a desired state was really served.
@@ -446,10 +389,7 @@ replica_acknowledgements = sa.Table(
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("version", sa.String(20), nullable=False),
     _moment("served_since"),
-    info={
-        "owner": Room.DEPLOYER,
-        "purpose": "Each desired state that a replica acknowledged, once: when it was really served.",
-    },
+    info={"owner": Room.DEPLOYER, "purpose": "Each desired state that a replica acknowledged, once: when it was really served."},
 )  # fmt: skip
 
 # --- all rooms ---------------------------------------------------------------------------------------------
@@ -466,10 +406,7 @@ outbox = sa.Table(
     _moment("published_at", nullable=True),
     sa.Index("ix_outbox_unpublished", "room", "id", postgresql_where=sa.text("published_at IS NULL")),
     _one_of("room", tuple(Room), "known_room"),
-    info={
-        "owner": "each room its own rows",
-        "purpose": "Messages to publish: there if and only if what they announce is true.",
-    },
+    info={"owner": "each room its own rows", "purpose": "Messages to publish: there if and only if what they announce is true."},
 )  # fmt: skip
 
 command_inbox = sa.Table(
@@ -481,10 +418,7 @@ command_inbox = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
     _moment("received_at", default_now=True),
-    info={
-        "owner": "whoever executes",
-        "purpose": "Every command that was taken up, once, and what came of it.",
-    },
+    info={"owner": "whoever executes", "purpose": "Every command that was taken up, once, and what came of it."},
 )  # fmt: skip
 
 audit_log = sa.Table(
@@ -499,8 +433,5 @@ audit_log = sa.Table(
     sa.Column("previous_hash", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
     sa.Index("ix_audit_log_recorded_at", "recorded_at"),
-    info={
-        "owner": "whoever executes, through append_audit",
-        "purpose": "Append-only, hash-chained record of every administrative act and decision.",
-    },
+    info={"owner": "whoever executes, through append_audit", "purpose": "Append-only, hash-chained record of every administrative act and decision."},
 )  # fmt: skip

@@ -116,7 +116,7 @@ CONTROL_RESULTS = Topic(
     producers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), consumers=(Room.ADMIN,), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 ALERTS = Topic(
-    name="fincoach.alerts", key="model_type", messages=(AlertRaised, AlertCleared), producers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER, Room.SERVING),
+    name="fincoach.alerts", key="model_type", messages=(AlertRaised, AlertCleared), producers=(Room.DEPLOYER, Room.SERVING),
     consumers=(Room.ADMIN,), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 DEAD_LETTERS = Topic(

@@ -1,0 +1,58 @@
+"""Reads topics that are there for people: alerts, and the progress of trainings."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from backends.broker.kafka import BrokerConsumer
+from backends.telemetry.logs import get_logger
+from schemas import codec
+from schemas.errors import InvalidMessageError
+
+if TYPE_CHECKING:
+    from backends.broker.interface import Record
+    from schemas.topics import Topic
+
+log = get_logger("watching")
+FETCH_SECONDS = 0.5
+
+
+async def since(brokers: str, topic: Topic, moment: dt.datetime) -> list[Any]:
+    """Return the messages that were appended to ``topic`` from ``moment`` to now, oldest first."""
+    async with _reader(brokers, topic, moment) as consumer:
+        messages: list[Any] = []
+        while any(lag.records for lag in await consumer.lags()):
+            records = await consumer.fetch(timeout_seconds=FETCH_SECONDS)
+            messages += [message for record in records if (message := _decoded(topic, record)) is not None]
+        return messages
+
+
+async def follow(brokers: str, topic: Topic, moment: dt.datetime) -> AsyncIterator[Any]:
+    """Yield the messages on ``topic`` from ``moment`` on, for as long as it is iterated."""
+    async with _reader(brokers, topic, moment) as consumer:
+        while True:
+            for record in await consumer.fetch(timeout_seconds=FETCH_SECONDS):
+                message = _decoded(topic, record)
+                if message is not None:
+                    yield message
+
+
+@asynccontextmanager
+async def _reader(brokers: str, topic: Topic, moment: dt.datetime) -> AsyncIterator[BrokerConsumer]:
+    consumer = BrokerConsumer(brokers, [topic], client_id="fincoach-learning")
+    await consumer.start(since=moment)
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+def _decoded(topic: Topic, record: Record) -> Any:  # noqa: ANN401 - the topic's own union
+    try:
+        return codec.decode(topic, record.value)
+    except InvalidMessageError as error:
+        log.warning("unreadable_message_skipped", topic=topic.name, offset=record.offset, reason=error.reason)
+        return None
