@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 import fsspec
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import ArtifactRejectedError
 
@@ -45,12 +47,19 @@ class ContentStore:
             with self._fs.open(f"{temporary}/{name}", "wb") as file:
                 file.write(content)
         try:
-            self._fs.mv(temporary, final, recursive=True)
+            self._move(temporary, final)
         except OSError:
             if not self._fs.exists(final):
                 raise
             self._fs.rm(temporary, recursive=True)
         return address
+
+    def _move(self, temporary: str, final: str) -> None:
+        if isinstance(self._fs, LocalFileSystem):
+            # fsspec would move it INTO a folder that another process has just put there.
+            Path(temporary).rename(final)
+        else:
+            self._fs.mv(temporary, final, recursive=True)
 
     def get(self, address: str) -> dict[str, bytes]:
         """Return the files at ``address``, read once and verified against its digest.

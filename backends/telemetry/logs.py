@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def configure_logs(*, process: str, level: str = "INFO") -> None:
     """Send all log lines of this process, libraries included, to standard error in one form."""
+    level = level.upper()
     interactive = sys.stderr.isatty()
     renderer: Any = structlog.dev.ConsoleRenderer() if interactive else structlog.processors.JSONRenderer()
     shared: list[Any] = [
