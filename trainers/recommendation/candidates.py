@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from trainers.off_policy import RewardModel, dr_terms
 from trainers.recommendation.cql import (
     BATCH,
     FitPlan,
+    Fitted,
     ValueNetwork,
     checkpoint_of,
     export_network,
@@ -44,7 +45,8 @@ Float32Array = npt.NDArray[np.float32]
 PROPENSITY_FLOOR = 0.02
 # Greedier earns hardly more beyond the floors (.03 gives up less than .01 of reward) but leaves later judges fewer samples.
 POLICY = Policy(kind="softmax", temperature=0.03)
-PASSES = 10  # more of them overfit: 60 passes lost a tenth of the gain over uniform, 120 a quarter
+PASSES = 10  # when nothing says how long a fit is good for
+LONGEST_PASSES = 100
 FEWEST_STEPS, MOST_STEPS = 60, 2_000
 FULL_RATE = 1e-3
 INCREMENTAL_RATES = (1e-4, 1e-3)
@@ -59,6 +61,14 @@ MANIFEST: Mapping[str, Any] = {
 }
 
 
+class CqlFits(NamedTuple):
+    """The network that validation may judge, the one that is served, and the batches of the latter."""
+
+    judged: ValueNetwork
+    served: ValueNetwork
+    steps: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class CqlRecipe:
     """One way to train: from nothing, or onwards from the champion's network with half of each batch new."""
@@ -67,21 +77,33 @@ class CqlRecipe:
     learning_rate: float
     start: ValueNetwork | None = None
 
-    def fit(
+    def fit(self, examples: RecommendationExamples, context: FitContext, *, gamma: float) -> CqlFits:
+        """Return the network of the train part, and the one of everything before the holdout, fitted for as many passes."""
+        train, known = examples.train, examples.known
+        watched = examples.validation if gamma == 0.0 else None
+        most = self._steps(train, LONGEST_PASSES if watched is not None else PASSES)
+        first = self._fit(train, context, steps=most, gamma=gamma, watched=watched)
+        steps = max(1, round(first.steps * len(known) / len(train)))
+        return CqlFits(first.network, self._fit(known, context, steps=steps, gamma=gamma).network, steps)
+
+    def _steps(self, rows: LoggedRecommendations, passes: int) -> int:
+        seen = len(rows) if self.start is None else round(int(rows.is_new.sum()) / NEW_SHARE)
+        return min(max(passes * seen // BATCH, FEWEST_STEPS), MOST_STEPS)
+
+    def _fit(
         self,
         rows: LoggedRecommendations,
         context: FitContext,
         *,
+        steps: int,
         gamma: float,
-        progress: Callable[[int, int, float], None],
-    ) -> ValueNetwork:
-        """Return the network fitted on ``rows``."""
-        seen = len(rows) if self.start is None else round(int(rows.is_new.sum()) / NEW_SHARE)
+        watched: LoggedRecommendations | None = None,
+    ) -> Fitted:
         plan = FitPlan(
-            steps=min(max(PASSES * seen // BATCH, FEWEST_STEPS), MOST_STEPS), learning_rate=self.learning_rate,
-            seed=context.seed, gamma=gamma, new_share=None if self.start is None else NEW_SHARE,
+            steps=steps, learning_rate=self.learning_rate, seed=context.seed, gamma=gamma,
+            new_share=None if self.start is None else NEW_SHARE,
         )  # fmt: skip
-        return fit_cql(rows, plan, start=self.start, progress=progress)
+        return fit_cql(rows, plan, start=self.start, watched=watched, progress=_phase(context, self.name))
 
 
 def candidates_of(
@@ -93,11 +115,9 @@ def candidates_of(
     recipes = [CqlRecipe(name="cql_full", learning_rate=FULL_RATE), *_incremental(context)]
     found = []
     for recipe in recipes:
-        progress = _phase(context, recipe.name)
-        network = recipe.fit(examples.train, context, gamma=gamma, progress=progress)
-        score = judge.score(values_of(network, examples.validation.features))
-        network = recipe.fit(examples.known, context, gamma=gamma, progress=progress)
-        found.append(_cql_candidate(recipe, network, examples, score=score, noted=noted))
+        fits = recipe.fit(examples, context, gamma=gamma)
+        score = judge.score(values_of(fits.judged, examples.validation.features))
+        found.append(_cql_candidate(recipe, fits, examples, score=score, noted=noted))
     return [*found, _bandit_candidate(examples, judge, noted=noted, checkpoint=found[0].checkpoint)]
 
 
@@ -131,7 +151,7 @@ class _ValidationJudge:
 
 def _cql_candidate(
     recipe: CqlRecipe,
-    network: ValueNetwork,
+    fits: CqlFits,
     examples: RecommendationExamples,
     *,
     score: float,
@@ -139,9 +159,9 @@ def _cql_candidate(
 ) -> Candidate:
     golden = _golden(examples)
     return Candidate(
-        name=recipe.name, model=export_network(network), feature_names=STATE_FEATURES, golden_inputs=golden,
-        expected=values_of(network, golden), validation_score=score, manifest=MANIFEST, checkpoint=checkpoint_of(network),
-        parameters={**_settings(), "family": "cql", "learning_rate": recipe.learning_rate, **noted},
+        name=recipe.name, model=export_network(fits.served), feature_names=STATE_FEATURES, golden_inputs=golden,
+        expected=values_of(fits.served, golden), validation_score=score, manifest=MANIFEST, checkpoint=checkpoint_of(fits.served),
+        parameters={**_settings(), "family": "cql", "learning_rate": recipe.learning_rate, "steps": fits.steps, **noted},
     )  # fmt: skip
 
 

@@ -7,11 +7,12 @@ A restored library model would bring back Adam's old learning rate: here only we
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import d3rlpy
 import numpy as np
@@ -42,7 +43,8 @@ FARTHEST = 4.0
 WEIGHTS_FILE = "cql.safetensors"
 _NARROWEST = 1e-3
 _IQR_OF_NORMAL = 1.349
-_LOSS_EVERY = 50
+CHECKED_EVERY = 20
+FEWEST_MORE = 100  # so many batches without getting better end a fit; later as many as it took to get there
 
 
 class ValueNetwork(nn.Module):
@@ -81,7 +83,7 @@ class ValueNetwork(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class FitPlan:
-    """How one fit runs: ``steps`` batches; of each batch ``new_share`` are rows behind the champion's cut (None: as they come)."""
+    """How one fit runs: at most ``steps`` batches; of each ``new_share`` are rows behind the champion's cut (None: as they come)."""
 
     steps: int
     learning_rate: float
@@ -90,10 +92,26 @@ class FitPlan:
     new_share: float | None = None
 
 
+class Fitted(NamedTuple):
+    """A network and after how many batches it was taken."""
+
+    network: ValueNetwork
+    steps: int
+
+
 def fit_cql(
-    rows: LoggedRecommendations, plan: FitPlan, *, start: ValueNetwork | None = None, progress: Progress | None = None
-) -> ValueNetwork:
-    """Return a network fitted on ``rows``; with ``start`` its weights are trained further and its scaler is kept."""
+    rows: LoggedRecommendations,
+    plan: FitPlan,
+    *,
+    start: ValueNetwork | None = None,
+    watched: LoggedRecommendations | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Return a network fitted on ``rows``; with ``start`` its weights are trained further and its scaler is kept.
+
+    With ``watched`` rows, which must not be among ``rows``, the network is the one that foretold their rewards best, and
+    the fit ends when it has not become better for a while. That measures one-step rewards: leave it out with a discount.
+    """
     d3rlpy.seed(plan.seed)
     torch.set_num_threads(1)
     network = ValueNetwork()
@@ -101,14 +119,46 @@ def fit_cql(
         network.load_state_dict(start.state_dict())
     else:
         network.fit_scaler(rows.features)
-    algorithm = _algorithm(plan, start)
-    batches = _Batches(rows, network, plan)
-    for step in range(1, plan.steps + 1):
+    algorithm, batches = _algorithm(plan, start), _Batches(rows, network, plan)
+    stop = _EarlyStop(network, watched) if watched is not None else None
+    step = 0
+    while step < plan.steps and not (stop and stop.is_due(step)):
+        step += 1
         losses = algorithm.update(batches.drawn())
-        if progress is not None and (step % _LOSS_EVERY == 0 or step == plan.steps):
-            progress(step, plan.steps, float(losses["loss"]))
-    network.layers.load_state_dict(_ours(algorithm.impl.q_function[0].state_dict()))
-    return network.eval()
+        if step % CHECKED_EVERY == 0 or step == plan.steps:
+            network.layers.load_state_dict(_ours(algorithm.impl.q_function[0].state_dict()))
+            if stop is not None:
+                stop.look(step)
+            if progress is not None:
+                progress(step, plan.steps, float(losses["loss"]))
+    return stop.best(step) if stop is not None else Fitted(network.eval(), step)
+
+
+class _EarlyStop:
+    """Remembers the weights with the smallest squared error on watched rows."""
+
+    def __init__(self, network: ValueNetwork, watched: LoggedRecommendations) -> None:
+        self._network, self._watched = network, watched
+        self._smallest, self._step = float("inf"), 0
+        self._weights = copy.deepcopy(network.state_dict())
+
+    def look(self, step: int) -> None:
+        """Compare the network as it is now."""
+        log = self._watched.log
+        values = values_of(self._network, self._watched.features)[np.arange(len(self._watched)), log.actions]
+        error = float(np.mean((values - log.rewards) ** 2))
+        if error < self._smallest:
+            self._smallest, self._step = error, step
+            self._weights = copy.deepcopy(self._network.state_dict())
+
+    def is_due(self, step: int) -> bool:
+        """Say whether the best lies far enough behind."""
+        return step >= self._step + max(FEWEST_MORE, self._step)
+
+    def best(self, step: int) -> Fitted:
+        """Return the best network that was seen; the last one when none was."""
+        self._network.load_state_dict(self._weights)
+        return Fitted(self._network.eval(), self._step or step)
 
 
 def _algorithm(plan: FitPlan, start: ValueNetwork | None) -> Any:  # noqa: ANN401 - the library ships no types
