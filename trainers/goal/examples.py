@@ -28,7 +28,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-TRAIN, VALIDATION, HOLDOUT, LEFT_OUT = 0, 1, 2, 3
+TRAIN, VALIDATION, HOLDOUT, BETWEEN, LEFT_OUT = range(5)
+KNOWN_BEFORE_HOLDOUT = (TRAIN, VALIDATION, BETWEEN)
 SHARES_OF_SPAN = (1 / 3, 2 / 3)
 DAYS_WITHOUT_END = (7, 30, 90)
 MOST_USERS = 5_000
@@ -147,14 +148,16 @@ def _check_parts(examples: GoalExamples) -> None:
 def parts_of(moments: FloatArray, known_at: FloatArray) -> IntArray:
     """Return the part of each row, (n,). Pure.
 
-    No outcome of an earlier part was unknown when the first row of a later part was asked for; rows for which that
-    cannot be said are left out.
+    No outcome of an earlier part was unknown when the first row of a later part was asked for. Rows between train and
+    validation, asked for before one and known after the other, serve the last fit alone; those between validation and
+    holdout are left out.
     """
     parts = np.full(moments.size, LEFT_OUT)
     last = _border(moments, known_at)
     parts[moments > last] = HOLDOUT
     before = np.flatnonzero(known_at <= last)
     if before.size:
+        parts[before] = BETWEEN
         first = _border(moments[before], known_at[before])
         parts[before[known_at[before] <= first]] = TRAIN
         parts[before[moments[before] > first]] = VALIDATION

@@ -19,7 +19,7 @@ from models.goal import FeatureNotes, GoalBaseline, base_rates
 from models.interface import Runtime
 from models.manifest import FEATURES
 from schemas.vocabulary import ModelType
-from trainers.goal.examples import HOLDOUT, TRAIN, VALIDATION, GoalExamples, goal_examples
+from trainers.goal.examples import HOLDOUT, KNOWN_BEFORE_HOLDOUT, TRAIN, VALIDATION, GoalExamples, goal_examples
 from trainers.goal.forest import GoalFit, export_fit, fit_forest, fit_lightgbm, with_calibration
 from trainers.goal.reports import (
     PERMUTED_ROWS,
@@ -63,12 +63,12 @@ class GoalTrainer:
 
     def samples(self, examples: GoalExamples) -> int:
         """Return the number of rows that are used."""
-        return int(examples.of(TRAIN, VALIDATION, HOLDOUT).users.size)
+        return int(examples.of(*KNOWN_BEFORE_HOLDOUT, HOLDOUT).users.size)
 
     def fit(self, examples: GoalExamples, context: FitContext) -> Sequence[Candidate]:
-        """Return forest and LightGBM: selected by what was fitted before the validation part, then fitted on both."""
+        """Return forest and LightGBM: selected by what was fitted before the validation part, then fitted on all that was known before the holdout."""
         train = examples.of(TRAIN).drawn(MOST_TRAIN_ROWS, seed=context.seed)
-        both = examples.of(TRAIN, VALIDATION).drawn(MOST_TRAIN_ROWS, seed=context.seed)
+        both = examples.of(*KNOWN_BEFORE_HOLDOUT).drawn(MOST_TRAIN_ROWS, seed=context.seed)
         validation = examples.of(VALIDATION)
         candidates = []
         for step, (name, fit) in enumerate((("random_forest", fit_forest), ("lightgbm", fit_lightgbm))):
@@ -81,7 +81,7 @@ class GoalTrainer:
     def evaluate(self, examples: GoalExamples, *, candidate: Runtime, champion: Runtime | None, seed: int) -> Evidence:
         """Return the squared error of each probability on the holdout, with the checks and explanations beside it."""
         holdout = examples.of(HOLDOUT)
-        trivial = trivial_probabilities(holdout, examples.of(TRAIN, VALIDATION))
+        trivial = trivial_probabilities(holdout, examples.of(*KNOWN_BEFORE_HOLDOUT))
         runtimes = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion is not None else {})
         said = {name: probabilities_of(runtime, holdout) for name, runtime in runtimes.items()} | trivial
         rows = {name: brier_rows(probabilities, holdout.achieved) for name, probabilities in said.items()}
