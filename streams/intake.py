@@ -98,8 +98,6 @@ def _accepted(record: FetchedRecord, decode: Callable[[bytes], MessageT]) -> Acc
         message, text = decode(raw), raw.decode()
     except UnicodeDecodeError as error:
         raise InvalidMessageError(DeadLetterReason.NOT_JSON, str(error)) from error
-    except RecursionError as error:
-        raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, "nested too deeply") from error
     _check_time(message.occurred_at, record)
     if record.key != str(message.user_id).encode():
         detail = "the record's key is not the user_id, so the order of the user's events is lost"

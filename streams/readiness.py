@@ -130,7 +130,7 @@ def in_order(panes: Iterable[PaneSlice], *, most: int) -> tuple[list[PaneSlice],
     return ordered, not last_read
 
 
-async def accumulate(repository: DatasetRepository, progress: DatasetProgress) -> None:
+async def accumulate(repository: DatasetRepository, progress: DatasetProgress, *, model_type: ModelType) -> None:
     """Keep what was taken, and the evaluation where it tells something new."""
     dataset, evaluation = progress.dataset, progress.evaluation
     says_more = evaluation.decision != dataset.last_decision or (evaluation.decision in BLOCKED and progress.taken > 0)
@@ -140,7 +140,13 @@ async def accumulate(repository: DatasetRepository, progress: DatasetProgress) -
     await repository.update_open(dataset.id, _columns(progress))
     if says_more:
         await _save_judgement(repository, progress)
-        log.info("dataset_evaluated", decision=evaluation.decision, sentence=evaluation.sentence)
+        log.info(
+            "dataset_evaluated",
+            model_type=model_type,
+            epoch=dataset.epoch,
+            decision=evaluation.decision,
+            sentence=evaluation.sentence,
+        )
 
 
 async def close_epoch(

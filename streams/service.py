@@ -123,7 +123,7 @@ class ContinuousLearningService:
         if progress.evaluation.fired:
             await self.prepare_training_data(work, repository, progress, model_type=model_type)
         else:
-            await accumulate(repository, progress)
+            await accumulate(repository, progress, model_type=model_type)
         return progress
 
     def _datasets(self, work: UnitOfWork, model_type: ModelType) -> DatasetRepository:

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import msgspec
@@ -36,9 +35,9 @@ EVENT_TIME = dt.datetime(2026, 1, 5, 12, 0, tzinfo=dt.UTC)
 Outgoing = tuple[str, bytes | None, bytes | None, dict[str, str]]
 
 
-def transaction(number: int, *, users: int = 50, **changes: Any) -> TransactionCreated:
+def transaction(number: int, *, users: int = 50, **changes: object) -> TransactionCreated:
     """Return transaction ``number`` of a small world: its id, user, time and amount follow from the number."""
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "event_id": uuid.uuid5(uuid.NAMESPACE_OID, f"event-{number}"),
         "user_id": uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number % users}"),
         "occurred_at": EVENT_TIME + dt.timedelta(minutes=number),
@@ -49,7 +48,7 @@ def transaction(number: int, *, users: int = 50, **changes: Any) -> TransactionC
         "transaction_type": "debit",
         **changes,
     }
-    return TransactionCreated(**fields)
+    return TransactionCreated(**fields)  # type: ignore[arg-type]
 
 
 def outgoing(event: AnyBehavioralEvent, *, raw: bytes | None = None) -> Outgoing:
@@ -87,9 +86,9 @@ async def begin_at_the_end(brokers: str, database_url: str) -> None:
         await consumer.stop()
 
 
-def settings_for(brokers: str, database_url: str, folder: Path, **changes: Any) -> StreamsSettings:
+def settings_for(brokers: str, database_url: str, folder: Path, **changes: object) -> StreamsSettings:
     """Return settings of a worker for tests."""
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "brokers": brokers,
         "database_url": SecretStr(database_url),
         "folder": folder,
@@ -98,7 +97,7 @@ def settings_for(brokers: str, database_url: str, folder: Path, **changes: Any) 
         "readiness_seconds": 0.2,
         **changes,
     }
-    return StreamsSettings(**values)
+    return StreamsSettings(**values)  # type: ignore[arg-type]
 
 
 @contextlib.asynccontextmanager
@@ -155,7 +154,7 @@ def start_worker_process(settings: StreamsSettings, *, name: str) -> WorkerProce
     """Start ``python -m streams`` with ``settings``."""
     port, log = free_port(), settings.folder / f"{name}.log"
     environment = {
-        **os.environ,
+        **os.environ,  # noqa: TID251 - the process under test is set up by its environment
         "FINCOACH_BROKERS": settings.brokers,
         "FINCOACH_DATABASE_URL": settings.database_url.get_secret_value(),
         "FINCOACH_FOLDER": str(settings.folder),
@@ -186,7 +185,7 @@ async def until(condition: Callable[[], Awaitable[bool]], *, what: str, seconds:
     """Wait until ``condition`` holds, and say what was waited for when it does not."""
     try:
         async with asyncio.timeout(seconds):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 - what is waited for happens in another process
                 await asyncio.sleep(0.05)
     except TimeoutError as error:
         raise AssertionError(f"waited {seconds} s in vain for {what}") from error

@@ -21,6 +21,7 @@ from schemas.vocabulary import ArtifactKind, ModelType
 from streams.settings import StreamsSettings
 from tests.integration.streams_workers import (
     WIDE_PARTITIONS,
+    Outgoing,
     begin_at_the_end,
     counted,
     holes,
@@ -89,15 +90,17 @@ async def test_good_and_bad_records_balance(settings: StreamsSettings, database_
 async def test_predictions_are_archived_once(settings: StreamsSettings, database_url: str) -> None:
     """A served prediction would be missing from the archive, stand there twice, or count as data."""
     served = [prediction(number) for number in range(20)]
-    records = [(PREDICTIONS.name, str(one.user_id).encode(), encode(one), {}) for one in served]
-    broken = (PREDICTIONS.name, records[0][1], b'{"type":"PredictionServed"}', {})
+    records: list[Outgoing] = [(PREDICTIONS.name, str(one.user_id).encode(), encode(one), {}) for one in served]
+    broken: Outgoing = (PREDICTIONS.name, records[0][1], b'{"type":"PredictionServed"}', {})
     async with producing(settings.brokers) as producer, running_worker(settings):
         connection = await connect(database_url)
         await producer.publish_batch([*records, broken, *records[:5]])
         await until_read(connection, 26, topic=PREDICTIONS.name)
         archived = await connection.fetchval("SELECT count(*) FROM predictions")
         row = await connection.fetchrow("SELECT * FROM predictions WHERE prediction_id = $1", served[3].event_id)
-        pane = await connection.fetchrow("SELECT sum(archived) AS a, sum(duplicates) AS d, sum(dead_lettered) AS x FROM panes")
+        pane = await connection.fetchrow(
+            "SELECT sum(archived) AS a, sum(duplicates) AS d, sum(dead_lettered) AS x FROM panes"
+        )
         states = await connection.fetchval("SELECT count(*) FROM user_states")
         await connection.close()
     assert archived == 20

@@ -1,0 +1,132 @@
+"""The database goes away under a running worker, and another worker takes its place in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from schemas.topics import BEHAVIORAL_EVENTS
+from streams.bootstrap import Worker
+from streams.settings import StreamsSettings
+from tests.integration.streams_workers import (
+    begin_at_the_end,
+    counted,
+    holes,
+    outgoing,
+    pane_sums,
+    producing,
+    running_worker,
+    settings_for,
+    transaction,
+    until,
+    until_read,
+)
+from tests.services import connect, database_address
+
+
+@pytest.fixture
+async def settings(broker_address: str, database_url: str, tmp_path: Path) -> StreamsSettings:
+    """Give the settings of a worker that sees only what this test sends."""
+    await begin_at_the_end(broker_address, database_url)
+    return settings_for(broker_address, database_url, tmp_path, batch_records=50)
+
+
+async def close_database(server: asyncpg.Connection, name: str, *, closed: bool) -> None:
+    """Refuse connections to a database and end those it has, or let them in again."""
+    await server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {"false" if closed else "true"}')
+    if closed:
+        await server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+
+
+async def test_events_wait_in_the_broker_while_the_database_is_away(
+    settings: StreamsSettings, database_url: str, postgres_server: str
+) -> None:
+    """An outage would lose events, count them twice, or end the worker."""
+    server = await connect(database_address(postgres_server, "postgres"))
+    name = urlsplit(database_url).path.lstrip("/")
+    records = [outgoing(transaction(number)) for number in range(900)]
+    async with producing(settings.brokers) as producer, running_worker(settings) as worker:
+        await producer.publish_batch(records[:300])
+        connection = await connect(database_url)
+        await until_read(connection, 300)
+        await connection.close()
+        await close_database(server, name, closed=True)
+        await producer.publish_batch(records[300:600])
+
+        async def paused() -> bool:
+            return not worker.placement.placed
+
+        await until(paused, what="a partition without position")
+        await close_database(server, name, closed=False)
+        await producer.publish_batch(records[600:])
+        connection = await connect(database_url)
+        await until_read(connection, 900)
+        assert (await pane_sums(connection))["archived"] == 900
+        assert await counted(connection, "spending") == 900
+        assert await holes(connection) == 0
+        assert await connection.fetchval("SELECT count(*) FROM behavioral_events") == 900
+        await connection.close()
+        await until(healthy(worker), what="readiness after the outage")
+    await server.close()
+
+
+def healthy(worker: Worker) -> Callable[[], Awaitable[bool]]:
+    """Return a condition: all checks of the worker hold."""
+
+    async def hold() -> bool:
+        worker.facts()
+        return all(worker.checks().values())
+
+    return hold
+
+
+async def test_a_worker_that_lost_the_compare_reads_on_from_the_ledger(
+    settings: StreamsSettings, database_url: str
+) -> None:
+    """A woken zombie would count again, or stand still for ever."""
+    records = [outgoing(transaction(number)) for number in range(400)]
+    connection = await connect(database_url)
+    async with producing(settings.brokers) as producer, running_worker(settings) as worker:
+        await producer.publish_batch(records[:200])
+        await until_read(connection, 200)
+        for partition, position in worker.placement.positions.items():
+            if partition.topic == BEHAVIORAL_EVENTS.name:
+                position.next_offset -= min(position.next_offset, 3)  # as if another worker had moved on meanwhile
+        await producer.publish_batch(records[200:])
+        await until_read(connection, 400)
+    assert (await pane_sums(connection))["archived"] == 400
+    assert await holes(connection) == 0
+    await connection.close()
+
+
+async def test_records_that_expired_are_a_hole_that_panes_bridge(settings: StreamsSettings, database_url: str) -> None:
+    """A worker would wait for ever for records that retention has deleted."""
+    connection = await connect(database_url)
+    async with producing(settings.brokers) as producer:
+        await producer.publish_batch([outgoing(transaction(number)) for number in range(100)])
+        await expire(settings.brokers)
+        await producer.publish_batch([outgoing(transaction(number)) for number in range(100, 200)])
+        async with running_worker(settings):
+            await until_read(connection, 100)
+    sums = await pane_sums(connection)
+    spans = await connection.fetchval("SELECT sum(to_offset - from_offset) FROM panes")
+    assert (sums["records"], sums["archived"], int(spans)) == (100, 100, 200)
+    assert await holes(connection) == 0
+    await connection.close()
+
+
+async def expire(brokers: str) -> None:
+    """Delete all records of the events' topic, as retention does."""
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415
+    from aiokafka.admin.records_to_delete import RecordsToDelete  # noqa: PLC0415
+    from aiokafka.structs import TopicPartition  # noqa: PLC0415
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    places = {TopicPartition(BEHAVIORAL_EVENTS.name, number): RecordsToDelete(before_offset=-1) for number in range(4)}
+    await admin.delete_records(places)
+    await admin.close()

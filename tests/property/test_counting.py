@@ -1,0 +1,185 @@
+"""However a log is cut into batches, repeated or looked at, the same is counted."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.database.repositories.datasets import Cursor, OpenDataset, PaneSlice
+from fincoach_events.events import (
+    AnyBehavioralEvent,
+    GoalInteractionType,
+    GoalModified,
+    RecommendationInteraction,
+    RecommendationInteractionType,
+    TransactionCreated,
+    TransactionType,
+)
+from models.features import encode_state
+from schemas.messages.progress import DatasetCounts
+from schemas.vocabulary import ModelType
+from streams.folding import States, fold_new
+from streams.intake import Accepted
+from streams.panes import PaneStatistics, Watermarks, close_pane, encode_pane, encode_statistics
+from streams.quality import assess
+from streams.readiness import take_panes
+from streams.sketches import DatasetStatistics, distinct, merged, size
+
+NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
+USERS = [uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number}") for number in range(4)]
+
+
+class Appended:
+    """A record of a log."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.timestamp = 0
+        self.key: bytes | None = None
+        self.value: bytes | None = None
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[AnyBehavioralEvent]:
+    """Draw a log of events of four users, some without consent, in no particular order of time."""
+    return [made(draw, number) for number in range(draw(st.integers(0, 60)))]
+
+
+def made(draw: st.DrawFn, number: int) -> AnyBehavioralEvent:
+    """Draw event ``number`` of a log."""
+    common: dict[str, Any] = {
+        "event_id": uuid.uuid5(uuid.NAMESPACE_OID, f"event-{number}"),
+        "user_id": draw(st.sampled_from(USERS)),
+        "occurred_at": NOON + dt.timedelta(hours=draw(st.integers(-2_000, 2_000))),
+        "consent": draw(st.sampled_from([True, True, True, False])),
+        "source": draw(st.sampled_from(["host", "replay:x"])),
+    }
+    kind = draw(st.integers(0, 2))
+    if kind == 0:
+        return TransactionCreated(
+            **common, amount_minor=draw(st.integers(0, 9_999)), currency="USD", category=draw(st.sampled_from("abc")),
+            transaction_type=draw(st.sampled_from(get_args(TransactionType))),
+        )  # fmt: skip
+    if kind == 1:
+        interaction = draw(st.sampled_from(get_args(RecommendationInteractionType)))
+        return RecommendationInteraction(**common, recommendation_id="r", interaction_type=interaction)
+    step = draw(st.sampled_from(get_args(GoalInteractionType)))
+    return GoalModified(**common, goal_id=draw(st.sampled_from(["g", "h"])), interaction_type=step)
+
+
+def cut(count: int, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges between ``cuts`` of 0..count."""
+    places = sorted({0, count, *(place % (count + 1) for place in cuts)})
+    yield from itertools.pairwise(places)
+
+
+def counted(log: Sequence[AnyBehavioralEvent], cuts: Sequence[int]) -> tuple[States, list[PaneStatistics]]:
+    """Fold and count a log in the batches that ``cuts`` make."""
+    states: States = {}
+    watermarks = Watermarks()
+    panes = []
+    for start, end in cut(len(log), cuts):
+        accepted = [Accepted(log[offset], "", offset, Appended(offset)) for offset in range(start, end)]
+        folded = fold_new(accepted, states, watermarks=watermarks, careful=False)
+        panes.append(close_pane(folded.events, duplicate_types=[], dead=[], watermarks=watermarks.seconds))
+    return states, panes
+
+
+def total(panes: Sequence[PaneStatistics], model_type: ModelType) -> tuple[object, ...]:
+    """Return what a model's panes sum up to, without what is only estimated."""
+    statistics = DatasetStatistics()
+    for pane in panes:
+        statistics = merged(statistics, pane.datasets.get(model_type, DatasetStatistics()))
+    return (
+        statistics.counts, statistics.fresh, statistics.categories, round(distinct(statistics.users)),
+        size(statistics.ages_seconds), size(statistics.values_minor),
+    )  # fmt: skip
+
+
+@given(logs(), st.lists(st.integers(0, 100), max_size=8), st.lists(st.integers(0, 100), max_size=8))
+def test_batches_do_not_matter(log: list[AnyBehavioralEvent], some: list[int], others: list[int]) -> None:
+    """Counts, statistics or states would depend on how the broker happened to deliver."""
+    states, panes = counted(log, some)
+    other_states, other_panes = counted(log, others)
+    assert {user: encode_state(state) for user, state in states.items()} == {
+        user: encode_state(state) for user, state in other_states.items()
+    }
+    for model_type in ModelType:
+        assert total(panes, model_type) == total(other_panes, model_type)
+
+
+@given(logs(), st.lists(st.integers(0, 100), max_size=8))
+def test_what_counts_is_what_a_person_would_count(log: list[AnyBehavioralEvent], cuts: list[int]) -> None:
+    """A model would be retrained at another number than the plan's."""
+    _, panes = counted(log, cuts)
+    consented = [event for event in log if event.consent]
+    paid = [event.user_id for event in consented if isinstance(event, TransactionCreated)]
+    expected = {
+        ModelType.SPENDING: len(paid),
+        ModelType.SEGMENTATION: sum(paid.count(user) >= 10 for user in USERS),
+        ModelType.RECOMMENDATION: sum(
+            isinstance(event, RecommendationInteraction) and event.interaction_type != "view" for event in consented
+        ),
+        ModelType.GOAL: sum(
+            isinstance(event, GoalModified) and event.interaction_type in {"achieve", "fail"} for event in consented
+        ),
+    }
+    for model_type, number in expected.items():
+        counts = total(panes, model_type)[0]
+        assert isinstance(counts, DatasetCounts)
+        assert counts.counted == number
+
+
+@st.composite
+def pane_rows(draw: st.DrawFn) -> list[PaneSlice]:
+    """Draw panes of two partitions that join."""
+    rows: list[PaneSlice] = []
+    for partition in (0, 1):
+        start, at = 0, 0
+        for _ in range(draw(st.integers(0, 12))):
+            end, at = start + draw(st.integers(1, 5)), at + draw(st.integers(0, 3))
+            number = draw(st.integers(0, 30))
+            counts = DatasetCounts(counted=number, relevant=number, fields_expected=number, fields_present=number)
+            statistics = DatasetStatistics(counts=counts, fresh=number)
+            sketches = encode_pane(PaneStatistics(datasets={ModelType.SPENDING: statistics} if number else {}))
+            rows.append(PaneSlice(partition, start, end, NOON + dt.timedelta(seconds=at), {}, sketches))
+            start = end
+    return rows
+
+
+def epochs(panes: Sequence[PaneSlice], looks: Sequence[int]) -> list[tuple[tuple[int, int], ...]]:
+    """Return (partition, end) of each epoch when the panes appear as ``looks`` say: how many more by each look."""
+    cursors = {0: Cursor(0, 0), 1: Cursor(0, 0)}
+    accumulated: bytes | None = None
+    found = []
+    ordered = sorted(panes, key=lambda pane: (pane.closed_at, pane.partition, pane.from_offset))
+    for visible in [*looks, len(ordered)]:
+        while True:
+            waiting = [pane for pane in ordered[:visible] if pane.from_offset >= cursors[pane.partition].next_offset]
+            dataset = OpenDataset(
+                id=uuid.uuid4(), epoch=1, data_count=0, accumulated=accumulated, threshold=40, quality_gate=0.8,
+                cool_down_seconds=0, seconds_since_epoch=None, last_decision=None,
+            )  # fmt: skip
+            waiting.sort(key=lambda pane: (pane.partition, pane.from_offset))
+            progress = take_panes(dataset, cursors, waiting, model_type=ModelType.SPENDING, judge=assess)
+            accumulated = encode_statistics(progress.statistics)
+            if not progress.evaluation.fired:
+                break
+            found.append(tuple((span.partition, span.to_offset) for span in progress.ranges()))
+            accumulated = None
+            for cursor in cursors.values():
+                cursor.epoch_from_offset = cursor.next_offset
+    return found
+
+
+@settings(deadline=None)
+@given(pane_rows(), st.lists(st.integers(0, 24), max_size=6).map(sorted))
+def test_crossings_depend_on_the_panes_alone(panes: list[PaneSlice], looks: list[int]) -> None:
+    """How often the data sets are looked at would decide where epochs end."""
+    assert epochs(panes, looks) == epochs(panes, [])

@@ -1,0 +1,65 @@
+"""What a record must fulfil to be archived."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from fincoach_events.events import AnyBehavioralEvent
+from streams.ingestion import decode_storable_event
+from streams.intake import Intake, take_in
+from tests.unit.streams.worlds import NOON, FetchedEvent, paid
+
+
+def taken(*records: FetchedEvent) -> Intake[AnyBehavioralEvent]:
+    """Take records in."""
+    return take_in(records, decode_storable_event)
+
+
+def test_a_valid_record_is_accepted_with_its_own_text() -> None:
+    """The archive would hold something else than what was sent."""
+    event = paid()
+    record = FetchedEvent(event, offset=41)
+    (item,) = taken(record).accepted
+    assert (item.message, item.offset, item.record) == (event, 41, record)
+    assert item.text.encode() == record.value
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (FetchedEvent(paid(), raw=b""), "not_json"),
+        (FetchedEvent(paid(), raw=b"\xff\xfe"), "not_json"),
+        (FetchedEvent(paid(), raw=b'{"event_type":"transaction_creation"}'), "missing_field"),
+        (FetchedEvent(paid(), raw=b'{"event_type":"unheard_of"}'), "unknown_type"),
+        (FetchedEvent(paid(category="a\0b")), "invalid_field"),
+        (FetchedEvent(paid(source="s" * 101)), "invalid_field"),
+        (FetchedEvent(paid(occurred_at=dt.datetime(1950, 1, 1, tzinfo=dt.UTC))), "invalid_field"),
+        (FetchedEvent(paid(occurred_at=NOON + dt.timedelta(minutes=6))), "in_the_future"),
+        (FetchedEvent(paid(), key=b"somebody"), "key_mismatch"),
+        (FetchedEvent(paid(), raw=b" " * (1024 * 1024 + 1)), "too_large"),
+        (
+            FetchedEvent(paid(), raw=b'{"event_type":"page_view","additional_data":' + b'{"a":' * 100_000),
+            "not_json",
+        ),
+    ],
+)
+def test_a_bad_record_becomes_a_dead_letter_with_its_reason(record: FetchedEvent, reason: str) -> None:
+    """A bad record would stop its partition, or be put aside without saying why."""
+    intake = taken(record, FetchedEvent(paid()))
+    assert [letter.reason for letter in intake.dead] == [reason]
+    assert len(intake.accepted) == 1
+
+
+def test_five_minutes_ahead_are_tolerated() -> None:
+    """Hosts whose clocks are a little ahead would lose their events."""
+    assert taken(FetchedEvent(paid(occurred_at=NOON + dt.timedelta(minutes=5)))).dead == []
+
+
+def test_a_dead_letter_names_the_type_that_it_claims() -> None:
+    """The data set whose producer is broken would not carry the blame."""
+    letters = taken(
+        FetchedEvent(paid(), raw=b'{"event_type" : "goal_modification"}'), FetchedEvent(paid(), raw=b"rubbish")
+    ).dead
+    assert [letter.event_type for letter in letters] == ["goal_modification", None]

@@ -1,0 +1,51 @@
+"""The live view folds each pane once and notices a missing one."""
+
+from __future__ import annotations
+
+import uuid
+
+from schemas.messages.envelope import OffsetRange
+from schemas.messages.progress import DatasetCounts, PaneClosed
+from streams.live_view import LiveDataset, decode_live, encode_live, fold_pane
+from tests.unit.streams.worlds import NOON
+
+
+def pane(start: int, end: int, *, partition: int = 0, counted: int = 5) -> PaneClosed:
+    """Return a closed pane of spending data."""
+    return PaneClosed(
+        event_id=uuid.uuid4(),
+        occurred_at=NOON,
+        range=OffsetRange(topic="t", generation=1, partition=partition, from_offset=start, to_offset=end),
+        records=end - start, archived=end - start, duplicates=0, dead_lettered=0, not_consented=0,
+        datasets={"spending": DatasetCounts(counted=counted, relevant=10, invalid=10)},
+    )  # fmt: skip
+
+
+def test_panes_are_summed_by_partition() -> None:
+    """The view would miss what other partitions count."""
+    live = fold_pane(LiveDataset(epoch=3), "spending", pane(0, 10))
+    assert live is not None
+    live = fold_pane(live, "spending", pane(0, 7, partition=1))
+    assert live is not None
+    assert (live.epoch, live.counts.counted, live.through) == (3, 10, {0: 10, 1: 7})
+    assert live.quality is not None
+    assert live.quality < 1
+
+
+def test_a_pane_that_comes_twice_changes_nothing() -> None:
+    """A repeated message would be counted again."""
+    live = fold_pane(LiveDataset(epoch=1), "spending", pane(0, 10))
+    assert live is not None
+    assert fold_pane(live, "spending", pane(0, 10)) is live
+
+
+def test_a_missing_pane_asks_for_a_rebuild() -> None:
+    """The view would be wrong for ever after one lost message."""
+    assert fold_pane(LiveDataset(epoch=1), "spending", pane(10, 20)) is None
+
+
+def test_a_pane_without_data_of_the_model_moves_on() -> None:
+    """A model without data would be rebuilt at every pane."""
+    live = fold_pane(LiveDataset(epoch=1), "goal", pane(0, 10))
+    assert live == LiveDataset(epoch=1, through={0: 10})
+    assert decode_live(encode_live(LiveDataset(epoch=1, through={0: 10}))) == live

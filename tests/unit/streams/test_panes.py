@@ -1,0 +1,65 @@
+"""What a batch adds to the data sets, and how panes merge."""
+
+from __future__ import annotations
+
+from streams.panes import (
+    MOST_SOURCES,
+    OTHER_SOURCES,
+    Watermarks,
+    close_pane,
+    decode_pane,
+    decode_statistics,
+    encode_pane,
+    encode_statistics,
+)
+from streams.sketches import DatasetStatistics
+from tests.unit.streams.worlds import aimed, answered, folded, looked, paid
+
+
+def test_each_event_reaches_its_data_sets() -> None:
+    """A model would never hear of its data."""
+    pane = close_pane(
+        [folded(paid()), folded(answered()), folded(aimed("fail")), folded(looked())],
+        duplicate_types=["transaction_creation", "page_view"],
+        dead=[("goal_modification", "missing_field"), ("goal_modification", "in_the_future"), (None, "not_json")],
+        watermarks={"host": 5.0},
+    )
+    counts = pane.counts()
+    assert {name: counts[name].counted for name in counts} == {
+        "recommendation": 1, "segmentation": 0, "spending": 1, "goal": 1,
+    }  # fmt: skip
+    assert (counts["spending"].duplicates, counts["segmentation"].duplicates) == (1, 1)
+    assert (counts["goal"].invalid, counts["goal"].missing, counts["recommendation"].invalid) == (2, 1, 0)
+
+
+def test_a_pane_of_nothing_is_empty() -> None:
+    """Page views would fill the panes with noughts."""
+    assert close_pane([folded(looked())], duplicate_types=[], dead=[], watermarks={}).datasets == {}
+
+
+def test_a_pane_survives_its_bytes() -> None:
+    """What is read back would not be what was written."""
+    pane = close_pane([folded(paid())], duplicate_types=[], dead=[], watermarks={"host": 1.5})
+    assert decode_pane(encode_pane(pane)) == pane
+    statistics = pane.datasets["spending"]
+    assert decode_statistics(encode_statistics(statistics)) == statistics
+    assert decode_statistics(None) == DatasetStatistics()
+
+
+def test_each_source_has_its_own_clock() -> None:
+    """A replay of last year beside today's events would look a year old."""
+    watermarks = Watermarks()
+    assert watermarks.age("host", 1_000.0) == 0
+    assert watermarks.age("replay:old", 10.0) == 0
+    assert watermarks.age("replay:old", 4.0) == 6.0
+    assert watermarks.age("host", 990.0) == 10.0
+    assert Watermarks(watermarks.seconds).age("host", 1_000.0) == 0
+
+
+def test_sources_are_bounded() -> None:
+    """A producer that invents sources would fill the memory."""
+    watermarks = Watermarks()
+    for number in range(MOST_SOURCES + 50):
+        watermarks.age(f"source-{number}", float(number))
+    assert len(watermarks.seconds) == MOST_SOURCES + 1
+    assert OTHER_SOURCES in watermarks.seconds

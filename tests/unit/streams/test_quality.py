@@ -1,0 +1,141 @@
+"""How good a data set is said to be."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.messages.progress import DatasetCounts
+from schemas.vocabulary import QualityDimension
+from streams.quality import FLOORS, WEIGHTS, anomalies, assess, assess_counts, below_floor, evenness, score
+from streams.sketches import DatasetStatistics, quantile_sketch, user_sketch
+
+RATIO = st.one_of(st.none(), st.floats(0, 1))
+DIMENSIONS = st.fixed_dictionaries(dict.fromkeys(QualityDimension, RATIO))
+
+
+def good(**changes: object) -> DatasetStatistics:
+    """Return statistics of a hundred sound events of thirty users."""
+    counts = DatasetCounts(counted=100, relevant=100, fields_expected=400, fields_present=400)
+    fields: dict[str, object] = {
+        "counts": counts, "fresh": 100, "categories": {"a": 50, "b": 50}, "users": user_sketch({str(n) for n in range(30)}),
+    }  # fmt: skip
+    return DatasetStatistics(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def counts_with(**changes: int) -> DatasetCounts:
+    """Return the counters of a hundred events with some changed."""
+    fields = {"counted": 100, "relevant": 100, "fields_expected": 400, "fields_present": 400}
+    return DatasetCounts(**{**fields, **changes})
+
+
+def test_sound_data_is_perfect() -> None:
+    """Clean data would be blamed."""
+    assessment = assess(good())
+    assert assessment is not None
+    assert assessment.score == pytest.approx(1.0)
+    assert assessment.below_floor == ()
+
+
+def test_nothing_is_not_judged() -> None:
+    """An empty data set would have a quality."""
+    assert assess(DatasetStatistics()) is None
+    assert assess_counts(DatasetCounts()) is None
+
+
+@pytest.mark.parametrize(
+    ("statistics", "dimension", "value"),
+    [
+        (good(counts=counts_with(fields_present=360)), "completeness", 0.9),
+        (good(counts=counts_with(invalid=25)), "validity", 0.8),
+        (good(counts=counts_with(inconsistent=30)), "consistency", 0.7),
+        (good(fresh=40), "freshness", 0.4),
+        (good(users=user_sketch({"only"})), "diversity", 0.05),
+        (good(categories={"a": 50}), "diversity", 1.0),
+    ],
+)
+def test_each_dimension_reports_its_rate(statistics: DatasetStatistics, dimension: str, value: float) -> None:
+    """A defect would show in another dimension than its own, or not at all."""
+    assessment = assess(statistics)
+    assert assessment is not None
+    assert assessment.dimensions[dimension] == pytest.approx(value, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        good(counts=counts_with(invalid=200)),
+        good(counts=counts_with(fields_present=100)),
+        good(counts=counts_with(inconsistent=80)),
+        good(fresh=5),
+        good(users=user_sketch({"bot"})),
+        DatasetStatistics(counts=DatasetCounts(invalid=50)),
+    ],
+)
+def test_rubbish_in_one_dimension_is_enough(statistics: DatasetStatistics) -> None:
+    """One broken dimension would be bought off by the others."""
+    assessment = assess(statistics)
+    assert assessment is not None
+    assert assessment.score < 0.8 or assessment.below_floor
+
+
+@given(DIMENSIONS)
+def test_the_score_is_a_ratio_between_the_worst_and_the_best(dimensions: dict[QualityDimension, float | None]) -> None:
+    """The score would leave 0..1, or lie outside of what it averages."""
+    found = score(dimensions)
+    applicable = [max(value, 0.01) for value in dimensions.values() if value is not None]
+    assert 0 <= found <= 1
+    if applicable:
+        assert min(applicable) - 1e-9 <= found <= max(applicable) + 1e-9
+
+
+@given(DIMENSIONS, st.sampled_from(QualityDimension))
+def test_a_better_dimension_never_lowers_the_score(
+    dimensions: dict[QualityDimension, float | None], name: QualityDimension
+) -> None:
+    """Better data would wait longer."""
+    value = dimensions[name]
+    if value is not None:
+        assert score({**dimensions, name: min(value + 0.1, 1.0)}) >= score(dimensions) - 1e-12
+
+
+def test_weights_of_what_does_not_apply_are_shared_out() -> None:
+    """A data set with one category would be punished for it."""
+    assert score(dict.fromkeys(QualityDimension, None)) == 0
+    assert score({QualityDimension.VALIDITY: 0.5, QualityDimension.DIVERSITY: None}) == pytest.approx(0.5)
+    assert sum(WEIGHTS.values()) == pytest.approx(1.0)
+
+
+def test_floors_are_named() -> None:
+    """Nobody would see which dimension blocks."""
+    low = {name: floor / 2 for name, floor in FLOORS.items()}
+    assert set(below_floor(low)) == {str(name) for name in QualityDimension}
+    assert below_floor(dict.fromkeys(QualityDimension, None)) == ()
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 1_000), min_size=2, max_size=20))
+def test_evenness_is_a_ratio(categories: dict[str, int]) -> None:
+    """Diversity would leave 0..1."""
+    found = evenness(categories)
+    assert found is not None
+    assert 0 <= found <= 1
+
+
+def test_evenness_knows_even_from_lopsided() -> None:
+    """One dominating category would look diverse."""
+    assert evenness({"a": 7, "b": 7, "c": 7}) == pytest.approx(1.0)
+    assert evenness({"a": 1}) is None
+    lopsided = evenness({"a": 990, "b": 10})
+    assert lopsided == pytest.approx(-(0.99 * math.log2(0.99) + 0.01 * math.log2(0.01)))
+
+
+def test_wild_values_are_counted() -> None:
+    """An amount a thousand times too large would not be noticed, or honest ones would be blamed."""
+    honest = [1_000.0 + 10 * (n % 100) for n in range(97)]
+    assert anomalies(quantile_sketch(honest)) == 0
+    assert anomalies(quantile_sketch([*honest, 1e7, 2e7, 3e7])) == 3
+    assert anomalies(quantile_sketch([5.0] * 50)) == 0
+    assert anomalies(b"") == 0

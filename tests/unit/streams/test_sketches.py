@@ -1,0 +1,79 @@
+"""Statistics merge, whatever the order."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.messages.progress import DatasetCounts
+from streams.sketches import (
+    MOST_CATEGORIES,
+    OTHER_CATEGORIES,
+    DatasetStatistics,
+    bounded_categories,
+    distinct,
+    merged,
+    quantile_sketch,
+    quantiles,
+    share_at_most,
+    size,
+    user_sketch,
+)
+
+COUNTS = st.builds(DatasetCounts, **{name: st.integers(0, 1_000) for name in DatasetCounts.__struct_fields__})
+STATISTICS = st.builds(
+    DatasetStatistics,
+    counts=COUNTS,
+    fresh=st.integers(0, 1_000),
+    categories=st.dictionaries(st.sampled_from("abcde"), st.integers(1, 50)),
+    users=st.sets(st.text(max_size=4), max_size=8).map(user_sketch),
+    values_minor=st.lists(st.integers(0, 1_000).map(float), max_size=8).map(quantile_sketch),
+)
+
+
+def exact(statistics: DatasetStatistics) -> tuple[object, ...]:
+    """Return all that must not depend on the order of merging."""
+    return (
+        statistics.counts, statistics.fresh, statistics.categories, round(distinct(statistics.users)),
+        size(statistics.values_minor), quantiles(statistics.values_minor, (0.0, 0.5, 1.0)),
+    )  # fmt: skip
+
+
+@given(STATISTICS, STATISTICS, STATISTICS)
+def test_merging_is_associative_and_commutative(
+    one: DatasetStatistics, two: DatasetStatistics, three: DatasetStatistics
+) -> None:
+    """The same panes in another order would give another data set."""
+    assert exact(merged(merged(one, two), three)) == exact(merged(one, merged(two, three)))
+    assert exact(merged(one, two)) == exact(merged(two, one))
+
+
+@given(STATISTICS)
+def test_nothing_changes_nothing(statistics: DatasetStatistics) -> None:
+    """An empty pane would change a data set."""
+    assert exact(merged(statistics, DatasetStatistics())) == exact(statistics)
+
+
+def test_categories_are_bounded_and_none_is_lost() -> None:
+    """A producer that invents categories would fill the memory, or vanish from the sum."""
+    many = {f"category-{number}": number + 1 for number in range(MOST_CATEGORIES + 40)}
+    kept = bounded_categories(many)
+    assert len(kept) == MOST_CATEGORIES
+    assert sum(kept.values()) == sum(many.values())
+    assert kept[OTHER_CATEGORIES] == sum(range(1, 42))
+    assert bounded_categories(kept) == kept
+
+
+def test_distinct_users_are_estimated_within_the_error() -> None:
+    """Diversity would be judged by a wrong number of users."""
+    assert distinct(user_sketch({str(number) for number in range(5_000)})) == pytest.approx(5_000, rel=0.07)
+    assert distinct(b"") == 0
+
+
+def test_quantiles_are_estimated_within_the_error() -> None:
+    """Ages and amounts would be judged by wrong quantiles."""
+    sketch = quantile_sketch([float(number) for number in range(10_000)])
+    assert quantiles(sketch, (0.5,))[0] == pytest.approx(5_000, abs=400)
+    assert share_at_most(sketch, 2_500.0) == pytest.approx(0.25, abs=0.04)
+    assert (size(sketch), size(b""), quantiles(b"", (0.5,)), share_at_most(b"", 1.0)) == (10_000, 0, [], 0.0)
