@@ -44,13 +44,8 @@ class HttpServer:
                 server_header=False, date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=grace_seconds,
             )
         )  # fmt: skip
-        self._socket: socket.socket | None = None
         self._serving: asyncio.Task[None] | None = None
-
-    @property
-    def port(self) -> int:
-        """Return the port on which it listens; 0 before the start."""
-        return int(self._socket.getsockname()[1]) if self._socket is not None else 0
+        self.port = 0  # on which it listens, once it does
 
     async def start(self) -> None:
         """Listen; returns when requests are answered.
@@ -58,13 +53,14 @@ class HttpServer:
         Raises:
             OSError: the address is taken.
         """
-        self._socket = socket.create_server(self._address, backlog=2048)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        listener = socket.create_server(self._address, backlog=2048)
+        self.port = int(listener.getsockname()[1])
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         listens = asyncio.create_task(self._server.listens.wait())
         await asyncio.wait({self._serving, listens}, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
-        """Drain and close; every request that was accepted is answered."""
+        """Drain and close; every request that was accepted is answered. Calling it twice is allowed."""
         self._application.draining = True
         await asyncio.sleep(self._drain_seconds)
         self._server.should_exit = True

@@ -19,7 +19,7 @@ GOAL = ModelType.GOAL
 def shelf(tmp_path: Path) -> Shelf:
     """Give an installation with keys."""
     shelf = Shelf(tmp_path)
-    assert shelf.key
+    assert shelf.key is not None
     return shelf
 
 
