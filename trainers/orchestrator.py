@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.training import ChampionVersion, Ending, Run, TrainingRepository
 from backends.telemetry.logs import get_logger
@@ -178,6 +180,8 @@ class TrainingOrchestrator:
             "snapshot_rows": snapshot.rows,
             "snapshot_new_rows": snapshot.new_rows,
         }
+        if result.comparison is not None:
+            metrics["comparison"] = msgspec.to_builtins(result.comparison)
         if result.checkpoint is not None:
             metrics["checkpoint"] = result.checkpoint
         ending = Ending(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncpg
+import msgspec
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -18,12 +19,18 @@ DATABASE_AWAY_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+def to_json_text(value: object) -> str:
+    """Return ``value`` as JSON that PostgreSQL takes: infinities and NaN, which JSON does not know, become null."""
+    return msgspec.json.encode(value).decode()
+
+
 def create_engine(
     url: str, *, application_name: str, idle_in_transaction_seconds: float = 3.0, pool_size: int = 5
 ) -> AsyncEngine:
     """Return an engine on ``url`` (``postgresql+asyncpg://``); nothing connects before first use."""
     return create_async_engine(
         url,
+        json_serializer=to_json_text,
         pool_size=pool_size,
         max_overflow=5,
         pool_pre_ping=True,
