@@ -24,7 +24,7 @@ from admin.installation import Installation
 from admin.rendering import console, errors, print_json, print_rows
 from backends.clock import SystemClock
 from backends.settings import ProcessSettings
-from stack.demo import SMOKE, Demo, DemoPlan
+from stack.demo import DEMO_ENVIRONMENT, SMOKE, Demo, DemoPlan
 from stack.doctor import diagnose
 from stack.folder import running_supervisor
 from stack.processes import Phase, ProcessState, RestartPolicy
@@ -189,7 +189,9 @@ def demo(
 
 async def _demo(folder: Path, plan: DemoPlan) -> DemoReport:
     states: list[tuple[ProcessState, ...]] = [()]
-    system = System(SystemPlan(folder=folder), on_change=lambda now: states.__setitem__(0, now))
+    system = System(
+        SystemPlan(folder=folder, environment=DEMO_ENVIRONMENT), on_change=lambda now: states.__setitem__(0, now)
+    )
     demo = Demo(system, plan, folder=folder, say=_say)
     async with system.supervisor:
         with (

@@ -76,6 +76,12 @@ class Journal:
         if len(self._lines) >= _BUFFERED_LINES:
             self.flush()
 
+    def note_invalid(self, outgoing: OutgoingEvent, partition: int, offset: int) -> None:
+        """Write that the broker has a record that breaks a rule which its bytes alone do not show, such as its date or its size."""
+        self._lines.append(
+            _encoder.encode(JournalLine(partition=partition, offset=offset, valid=False, event_id=outgoing.event_id))
+        )
+
     def flush(self) -> None:
         """Hand everything noted so far to the operating system."""
         if self._lines:
