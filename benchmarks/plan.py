@@ -1,0 +1,61 @@
+"""What a run measures and how large it is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Say = Callable[[str], None]
+NAMES = (
+    "ingest_vs_naive_faust",
+    "ingest_vs_bare_sql",
+    "http_rate_vs_mlserver",
+    "http_p99_vs_mlserver",
+    "p99_during_swaps_vs_without",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The comparisons asked for and their sizes.
+
+    Attributes:
+        names: the comparisons to make.
+        rounds: of each side of a comparison; the medians are compared.
+        events: on the topic, all of which our worker takes in each round.
+        naive_events: of them that the naive agent counts; its rate is steady, and it would need half a minute for all.
+        http_seconds: of each HTTP measurement, after a second of warm-up.
+        swap_seconds: of each measurement with and without swaps.
+        swap_every_seconds: time between two swaps.
+        swap_rate: requests a second while versions are swapped.
+        connections: of the load generator.
+    """
+
+    names: tuple[str, ...] = NAMES
+    rounds: int = 5
+    events: int = 120_000
+    naive_events: int = 24_000
+    http_seconds: float = 4.0
+    swap_seconds: float = 8.0
+    swap_every_seconds: float = 0.5
+    swap_rate: float = 2_000.0
+    connections: int = 16
+
+    def wants(self, *names: str) -> bool:
+        """Whether any of ``names`` is asked for."""
+        return any(name in self.names for name in names)
+
+
+def plan_for(*, only: tuple[str, ...] = (), quick: bool = False) -> Plan:
+    """Return the plan of a run; a quick one shows that everything works, its figures mean little.
+
+    Raises:
+        ValueError: for a comparison that does not exist; the sentence lists those that do.
+    """
+    unknown = [name for name in only if name not in NAMES]
+    if unknown:
+        raise ValueError(f"there is no comparison {unknown[0]}; there are {', '.join(NAMES)}")
+    names = tuple(name for name in NAMES if not only or name in only)
+    if not quick:
+        return Plan(names=names)
+    return Plan(names=names, rounds=1, events=20_000, naive_events=4_000, http_seconds=1.0, swap_seconds=2.0)

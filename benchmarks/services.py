@@ -1,0 +1,160 @@
+"""What the measurements stand on: Postgres and Kafka in a temporary folder, fresh databases, and one process of ours at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from backends.broker.kafka import create_topics
+from migrations.create_continuous_learning_tables import create as migrate
+from schemas.vocabulary import Room
+from stack.broker import EmbeddedBroker
+from stack.ports import free_port
+from stack.postgres import EmbeddedPostgres
+from stack.probes import HttpProbe, answers
+from stack.settings import child_environment
+from stack.supervisor import Supervisor
+
+WIDE_PARTITIONS = 4
+READY_SECONDS = 90.0
+STOP_SECONDS = 25.0
+_POLL_SECONDS = 0.1
+_LAST_WORDS = 1_500
+HOST = "127.0.0.1"
+
+
+class BenchmarkError(Exception):
+    """A measurement that would not be true: the message says what is wrong with it."""
+
+
+@dataclass(kw_only=True)
+class Services:
+    """A running Postgres with a migrated template, and a running broker with all topics."""
+
+    folder: Path
+    server_url: str
+    brokers: str
+    _databases: int = field(default=0, init=False)
+
+    @contextlib.asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """Give the address of a database that was just created with the newest schema; it is dropped at the end."""
+        self._databases += 1
+        name = f"bench_{self._databases}"
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE template_fincoach", "CHECKPOINT")
+        try:
+            yield _address(self.server_url, name)
+        finally:
+            await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextlib.asynccontextmanager
+    async def room(self, room: Room, *, database_url: str, ready_path: str) -> AsyncIterator[str]:
+        """Run ``python -m room`` and give its address once ``ready_path`` answers 200; it is stopped at the end."""
+        port = free_port()
+        environment = {
+            "FINCOACH_BROKERS": self.brokers,
+            "FINCOACH_DATABASE_URL": database_url,
+            "FINCOACH_FOLDER": str(self.folder),
+            "FINCOACH_HOST": HOST,
+            "FINCOACH_INSTANCE": f"bench-{room}-{port}",
+            "FINCOACH_PORT": str(port),
+            "FINCOACH_WIDE_PARTITIONS": str(WIDE_PARTITIONS),
+        }
+        url = f"http://{HOST}:{port}"
+        log = self.folder / f"{room}-{port}.log"
+        async with running(sys.executable, "-m", room, environment=environment, log=log) as process:
+            await until_ready(HttpProbe(f"{url}{ready_path}"), process, log=log)
+            yield url
+
+    async def prepare(self) -> None:
+        """Create all topics, and the template that databases are copied from."""
+        await self._execute("CREATE DATABASE template_fincoach")
+        await migrate(_address(self.server_url, "template_fincoach"))
+        await create_topics(self.brokers, wide_partitions=WIDE_PARTITIONS)
+
+    async def _execute(self, *statements: str) -> None:
+        async with connected(self.server_url) as connection:
+            for statement in statements:
+                await connection.execute(statement)
+
+
+@contextlib.asynccontextmanager
+async def running_services() -> AsyncIterator[Services]:
+    """Start Postgres and the broker in a folder that is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="fincoach-bench-"))
+    try:
+        postgres, broker = EmbeddedPostgres(folder / "postgres"), EmbeddedBroker(folder / "kafka")
+        async with Supervisor((postgres.spec(), broker.spec()), folder) as supervisor:
+            await supervisor.start()
+            services = Services(folder=folder, server_url=postgres.url, brokers=broker.address)
+            await services.prepare()
+            yield services
+        if supervisor.stopped_by is not None:  # the supervisor ends its block quietly
+            raise BenchmarkError(f"stopped by {supervisor.stopped_by.name}; nothing was written")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a plain connection to an address in SQLAlchemy's form."""
+    connection = await asyncpg.connect(url.replace("postgresql+asyncpg://", "postgresql://", 1))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *command: str, environment: dict[str, str], log: Path, folder: Path | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a process; at the end it is asked to stop, and killed when it does not."""
+    with log.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            *command, env=child_environment(environment), cwd=folder, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def until_ready(probe: Callable[[], Awaitable[bool]], process: asyncio.subprocess.Process, *, log: Path) -> None:
+    """Return when ``probe`` says yes.
+
+    Raises:
+        BenchmarkError: the process ended, or was not ready in time; the message ends with its last words.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READY_SECONDS):
+            while process.returncode is None:
+                if await answers(probe):
+                    return
+                await asyncio.sleep(_POLL_SECONDS)
+    state = "was not ready in time" if process.returncode is None else f"ended with status {process.returncode}"
+    raise BenchmarkError(f"{log.stem} {state}:\n{await asyncio.to_thread(_end_of, log)}")
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-_LAST_WORDS:]
+
+
+def _address(server: str, name: str) -> str:
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))

@@ -1,0 +1,108 @@
+"""What a swap costs those who ask meanwhile: a replica under a steady rate, with a new version every half second and without."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from benchmarks.forest import forest_onnx, store_version
+from benchmarks.load import Load, Outcome
+from benchmarks.prediction import PATH, SEED, desired, infer_body, loaded, producing, publish, replica
+from benchmarks.results import Comparison, Samples, compare
+from benchmarks.services import HOST, BenchmarkError, Services
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backends.broker.kafka import BrokerProducer
+    from benchmarks.plan import Plan, Say
+    from schemas.messages.deployment import DeploymentState, VersionReference
+
+SWAPS = "p99_during_swaps_vs_without"
+PEER_NAME = "the same replica without swaps"
+UNIT = "ms"
+VERSIONS = 3  # the active one, the warm previous one, and the next, which is never in memory when it is wanted
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What the replica's readiness says of itself."""
+
+    swaps: int
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """The part of the readiness answer that is looked at."""
+
+    facts: Facts
+
+
+def states(versions: Sequence[VersionReference]) -> Iterator[DeploymentState]:
+    """Yield desired states without end, each with the next version active and the one before it as previous."""
+    for sequence in itertools.count(1):
+        previous = versions[(sequence - 2) % len(versions)] if sequence > 1 else None
+        # Above any sequence that another measurement left on the topic.
+        yield desired(1_000 + sequence, versions[(sequence - 1) % len(versions)], previous=previous)
+
+
+async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
+    """Return the comparison, rounds with and without swaps in turn."""
+    samples = Samples()
+    versions = [
+        store_version(services.folder, forest_onnx(SEED + number), version=f"2.0.{number}")
+        for number in range(VERSIONS)
+    ]
+    desired_states = states(versions)
+    async with producing(services) as producer, services.database() as database_url:
+        await publish(producer, next(desired_states))
+        async with replica(services, database_url=database_url) as port:
+            load = Load(
+                host=HOST, port=port, path=PATH, body=infer_body(), connections=plan.connections,
+                seconds=plan.swap_seconds, rate=plan.swap_rate,
+            )  # fmt: skip
+            for number in range(1, plan.rounds + 1):
+                without = await loaded(load)
+                during, swapped = await _with_swaps(producer, desired_states, load=load, plan=plan)
+                samples.add(ours=during.p99_ms, peer=without.p99_ms)
+                say(
+                    f"swaps, round {number} of {plan.rounds}: p99 {during.p99_ms:.2f} ms during {swapped} swaps,"
+                    f" {without.p99_ms:.2f} ms without, at {during.rate:,.0f} requests/s"
+                )
+    return [compare(SWAPS, samples, peer_name=PEER_NAME, unit=UNIT)]
+
+
+async def _with_swaps(
+    producer: BrokerProducer, desired_states: Iterator[DeploymentState], *, load: Load, plan: Plan
+) -> tuple[Outcome, int]:
+    before = await _swaps(load.port)
+    swapping = asyncio.create_task(_swap(producer, desired_states, every_seconds=plan.swap_every_seconds))
+    try:
+        outcome = await loaded(load)
+    finally:
+        swapping.cancel()
+        await asyncio.gather(swapping, return_exceptions=True)
+    swapped = await _swaps(load.port) - before
+    least = int(plan.swap_seconds / plan.swap_every_seconds / 2)
+    if swapped < least:
+        raise BenchmarkError(f"the replica swapped {swapped} times while at least {least} were asked for")
+    return outcome, swapped
+
+
+async def _swap(producer: BrokerProducer, desired_states: Iterator[DeploymentState], *, every_seconds: float) -> None:
+    for state in desired_states:
+        await publish(producer, state)
+        await asyncio.sleep(every_seconds)
+
+
+async def _swaps(port: int) -> int:
+    """Ask the replica how often it has swapped; it may be unready for want of the other models."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    try:
+        writer.write(f"GET /health/ready HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+    finally:
+        writer.close()
+    return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=Readiness).facts.swaps

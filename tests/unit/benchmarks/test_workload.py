@@ -1,0 +1,43 @@
+"""The events that the benchmarks put on the topic."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+
+from benchmarks.workload import behavioral_events
+from fincoach_events.events import EVENT_TYPES, decode_event, encode_event
+
+NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+
+
+def test_the_same_seed_gives_the_same_events() -> None:
+    """Two sides of a comparison would not be given the same work."""
+    assert list(behavioral_events(500, ends_at=NOW)) == list(behavioral_events(500, ends_at=NOW))
+    assert list(behavioral_events(500, ends_at=NOW)) != list(behavioral_events(500, ends_at=NOW, seed=8))
+
+
+def test_every_event_is_valid_and_none_comes_twice() -> None:
+    """Dead letters or duplicates would be measured in place of events."""
+    events = list(behavioral_events(2_000, ends_at=NOW))
+    assert [decode_event(encode_event(event)) for event in events] == events
+    assert len({event.event_id for event in events}) == len(events)
+    assert {event.event_id.version for event in events} == {7}
+
+
+def test_times_grow_and_stay_in_the_past() -> None:
+    """Events of the future are dead letters, and ids out of order would make index pages split as they never do."""
+    events = list(behavioral_events(2_000, ends_at=NOW))
+    times = [event.occurred_at for event in events]
+    assert times == sorted(times)
+    assert times[-1] < NOW
+    milliseconds = [event.event_id.int >> 80 for event in events]
+    assert milliseconds == sorted(milliseconds)
+
+
+def test_all_types_and_heavy_users_are_there() -> None:
+    """Reducers and counters of a type would not be part of what is measured, or every user would be alike."""
+    events = list(behavioral_events(20_000, ends_at=NOW))
+    assert {type(event) for event in events} == set(EVENT_TYPES)
+    users = Counter(event.user_id for event in events)
+    assert users.most_common(1)[0][1] > 10 * len(events) / len(users)
