@@ -43,7 +43,7 @@ from trainers.recommendation.examples import (
 Float32Array = npt.NDArray[np.float32]
 
 PROPENSITY_FLOOR = 0.02
-# Greedier earns hardly more beyond the floors (.03 gives up less than .01 of reward) but leaves later judges fewer samples.
+# Greedy earns .005 more and leaves the next judge a fifth fewer effective samples.
 POLICY = Policy(kind="softmax", temperature=0.03)
 PASSES = 10  # when nothing says how long a fit is good for
 LONGEST_PASSES = 100
