@@ -77,8 +77,8 @@ class DemoPlan:
     customers: int | None = None
     events_per_second: float = 4_000.0
     acts: tuple[float, ...] = (0.55, 0.8, 1.0)
-    visits_per_second: float = 25.0
-    answers_per_act: int = 600
+    visits_per_second: float = 60.0
+    answers_per_act: int = 1_500
     predictions_per_second: float = 40.0
     duplicate_ratio: float = 0.01
     thresholds: dict[ModelType, int] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class DemoPlan:
 
 
 SMOKE = DemoPlan(
-    customers=4_000,
+    customers=3_000,
     events_per_second=4_000.0,
     acts=(0.6, 1.0),
     visits_per_second=40.0,
