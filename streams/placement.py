@@ -72,8 +72,9 @@ class LedgerPlacement:
         """Return position and end of each placed partition; the first time that none is far behind is remembered."""
         lags = []
         for partition, position in self.positions.items():
-            if partition in (self.assigned or ()):
-                position.end_offset = max(position.end_offset, _highwater(consumer, partition))
+            if partition not in (self.assigned or ()):
+                continue
+            position.end_offset = max(position.end_offset, _highwater(consumer, partition))
             lags.append(
                 Lag(
                     topic=partition.topic,
@@ -112,6 +113,7 @@ class LedgerPlacement:
         self._waiting |= partitions
         if self._retrying is None or self._retrying.done():
             self._retrying = asyncio.ensure_future(self._retry(consumer))
+            self._retrying.add_done_callback(self._retried)
 
     async def read_again(self, consumer: BatchConsumer, partition: TP) -> None:
         """Seek ``partition`` to its next offset once more, without forgetting that a hole was seen."""
@@ -136,15 +138,16 @@ class LedgerPlacement:
             partitions = self._waiting & consumer.ledger_partitions()
             try:
                 await self._seek(consumer, partitions)
-            except LedgerAheadError as error:
-                self.fail(error)
-                return
             except AWAY_ERRORS as error:
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
                 log.warning("placing_delayed", error=repr(error), delay_seconds=delay)
                 continue
             consumer.resume_partitions(partitions)
             self._waiting &= consumer.ledger_partitions() - partitions
+
+    def _retried(self, ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            self.fail(error)
 
     async def _seek(self, consumer: BatchConsumer, partitions: set[TP]) -> None:
         if not partitions:
@@ -175,10 +178,7 @@ def _highwater(consumer: BatchConsumer, partition: TP) -> int:
     """Return the end of ``partition`` as of the last fetch; 0 while it is unknown."""
     try:
         return consumer.highwater(partition) or 0
-    except (
-        AssertionError,
-        ConsumerNotStarted,
-    ):  # a rebalance is under way: aiokafka asserts that we own what we ask about
+    except (AssertionError, ConsumerNotStarted):  # in a rebalance; aiokafka asserts that we own what we ask about
         return 0
 
 
