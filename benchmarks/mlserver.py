@@ -30,14 +30,19 @@ class PeerMissingError(Exception):
     """MLServer could not be installed; the message says why."""
 
 
+def environment_name() -> str:
+    """Return the name of the environment's folder: another one for other requirements, and for another Python."""
+    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    return f"bench-mlserver-{digest}"
+
+
 async def environment(say: Say) -> Path:
     """Return the folder of MLServer's environment; the first call installs it, which takes about a minute.
 
     Raises:
         PeerMissingError: it could not be installed.
     """
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = MachineSettings().cache / f"bench-mlserver-{digest}"
+    folder = MachineSettings().cache / environment_name()
     if (folder / _DONE).exists():
         return folder
     say(f"installing MLServer into {folder}")
@@ -58,8 +63,8 @@ async def environment(say: Say) -> Path:
 async def serving(installed: Path, onnx: bytes, *, folder: Path) -> AsyncIterator[int]:
     """Serve ``onnx`` under the name ``goal`` and give the port; files go to ``folder``.
 
-    One process without workers of its own: for a model of microseconds handing over to a worker costs more than it
-    saves (tried, a third of the rate).
+    One process without a pool of workers, as our replica: the pool would add a hand-over to each request, and does not
+    start with this uvloop.
     """
     port = free_port()
     _write(folder, onnx, port=port)

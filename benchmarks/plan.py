@@ -38,7 +38,7 @@ class Plan:
     http_seconds: float = 4.0
     swap_seconds: float = 8.0
     swap_every_seconds: float = 0.5
-    swap_rate: float = 2_000.0
+    swap_rate: float = 1_000.0
     connections: int = 16
 
     def wants(self, *names: str) -> bool:
