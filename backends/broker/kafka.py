@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import IllegalStateError, KafkaError, TopicAlreadyExistsError, for_code
 
 from backends.broker.interface import Lag, OutgoingRecord, Record
 from schemas.errors import RetryLaterError, SettingsError
@@ -39,6 +40,9 @@ class BrokerProducer:
                 await producer.stop()
                 await asyncio.sleep(0.5)
                 continue
+            except BaseException:
+                await producer.stop()
+                raise
             self._producer = producer
             return
 
@@ -134,8 +138,9 @@ class BrokerConsumer:
             raise RetryLaterError(repr(error)) from error
 
     def rewind(self, record: Record) -> None:
-        """Read ``record`` and what follows it on its partition again."""
-        self._consumer.seek(TopicPartition(record.topic, record.partition), record.offset)
+        """Read ``record`` and what follows it on its partition again; whoever has the partition by now does, if it is no longer ours."""
+        with contextlib.suppress(IllegalStateError):
+            self._consumer.seek(TopicPartition(record.topic, record.partition), record.offset)
 
     async def lags(self) -> list[Lag]:
         """Return position and end of each assigned partition.

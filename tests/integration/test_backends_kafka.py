@@ -1,0 +1,287 @@
+"""Producer, consumers, positions and topics on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from backends.broker.connecting import connected, read_to_end
+from backends.broker.interface import Record
+from backends.broker.kafka import LARGEST_REQUEST_BYTES, BrokerConsumer, BrokerProducer, create_topics
+from backends.broker.positions import end_offsets, group_positions
+from schemas.errors import RetryLaterError, SettingsError
+from stack.ports import free_port
+from tests.integration.backends_topics import (
+    consuming,
+    created_topic,
+    new_topic,
+    producing,
+    records_on,
+    send,
+    values_on,
+)
+from tests.services import unique
+
+WAIT_SECONDS = 20
+
+
+async def fetched(consumer: BrokerConsumer, count: int) -> list[Record]:
+    """Return the next ``count`` records."""
+    records: list[Record] = []
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(records) < count:
+            records += await consumer.fetch(timeout_seconds=0.2)
+    assert len(records) == count
+    return records
+
+
+async def test_topics_are_created_once_and_as_the_register_says(broker_address: str) -> None:
+    """A second process would fail at its start, or a topic keep the producer's time and lose a replay to retention."""
+    narrow, wide = new_topic("narrow"), new_topic("wide", wide=True)
+    first = await create_topics(broker_address, wide_partitions=3, topics=[narrow, wide])
+    again = await create_topics(broker_address, wide_partitions=3, topics=[narrow, wide])
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker_address)
+    await admin.start()
+    try:
+        described = {item["topic"]: len(item["partitions"]) for item in await admin.describe_topics()}
+        [response] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, wide.name)])
+    finally:
+        await admin.close()
+    configuration = {entry[0]: entry[1] for entry in response.resources[0][4]}
+    assert (first, again) == ([narrow.name, wide.name], [])
+    assert (described[narrow.name], described[wide.name]) == (1, 3)
+    assert configuration["message.timestamp.type"] == "LogAppendTime"
+    assert wide.configuration().items() <= configuration.items()
+
+
+async def test_several_that_create_topics_at_once_do_not_hinder_each_other(broker_address: str) -> None:
+    """Of several processes that start together all but one would fail."""
+    topics = [new_topic("together", wide=True) for _ in range(3)]
+    await asyncio.gather(*(create_topics(broker_address, wide_partitions=2, topics=topics) for _ in range(4)))
+    ends = await end_offsets(broker_address, topics, wide_partitions=2)
+    assert ends == {(topic.name, number): 0 for topic in topics for number in range(2)}
+
+
+async def test_another_number_of_partitions_is_refused_with_the_way_out(broker_address: str) -> None:
+    """Users would be spread differently from one day to the next, and their events no longer be in order."""
+    topic = await created_topic(broker_address, "narrow", partitions=2)
+    with pytest.raises(SettingsError, match=f"{topic.name} has 2 partitions .* set FINCOACH_WIDE_PARTITIONS=2"):
+        await create_topics(broker_address, wide_partitions=5, topics=[topic])
+
+
+async def test_a_topic_that_the_broker_refuses_is_named(broker_address: str) -> None:
+    """A set-up would go on without one of its topics."""
+    topic = new_topic("spaces are not allowed")
+    with pytest.raises(SettingsError, match=rf"refused to create {topic.name}: InvalidTopicError"):
+        await create_topics(broker_address, wide_partitions=1, topics=[topic])
+
+
+async def test_what_is_published_is_read_as_it_was(broker_address: str) -> None:
+    """A message would lose its key, its headers or its order on the way."""
+    topic = await created_topic(broker_address, "as-it-was")
+    before = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    async with producing(broker_address) as producer:
+        await producer.publish(topic.name, b"key", b"first", headers={"reason": "naïve"})
+        await producer.publish_batch([(topic.name, None, str(number).encode(), {}) for number in range(50)])
+        await producer.publish(topic.name, b"key", None)
+    records = await records_on(broker_address, topic)
+    assert (records[0].key, records[0].value, records[0].headers) == (b"key", b"first", {"reason": "naïve"})
+    assert [record.value for record in records[1:51]] == [str(number).encode() for number in range(50)]
+    assert (records[51].key, records[51].value) == (b"key", b"")  # a tombstone
+    assert [record.offset for record in records] == list(range(52))
+    assert all(record.timestamp > before for record in records)
+
+
+async def test_a_producer_that_was_not_started_loses_nothing_silently(broker_address: str) -> None:
+    """What is sent before the start or after the stop would vanish."""
+    topic = await created_topic(broker_address, "unstarted")
+    producer = BrokerProducer(broker_address, client_id="test")
+    with pytest.raises(RetryLaterError, match="not started"):
+        await producer.publish(topic.name, None, b"too early")
+    await producer.start()
+    await producer.stop()
+    await producer.stop()
+    with pytest.raises(RetryLaterError, match="not started"):
+        await producer.publish(topic.name, None, b"too late")
+    assert await records_on(broker_address, topic) == []
+
+
+async def test_what_the_broker_does_not_acknowledge_is_an_error(broker_address: str) -> None:
+    """A relay would mark rows as published that the broker refused."""
+    topic = await created_topic(broker_address, "limited")
+    async with producing(broker_address) as producer:
+        with pytest.raises(RetryLaterError, match="MessageSizeTooLarge"):  # by the client
+            await producer.publish(topic.name, None, b"x" * (LARGEST_REQUEST_BYTES + 1))
+        with pytest.raises(RetryLaterError, match="MessageSizeTooLarge"):  # by the broker; random bytes do not shrink
+            await producer.publish_batch(
+                [(topic.name, None, b"small", {}), (topic.name, None, _incompressible(5_400_000), {})]
+            )
+
+
+async def test_a_consumer_alone_reads_every_partition_from_the_beginning(broker_address: str) -> None:
+    """A replica would start without the states that were published before it."""
+    topic = await created_topic(broker_address, "alone", partitions=3)
+    async with producing(broker_address) as producer:
+        await producer.publish_batch([(topic.name, str(number).encode(), b"v", {}) for number in range(30)])
+    for _ in range(2):  # a second one sees the same: nothing is committed
+        records = await records_on(broker_address, topic)
+        assert {record.partition for record in records} == {0, 1, 2}
+        assert len(records) == 30
+
+
+async def test_a_consumer_alone_can_begin_at_a_moment(broker_address: str) -> None:
+    """Old commands would be read again, or fresh ones be missed."""
+    topic = await created_topic(broker_address, "since", partitions=2)
+    async with producing(broker_address) as producer:
+        await producer.publish(topic.name, b"a", b"old")
+        [old] = await records_on(broker_address, topic)
+        await asyncio.sleep(0.01)  # the broker's times are in milliseconds
+        await producer.publish(topic.name, b"a", b"new")
+    consumer = BrokerConsumer(broker_address, [topic], client_id="test")
+    await consumer.start(since=old.timestamp + dt.timedelta(milliseconds=1))
+    try:
+        assert [record.value for record in await read_to_end(consumer)] == [b"new"]
+    finally:
+        await consumer.stop()
+
+
+async def test_a_moment_after_all_records_means_from_now_on(broker_address: str) -> None:
+    """A gateway would take an old answer for the one that it waits for, or never hear the new one."""
+    topic = await created_topic(broker_address, "from-now-on")
+    await send(broker_address, topic, b"old")
+    consumer = BrokerConsumer(broker_address, [topic], client_id="test")
+    [old] = await records_on(broker_address, topic)
+    await consumer.start(since=old.timestamp + dt.timedelta(hours=1))
+    try:
+        assert await read_to_end(consumer) == []
+        await send(broker_address, topic, b"new")
+        assert [record.value for record in await fetched(consumer, 1)] == [b"new"]
+    finally:
+        await consumer.stop()
+
+
+async def test_a_consumer_alone_waits_for_its_topic(broker_address: str) -> None:
+    """A process that starts before its topics are created would fail, or never read them."""
+    topic = new_topic("later")
+    consumer = BrokerConsumer(broker_address, [topic], client_id="test")
+    starting = asyncio.create_task(consumer.start())
+    try:
+        assert not (await asyncio.wait([starting], timeout=0.5))[0]
+        await create_topics(broker_address, wide_partitions=1, topics=[topic])
+        await send(broker_address, topic, b"value")
+        async with asyncio.timeout(WAIT_SECONDS):
+            await starting
+        assert [record.value for record in await fetched(consumer, 1)] == [b"value"]
+    finally:
+        await consumer.stop()
+
+
+async def test_a_group_goes_on_behind_what_it_committed(broker_address: str) -> None:
+    """A restarted process would do everything again, or skip what it had not done."""
+    topic, group = await created_topic(broker_address, "group"), unique("group")
+    await send(broker_address, topic, b"0", b"1", b"2")
+    async with consuming(broker_address, [topic], group=group) as consumer:
+        records = await fetched(consumer, 3)
+        await consumer.commit(records[1])
+        [lag] = await consumer.lags()
+    assert (lag.topic, lag.position, lag.end, lag.records) == (topic.name, 3, 3, 0)
+    assert await group_positions(broker_address, group) == {(topic.name, 0): 2}
+    async with consuming(broker_address, [topic], group=group) as consumer:
+        assert [record.value for record in await fetched(consumer, 1)] == [b"2"]
+
+
+async def test_rewinding_reads_a_record_and_what_follows_again(broker_address: str) -> None:
+    """A record whose handling failed would be skipped until the next restart."""
+    topic = await created_topic(broker_address, "rewind")
+    await send(broker_address, topic, b"0", b"1", b"2")
+    async with consuming(broker_address, [topic], group=unique("group")) as consumer:
+        records = await fetched(consumer, 3)
+        consumer.rewind(records[1])
+        assert [lag.records for lag in await consumer.lags()] == [2]
+        assert [record.value for record in await fetched(consumer, 2)] == [b"1", b"2"]
+
+
+async def test_rewinding_a_partition_that_somebody_else_has_by_now_does_nothing(broker_address: str) -> None:
+    """A rebalance while the database is away would end the process."""
+    topic = await created_topic(broker_address, "rebalanced")
+    await send(broker_address, topic, b"0")
+    [record] = await records_on(broker_address, topic)
+    other = await created_topic(broker_address, "other")
+    async with consuming(broker_address, [other]) as consumer:
+        consumer.rewind(record)
+        assert await read_to_end(consumer) == []
+
+
+async def test_a_commit_for_a_partition_of_somebody_else_is_tried_again_later(broker_address: str) -> None:
+    """A process that lost its partition would stop with a bug, or commit over its successor."""
+    mine, lost = await created_topic(broker_address, "mine"), await created_topic(broker_address, "lost")
+    await send(broker_address, lost, b"0")
+    [record] = await records_on(broker_address, lost)
+    group = unique("group")
+    async with consuming(broker_address, [mine], group=group) as consumer:
+        with pytest.raises(RetryLaterError, match="IllegalState"):
+            await consumer.commit(record)
+        assert await consumer.fetch(timeout_seconds=0.05) == []
+    assert await group_positions(broker_address, group) == {}
+
+
+async def test_connecting_goes_on_until_the_broker_answers(broker_address: str) -> None:
+    """A process that starts before its broker would give up."""
+    topic = await created_topic(broker_address, "connecting")
+    await send(broker_address, topic, b"value")
+    addresses = iter([f"127.0.0.1:{free_port()}", broker_address])
+    async with asyncio.timeout(WAIT_SECONDS):
+        consumer = await connected(lambda: BrokerConsumer(next(addresses), [topic], client_id="test"))
+    try:
+        assert [record.value for record in await read_to_end(consumer)] == [b"value"]
+    finally:
+        await consumer.stop()
+
+
+async def test_connecting_can_be_given_up() -> None:
+    """A process that is stopped while its broker is away would hang, or leave half-open connections."""
+    address = f"127.0.0.1:{free_port()}"
+    producer = BrokerProducer(address, client_id="test")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await producer.start()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await connected(lambda: BrokerConsumer(address, [new_topic("t")], client_id="test"))
+    await producer.stop()
+
+
+async def test_connecting_given_up_while_the_topic_is_missing_leaves_nothing_open(broker_address: str) -> None:
+    """Each attempt would leave a connection behind."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.0):
+            await connected(lambda: BrokerConsumer(broker_address, [new_topic("missing")], client_id="test"))
+
+
+async def test_positions_of_a_broker_that_is_away_are_an_error_and_not_nought() -> None:
+    """A status without a broker would say that everything was read."""
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(RetryLaterError):
+        await end_offsets(address, [new_topic("t")], wide_partitions=1)
+    with pytest.raises(RetryLaterError):
+        await group_positions(address, "group")
+
+
+async def test_ends_are_told_per_partition(broker_address: str) -> None:
+    """A lag would be computed against the end of another partition."""
+    topic = await created_topic(broker_address, "ends")
+    await send(broker_address, topic, b"0", b"1")
+    assert await end_offsets(broker_address, [topic], wide_partitions=4) == {(topic.name, 0): 2}
+    assert await values_on(broker_address, topic) == [b"0", b"1"]
+
+
+def _incompressible(size: int) -> bytes:
+    state, parts = 1, []
+    for _ in range(size // 4):
+        state = state * 1_664_525 + 1_013_904_223 & 0xFFFFFFFF
+        parts.append(state.to_bytes(4, "little"))
+    return b"".join(parts)
