@@ -24,6 +24,6 @@ def expendable(versions: Iterable[StoredVersion], *, kept: int) -> list[str]:
     """
     everything = list(versions)
     learned = sorted((item for item in everything if item.kind == ArtifactKind.LEARNED), reverse=True)
-    leaving = [item for item in learned[kept:] if not item.in_use]
-    staying = {item.address for item in everything if item not in leaving}
-    return sorted({item.address for item in leaving} - staying)
+    staying = {item.address for item in learned[:kept]}
+    staying |= {item.address for item in everything if item.in_use or item.kind == ArtifactKind.BASELINE}
+    return sorted({item.address for item in learned} - staying)

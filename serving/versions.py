@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from backends.store.content import ContentStore
@@ -26,6 +27,7 @@ class VersionLibrary:
         self._keys_folder = keys_folder
         self._own = ContentStore(f"file://{(replica_folder / 'store').resolve()}")
         self._states = DesiredStateFiles(replica_folder / "states")
+        self._lock = threading.Lock()
 
     def load(self, model_type: ModelType, reference: VersionReference) -> Runtime:
         """Return the verified, warmed-up runtime of ``reference``.
@@ -44,19 +46,28 @@ class VersionLibrary:
         return runtime
 
     def remember(self, state: DeploymentState) -> None:
-        """Keep ``state`` on disk, after the artifacts that it names, and forget artifacts that no kept state names."""
-        for reference in (state.active, state.previous):
-            if reference is not None:
-                self._keep(reference)
-        self._states.save(state)
-        needed = {address for kept in self._states.load() for address in _addresses(kept)}
-        for address in self._own.addresses("artifacts"):
-            if address not in needed:
-                self._own.delete(address)
+        """Keep ``state`` on disk, after the artifacts that it names; what only the model's former state needed goes.
+
+        Followers of all models call it at once: an artifact that another one has just fetched is left alone.
+        """
+        with self._lock:
+            former = [kept for kept in self._states.load() if kept.model_type == state.model_type]
+            for reference in (state.active, state.previous):
+                if reference is not None:
+                    self._keep(reference)
+            self._states.save(state)
+            self._forget({address for kept in former for address in _addresses(kept)})
 
     def remembered(self) -> list[DeploymentState]:
-        """Return the desired states that were kept."""
-        return self._states.load()
+        """Return the desired states that were kept; call it before anything loads: it removes what no state names."""
+        with self._lock:
+            self._forget(set(self._own.addresses("artifacts")))
+            return self._states.load()
+
+    def _forget(self, addresses: set[str]) -> None:
+        needed = {address for kept in self._states.load() for address in _addresses(kept)}
+        for address in addresses - needed:
+            self._own.delete(address)
 
     def _files(self, reference: VersionReference) -> dict[str, bytes]:
         if reference.artifact_uri.rsplit("/", 1)[-1] != reference.artifact_digest:

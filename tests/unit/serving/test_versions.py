@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -102,3 +103,30 @@ def test_a_previous_version_that_cannot_be_kept_does_not_keep_the_state_from_bei
     gone = reference_of(f"artifacts/{'0' * 64}", version="0.9.0")
     library.remember(desired(3, shelf.goal(0.7), previous=gone))
     assert [state.sequence for state in library.remembered()] == [3]
+
+
+def test_followers_of_all_models_keep_their_artifacts_when_they_load_at_once(
+    shelf: Shelf, library: VersionLibrary
+) -> None:
+    """A cleaner that takes what another model has just fetched leaves a replica that cannot start alone."""
+    references = {model_type: shelf.baseline(model_type) for model_type in ModelType}
+
+    def follow(model_type: ModelType) -> None:
+        library.load(model_type, references[model_type])
+        library.remember(desired(1, references[model_type], model_type=model_type))
+
+    for model_type in ModelType:
+        library.load(model_type, references[model_type])
+    library.remember(desired(1, references[GOAL]))
+    assert own_copies(shelf) == {reference.artifact_digest for reference in references.values()}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(follow, ModelType))
+    assert own_copies(shelf) == {reference.artifact_digest for reference in references.values()}
+    assert {state.model_type for state in library.remembered()} == set(ModelType)
+
+
+def test_a_copy_that_no_state_names_goes_at_the_next_start(shelf: Shelf, library: VersionLibrary) -> None:
+    """A version that was fetched but never served would otherwise lie there for ever."""
+    library.load(GOAL, shelf.goal(0.8))
+    assert library.remembered() == []
+    assert own_copies(shelf) == set()
