@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
+from fincoach_events.identifiers import user_id_from_name
 from models.features import SEGMENTATION_FEATURES
 from models.interface import PredictionRequest
+from models.manifest import Manifest
 from models.segmentation import SEGMENT_NAMES, SegmentationRuntime, SegmentProfile
-from schemas.vocabulary import ModelType, Verdict
+from schemas.vocabulary import ArtifactKind, ModelType, Verdict
 from stack.replay.cdnow import CdnowSource
 from stack.replay.source import RawRecord
 from tests.training_factories import FIRST_DAY, snapshot_of, transaction
@@ -36,9 +38,9 @@ from trainers.segmentation.clustering import (
     space_of,
     stability_of,
 )
-from trainers.segmentation.examples import HOLDOUT, TRAIN, VALIDATION, segmentation_examples
+from trainers.segmentation.examples import HOLDOUT, TRAIN, VALIDATION, is_held_out, segmentation_examples
 from trainers.segmentation.profiles import Known, kept_segments, profiles_of
-from trainers.segmentation.trainer import NEXT_ID, SegmentationTrainer, population_shift
+from trainers.segmentation.trainer import NEXT_ID, SegmentationTrainer, _has_collapsed, population_shift
 
 # Three ways to shop: every how many days, for how much (minor units).
 WAYS = ((3.0, 500), (12.0, 2_500), (6.0, 20_000))
@@ -87,10 +89,18 @@ def test_the_fit_knows_nothing_of_what_came_after_its_moment() -> None:
     events = shoppers(users=90)
     examples = segmentation_examples(snapshot_of(events), seed=0)
     ages = [np.median(examples.of(part).features[:, AGE]) for part in (TRAIN, VALIDATION, HOLDOUT)]
-    sizes = [examples.of(part).users.size for part in (TRAIN, VALIDATION, HOLDOUT)]
     assert ages == sorted(ages)
-    assert sizes == sorted(sizes)
-    assert sizes[0] < sizes[2] == 90
+
+
+def test_nobody_is_judged_on_whom_a_fit_was_made_and_the_same_users_are_held_out_at_every_run() -> None:
+    """A fit would be praised for remembering its own users, and the champion's users would judge the next candidate."""
+    early, late = (segmentation_examples(snapshot_of(shoppers(users=users)), seed=0) for users in (90, 180))
+    for examples in (early, late):
+        fitted, judged = (set(examples.of(part).users.tolist()) for part in (TRAIN, HOLDOUT))
+        assert not fitted & judged
+        assert len(fitted | judged) == np.unique(examples.users).size
+    names = [user_id_from_name("test", f"0-shopper-{user}") for user in range(2_000)]
+    assert 0.25 < np.mean([is_held_out(name) for name in names]) < 0.35
 
 
 def test_a_partition_that_lags_behind_does_not_make_its_users_look_asleep() -> None:
@@ -188,6 +198,17 @@ def test_one_segment_for_everybody_has_no_silhouette(blobs: Float32Array) -> Non
 # --- identities ---------------------------------------------------------------------------------------------
 
 
+class LearnedChampion(SegmentationRuntime):
+    """A learned version of which only the profiles matter."""
+
+    def __init__(self, profiles: list[SegmentProfile]) -> None:
+        self.profiles = profiles
+        self.manifest = Manifest(
+            model_type=ModelType.SEGMENTATION, kind=ArtifactKind.LEARNED, feature_names=SEGMENTATION_FEATURES, reducer_version=1,
+            created_at=FIRST_DAY,
+        )  # fmt: skip
+
+
 def profile(segment_id: int, name: str) -> SegmentProfile:
     """Return a profile of which only the identity matters."""
     return SegmentProfile(segment_id=segment_id, name=name, share=0.3)
@@ -236,6 +257,15 @@ def test_unchanged_shares_have_not_drifted(weights: list[float]) -> None:
     labels = np.repeat(np.arange(counts.size), counts)
     assert population_shift((counts / counts.sum()).tolist(), labels) == pytest.approx(0.0, abs=1e-9)
     assert population_shift((counts[::-1] / counts.sum()).tolist(), labels) >= 0.0
+
+
+def test_a_champion_counts_as_collapsed_only_when_chance_cannot_explain_it() -> None:
+    """A dead champion would win for ever with a high and empty silhouette, or a living one be thrown out by chance."""
+    profiles = [SegmentProfile(segment_id=0, name="A", share=0.5), SegmentProfile(segment_id=1, name="B", share=0.5)]
+    champion = LearnedChampion(profiles)
+    assert _has_collapsed(champion, np.zeros(200, dtype=np.int64))
+    assert not _has_collapsed(champion, np.zeros(60, dtype=np.int64))
+    assert not _has_collapsed(champion, np.repeat([0, 1], [190, 10]))
 
 
 # --- whole trainings ----------------------------------------------------------------------------------------
