@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -21,7 +21,7 @@ from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLater
 from schemas.messages.control import Command, UnreadableCommand
 from schemas.messages.envelope import AwareDatetime
 from schemas.topics import COMMAND_EXECUTORS, CONTROL, UNKNOWN_COMMAND_EXECUTOR
-from schemas.vocabulary import ModelType
+from schemas.vocabulary import DeadLetterReason, ModelType
 
 if TYPE_CHECKING:
     from backends.broker.interface import Record
@@ -34,12 +34,17 @@ LONGEST_COMMAND_LIFE = dt.timedelta(minutes=30)
 _KNOWN = ", ".join(kind.__name__ for kind in COMMAND_EXECUTORS)
 
 
+# As long as the columns of inbox and audit log: what does not fit there could be neither answered nor refused, ever.
+_NO_NUL = "^[^\\x00]*$"
+_Name = Annotated[str, msgspec.Meta(max_length=200, pattern=_NO_NUL)]
+
+
 class _Head(msgspec.Struct):
     event_id: UUID
     occurred_at: AwareDatetime
-    issuer: str
-    type: str
-    model_type: str = ""
+    issuer: _Name
+    type: Annotated[str, msgspec.Meta(max_length=50, pattern=_NO_NUL)]
+    model_type: _Name = ""
 
 
 _head = msgspec.json.Decoder(_Head)
@@ -60,7 +65,8 @@ class CommandHandler:
         """Act on one record of the control topic if it is this room's.
 
         Raises:
-            InvalidMessageError: the record is no command at all, and this room is the one that says so.
+            InvalidMessageError: the record is no command at all, or one that cannot be written down, and this room
+                is the one that says so.
             RetryLaterError: the database is away.
         """
         try:
@@ -70,6 +76,7 @@ class CommandHandler:
                 await self._reject(_unreadable(record.value, error), f"{error.detail}; known commands: {_KNOWN}")
             return
         if COMMAND_EXECUTORS[type(command)] == self._database.room:
+            _check_names(record.value)
             await self._decide(command)
 
     async def _decide(self, command: Command) -> None:
@@ -101,6 +108,13 @@ class CommandHandler:
         except DATABASE_AWAY_ERRORS as error:
             raise RetryLaterError(repr(error)) from error
         log.warning("command_rejected", command=command_name(command), model_type=command.model_type, detail=detail)
+
+
+def _check_names(raw: bytes) -> None:
+    try:
+        _head.decode(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, str(error)) from error
 
 
 def _unreadable(raw: bytes, error: InvalidMessageError) -> UnreadableCommand:
