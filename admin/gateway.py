@@ -33,7 +33,7 @@ class CommandGateway:
         self._issuer = issuer
         self._clock = clock
         self._producer = BrokerProducer(brokers, client_id=f"gateway-{issuer}", linger_ms=0)
-        self._results = self._consumer()
+        self._results: BrokerConsumer | None = None
 
     async def start(self, *, timeout_seconds: float = CONNECT_SECONDS) -> None:
         """Connect; answers are read from now on.
@@ -54,7 +54,8 @@ class CommandGateway:
 
     async def stop(self) -> None:
         """Disconnect."""
-        await self._results.stop()
+        if self._results is not None:
+            await self._results.stop()
         await self._producer.stop()
 
     def command(self, kind: type[Command], model_type: str, **fields: Any) -> Command:  # noqa: ANN401 - the command's own fields
@@ -109,6 +110,8 @@ class CommandGateway:
         return BrokerConsumer(self._brokers, [CONTROL_RESULTS], client_id=f"gateway-{self._issuer}")
 
     async def _next_results(self, timeout_seconds: float) -> list[CommandResult]:
+        if self._results is None:
+            raise NoAnswerError("the gateway is not started")
         try:
             records = await self._results.fetch(timeout_seconds=timeout_seconds)
         except RetryLaterError:

@@ -87,7 +87,9 @@ class StatusService:
                     found["streams", place] = row["next_offset"]
                     self._moved_at[place] = row["updated_at"]
             for link, (group, topic) in GROUPS.items():
-                unread = {(topic.name, number): 0 for number in range(topic.partitions(self._installation.wide_partitions))}
+                unread = {
+                    (topic.name, number): 0 for number in range(topic.partitions(self._installation.wide_partitions))
+                }
                 positions = unread | await group_positions(self._installation.brokers, group)
                 found |= {(link, place): offset for place, offset in positions.items()}
         except _AWAY:

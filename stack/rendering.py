@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Group
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,7 @@ from stack.demo import Progress
 from stack.processes import Phase, ProcessState
 
 _COLOURS = {
+    Phase.PREPARING: "yellow",
     Phase.READY: "green",
     Phase.STARTING: "yellow",
     Phase.NOT_READY: "red",
@@ -35,7 +37,7 @@ def process_table(states: Iterable[ProcessState]) -> Table:
             f"[{colour}]{state.phase}[/]",
             str(state.pid or "-"),
             str(state.restarts),
-            state.last_exit or "-",
+            escape(state.last_exit or "-"),
         )
     return table
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stack.simulation.replica_client import PredictionTally
@@ -174,11 +175,11 @@ def print_report(report: DemoReport, console: Console) -> None:
     console.print(f"crossing to served by all replicas: median {served['p50']} s, longest {served['max']} s")
     _print_chain(report.chain, console)
     for note in report.notes:
-        console.print(f"note         {note}")
+        console.print(f"note         {escape(note)}")
     console.print()
     for promise in report.promises:
         console.print(
-            f"{'[green]holds[/]' if promise.holds else '[bold red]FAILS[/]'}  {promise.name}: {promise.detail}",
+            f"{'[green]holds[/]' if promise.holds else '[bold red]FAILS[/]'}  {promise.name}: {escape(promise.detail)}",
             soft_wrap=True,
         )
     console.print(

@@ -107,7 +107,8 @@ async def test_a_record_whose_time_has_not_come_is_tried_again_before_the_next(b
 async def test_every_partition_of_a_batch_that_fails_goes_on_where_it_stood(broker_address: str) -> None:
     """Records of other partitions, fetched together with one that failed, would be skipped."""
     topic = await created_topic(broker_address, "partitions", partitions=3)
-    handled = Handled(**{"4": [RetryLaterError("away")]})
+    outcomes: dict[str, list[Exception]] = {"4": [RetryLaterError("away")]}
+    handled = Handled(**outcomes)
     async with producing(broker_address) as producer:
         await producer.publish_batch(
             [(topic.name, str(number).encode(), str(number).encode(), {}) for number in range(12)]

@@ -6,6 +6,7 @@ Read-only. Rows come back as plain dictionaries whose keys are column names.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -113,7 +114,7 @@ class QuestionRepository:
         )
         return await self._rows(question.where(j.status.in_(("queued", "running"))).order_by(j.created_at))
 
-    async def events(self, *, user_id: str | None, event_type: str | None, limit: int) -> list[Row]:
+    async def events(self, *, user_id: UUID | None, event_type: str | None, limit: int) -> list[Row]:
         """Return archived behavioural events, newest first."""
         e = behavioral_events.c
         question = sa.select(
