@@ -43,6 +43,10 @@ class LedgerRoute:
 
     async def take(self, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]) -> None:
         """Handle a fetched batch; never raises but for a cancellation."""
+        with self._placement.handling(self._topic.name):
+            await self._take_or_drop(consumer, partition, records)
+
+    async def _take_or_drop(self, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]) -> None:
         try:
             await self._take(consumer, partition, records)
         except LostCompareError:

@@ -42,7 +42,7 @@ STOP_SECONDS = 8.0
 MONTHS_AHEAD = 3
 PARTITIONS_EVERY_SECONDS = 86_400.0
 PARTITIONS_RETRY_SECONDS = 30.0
-REPORT_EVERY_SECONDS = 1.0
+WATCH_EVERY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +118,17 @@ class Worker:
                 log.warning("partitions_delayed", error=repr(error))
                 await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
 
-    async def report(self) -> None:
-        """Keep the gauges of positions, lag and live view up to date."""
+    async def watch(self) -> None:
+        """Keep the gauges of positions, lag and live view up to date, and have read again what was lost on its way."""
         while True:
-            for lag in self.placement.lags(self.app.batch_consumer):
+            consumer = self.app.batch_consumer
+            for lag in self.placement.lags(consumer):
                 labels = {"group": APP_ID, "topic": lag.topic, "partition": str(lag.partition)}
                 METRICS.consumer_position.labels(**labels).set(lag.position)
                 METRICS.consumer_lag.labels(**labels).set(lag.records)
             self.live.show()
-            await asyncio.sleep(REPORT_EVERY_SECONDS)
+            await self.placement.read_lost_again(consumer)
+            await asyncio.sleep(WATCH_EVERY_SECONDS)
 
 
 def build_worker(settings: StreamsSettings, database: Database, clock: Clock) -> Worker:
@@ -192,7 +194,7 @@ async def run(settings: StreamsSettings) -> int:
         worker.consume(),
         worker.agent.run(),
         worker.keep_partitions(),
-        worker.report(),
+        worker.watch(),
     ]
     return await run_process(name, parts=parts, tasks=tasks)
 

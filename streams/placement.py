@@ -7,7 +7,9 @@ taken; one task in the background tries again until it succeeds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from faust.exceptions import ConsumerNotStarted
@@ -52,6 +54,9 @@ class LedgerPlacement:
         self._read_ledger = read_ledger
         self._forget_cache = forget_cache
         self._waiting: set[TP] = set()
+        self._seen: dict[TP, tuple[int, int]] = {}
+        self._handled: Counter[str] = Counter()
+        self._handling: Counter[str] = Counter()
         self._retrying: asyncio.Task[None] | None = None
 
     def fail(self, error: BaseException) -> None:
@@ -126,6 +131,35 @@ class LedgerPlacement:
             log.warning("reading_again_delayed", error=repr(error))
             self.place_later(consumer, {partition})
 
+    @contextlib.contextmanager
+    def handling(self, topic: str) -> Iterator[None]:
+        """Say that an item of ``topic`` is in hand for the length of the block."""
+        self._handling[topic] += 1
+        try:
+            yield
+        finally:
+            self._handling[topic] -= 1
+            self._handled[topic] += 1
+
+    async def read_lost_again(self, consumer: BatchConsumer) -> None:
+        """Read again what was fetched and never arrived; call it every now and then, after :meth:`lags`.
+
+        Stock clears its queues once more after a seek at start and rebalance. What comes behind shows the hole, but
+        after the last record of a partition nothing comes: it would wait there until the next one is sent.
+        """
+        seen = {
+            partition: (position.next_offset, self._handled[partition.topic])
+            for partition, position in self.positions.items()
+            if position.end_offset > position.next_offset and not self._handling[partition.topic]
+        }
+        lost = [partition for partition, state in seen.items() if self._seen.get(partition) == state]
+        self._seen = seen
+        if not consumer.flow_active:
+            return
+        for partition in lost:
+            log.info("delivery_lost", topic=partition.topic, partition=partition.partition)
+            await self.read_again(consumer, partition)
+
     async def stop(self) -> None:
         """End the task in the background."""
         if self._retrying is not None:
@@ -155,9 +189,10 @@ class LedgerPlacement:
         wanted = await self._next_offsets(partitions)
         ends = await consumer.highwaters(*partitions)
         _check_not_ahead(wanted, ends)
-        await self._seek_within(consumer, wanted)
+        # Placed before the seek: what is delivered in between is then judged by its offsets instead of being dropped.
         for partition, offset in wanted.items():
             self.positions.place(partition, offset, ends[partition])
+        await self._seek_within(consumer, wanted)
 
     async def _next_offsets(self, partitions: set[TP]) -> dict[TP, int]:
         wanted: dict[TP, int] = {}

@@ -117,7 +117,7 @@ async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
     await create_changelog(settings)
     database = open_database(settings)
     worker = build_worker(settings, database, SystemClock())
-    tasks = [asyncio.ensure_future(task) for task in (worker.consume(), worker.agent.run(), worker.report())]
+    tasks = [asyncio.ensure_future(task) for task in (worker.consume(), worker.agent.run(), worker.watch())]
     try:
         yield worker
     finally:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import datetime as dt
 import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -15,13 +17,15 @@ import pytest
 from backends.clock import SystemClock
 from models.features import decode_state
 from schemas.codec import encode
+from schemas.messages.control import UpdateThresholds
 from schemas.messages.predictions import PredictionServed
-from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
+from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, PREDICTIONS
 from schemas.vocabulary import ArtifactKind, ModelType
 from streams.settings import StreamsSettings
 from tests.integration.streams_workers import (
     WIDE_PARTITIONS,
     Outgoing,
+    WorkerProcess,
     begin_at_the_end,
     counted,
     holes,
@@ -214,11 +218,62 @@ async def test_a_worker_process_shows_itself_and_stops_quickly(settings: Streams
         async with producing(settings.brokers) as producer:
             await producer.publish_batch([outgoing(transaction(number)) for number in range(40)])
         await until_read(connection, 40)
-        facts = msgspec.json.decode((await asyncio.to_thread(process.get, "/health/ready"))[1])["facts"]
+        await until(shows(process, epoch=1, counted=40), what="the live view of 40 transactions")
+        async with producing(settings.brokers) as producer:
+            await producer.publish(CONTROL.name, b"spending", encode(lower_threshold(to=30)))
+        await until(shows(process, epoch=2, counted=0), what="the live view of the next epoch")
+        answer = await connection.fetchrow("SELECT outcome, detail FROM command_inbox")
+        facts = await facts_of(process)
         metrics = (await asyncio.to_thread(process.get, "/metrics"))[1].decode()
         process.process.terminate()
         status = await asyncio.to_thread(process.process.wait, 10)
     await connection.close()
     assert status == 0, process.log.read_text()
+    assert tuple(answer) == ("succeeded", "spending: threshold 30; 40 of 30, quality 1.00: train")
     assert len(facts["partitions"]) == 2 * WIDE_PARTITIONS
     assert 'fincoach_streams_records_total{outcome="archived",topic="fincoach.behavioral-events"} 40.0' in metrics
+
+
+async def facts_of(process: WorkerProcess) -> dict[str, Any]:
+    """Return what a worker says of itself."""
+    answer = await asyncio.to_thread(process.get, "/health/ready")
+    facts: dict[str, Any] = msgspec.json.decode(answer[1])["facts"]
+    return facts
+
+
+def shows(process: WorkerProcess, *, epoch: int, counted: int) -> Callable[[], Awaitable[bool]]:
+    """Return a condition: the worker's live view of spending stands there."""
+
+    async def stands() -> bool:
+        spending = (await facts_of(process))["datasets"].get("spending", {})
+        return (spending.get("epoch"), spending.get("counted")) == (epoch, counted)
+
+    return stands
+
+
+def lower_threshold(*, to: int) -> UpdateThresholds:
+    """Return a command that lives for seconds only: other tests share the topic."""
+    now = SystemClock().now()
+    return UpdateThresholds(
+        event_id=uuid.uuid4(), occurred_at=now, issuer="tester", expires_at=now + dt.timedelta(seconds=20),
+        model_type="spending", threshold=to,
+    )  # fmt: skip
+
+
+@pytest.mark.expects_errors("batch_failed")
+async def test_a_bug_stops_the_worker(
+    settings: StreamsSettings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust would acknowledge the batch that failed and go on behind it."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ArithmeticError("planted")
+
+    monkeypatch.setattr("streams.ingestion.close_pane", broken)
+    connection = await connect(database_url)
+    async with producing(settings.brokers) as producer, running_worker(settings) as worker:
+        await producer.publish_batch([outgoing(transaction(1))])
+        with pytest.raises(ArithmeticError):
+            await asyncio.wait_for(asyncio.shield(worker.placement.failure), timeout=30)
+    assert await connection.fetchval("SELECT count(*) FROM behavioral_events") == 0
+    await connection.close()

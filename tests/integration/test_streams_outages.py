@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from faust.types import TP
 
 from schemas.topics import BEHAVIORAL_EVENTS
+from streams.agents import LedgerRoute
 from streams.bootstrap import Worker
+from streams.intake import FetchedRecord
 from streams.settings import StreamsSettings
+from streams.transport import BatchConsumer
 from tests.integration.streams_workers import (
     begin_at_the_end,
     counted,
@@ -100,6 +104,30 @@ async def test_a_worker_that_lost_the_compare_reads_on_from_the_ledger(
         await until_read(connection, 400)
     assert (await pane_sums(connection))["archived"] == 400
     assert await holes(connection) == 0
+    await connection.close()
+
+
+async def test_what_is_lost_on_its_way_to_the_agent_is_read_again(
+    settings: StreamsSettings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last events before a silence would wait, archived nowhere, until somebody sends another."""
+    deliver = LedgerRoute.take
+    lost: list[TP] = []
+
+    async def lose_first(
+        route: LedgerRoute, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]
+    ) -> None:
+        if partition in lost:
+            await deliver(route, consumer, partition, records)
+        lost.append(partition)
+
+    monkeypatch.setattr(LedgerRoute, "take", lose_first)
+    connection = await connect(database_url)
+    async with producing(settings.brokers) as producer, running_worker(settings):
+        await producer.publish_batch([outgoing(transaction(number)) for number in range(20)])
+        await until_read(connection, 20)
+    assert len(lost) >= 2
+    assert (await pane_sums(connection))["archived"] == 20
     await connection.close()
 
 
