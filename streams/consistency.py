@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from models.features.state import UserState
 
 _VIEWS = FEEDBACK_KINDS.index("view")
-_IMPLEMENTATIONS = FEEDBACK_KINDS.index("implement")
 
 
 def is_inconsistent(state: UserState | None, event: AnyBehavioralEvent) -> bool:
@@ -31,10 +30,10 @@ def is_inconsistent(state: UserState | None, event: AnyBehavioralEvent) -> bool:
 
 
 def implemented_without_view(state: UserState | None, event: RecommendationInteraction) -> bool:
-    """More recommendations are implemented than were ever shown to the user."""
+    """A recommendation is implemented by a user to whom none was ever shown; one view may be implemented several times."""
     if event.interaction_type != "implement":
         return False
-    return state is None or state.feedback[_IMPLEMENTATIONS] >= state.feedback[_VIEWS]
+    return state is None or state.feedback[_VIEWS] == 0
 
 
 def outcome_before_creation(state: UserState | None, event: GoalModified) -> bool:
