@@ -35,14 +35,14 @@ class CommandGateway:
         self._producer = BrokerProducer(brokers, client_id=f"gateway-{issuer}", linger_ms=0)
         self._results: BrokerConsumer | None = None
 
-    async def start(self, *, timeout_seconds: float = CONNECT_SECONDS) -> None:
+    async def start(self, *, timeout_seconds: float | None = None) -> None:
         """Connect; answers are read from now on.
 
         Raises:
             NoAnswerError: the broker does not answer in time.
         """
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout(CONNECT_SECONDS if timeout_seconds is None else timeout_seconds):
                 await self._producer.start()
                 self._results = await connected(
                     self._consumer, since=lambda: self._clock.now() - dt.timedelta(seconds=5)
