@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
+from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from schemas import codec
@@ -53,12 +53,17 @@ class LedgerRoute:
             METRICS.streams_lost_compares.labels(topic=self._topic.name).inc()
             log.warning("compare_lost", topic=partition.topic, partition=partition.partition)
             await self._placement.place(consumer, {partition})
+        except STATEMENT_ERRORS as error:  # tried again it would fail again: a bug
+            self._stop(partition, error)
         except DATABASE_AWAY_ERRORS as error:
             log.warning("batch_delayed", topic=partition.topic, partition=partition.partition, error=repr(error))
             self._placement.place_later(consumer, {partition})
-        except Exception as error:  # the process's edge: a bug, and Faust would go on as if the batch were done
-            log.exception("batch_failed", topic=partition.topic, partition=partition.partition)
-            self._placement.fail(error)
+        except Exception as error:  # noqa: BLE001 - the process's edge: a bug, and Faust would go on as if the batch were done
+            self._stop(partition, error)
+
+    def _stop(self, partition: TP, error: Exception) -> None:
+        log.error("batch_failed", topic=partition.topic, partition=partition.partition, exc_info=error)
+        self._placement.fail(error)
 
     async def _take(self, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]) -> None:
         positions = self._placement.positions

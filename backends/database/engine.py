@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 import msgspec
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 # What "the database is away for now" looks like, through SQLAlchemy, asyncpg or the socket.
@@ -16,6 +16,18 @@ DATABASE_AWAY_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InterfaceError,
     OSError,
     TimeoutError,
+)
+
+
+# What is wrong with a statement or its data, and stays so however often it is tried: a bug. Some of these classes stand
+# below one in DATABASE_AWAY_ERRORS, so catch them first.
+STATEMENT_ERRORS: tuple[type[Exception], ...] = (
+    IntegrityError,
+    ProgrammingError,
+    DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.DataError,
 )
 
 
