@@ -161,7 +161,7 @@ def _cql_candidate(
     return Candidate(
         name=recipe.name, model=export_network(fits.served), feature_names=STATE_FEATURES, golden_inputs=golden,
         expected=values_of(fits.served, golden), validation_score=score, manifest=MANIFEST, checkpoint=checkpoint_of(fits.served),
-        parameters={**_settings(), "family": "cql", "learning_rate": recipe.learning_rate, "steps": fits.steps, **noted},
+        parameters={**_settings(), "family": "cql", "fine_tuned": recipe.start is not None, "learning_rate": recipe.learning_rate, "steps": fits.steps, **noted},
     )  # fmt: skip
 
 

@@ -51,6 +51,7 @@ FULL_EPOCHS, FULL_RATE = 4, 1e-3
 FINE_EPOCHS, FINE_RATE = 2, 5e-4
 NEWEST_WEEKS = 8
 BASELINE_MEANS = "mean_26_weeks"
+FINE_TUNED_LSTM = "fine_tuned_lstm"
 
 Scores = Callable[[Float32Array], Float32Array]
 
@@ -135,7 +136,7 @@ def _best_network(train: SpendingExamples, validation: SpendingExamples, context
     }  # fmt: skip
     start = weights_in(context.champion.checkpoint) if context.champion else None
     if start is not None:
-        fits["fine_tuned_lstm"] = fit_network(
+        fits[FINE_TUNED_LSTM] = fit_network(
             newest_and_replay(train, seed=context.seed), seed=context.seed, epochs=FINE_EPOCHS, learning_rate=FINE_RATE, start=start,
             progress=_told(context, "fine_tuning_lstm"),
         )  # fmt: skip
@@ -167,7 +168,7 @@ def _candidate(
     return Candidate(
         name=family, model=model, feature_names=SPENDING_FEATURES, golden_inputs=golden, expected=predict(golden),
         validation_score=-headline_crps(predict, validation), calibration=conformal(predict(validation.features), validation),
-        parameters={"family": family, "outputs": list(OUTPUTS)}, checkpoint=checkpoint,
+        parameters={"family": family, "fine_tuned": family == FINE_TUNED_LSTM, "outputs": list(OUTPUTS)}, checkpoint=checkpoint,
     )  # fmt: skip
 
 
