@@ -1,0 +1,123 @@
+"""The command line itself: help of every command, and a sentence for each wrong use, without any service."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+import stack.cli  # noqa: F401 - adds its commands
+from admin.cli import app
+from schemas.vocabulary import ModelType
+
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+# What works on an installation, with what it must be given.
+ON_AN_INSTALLATION = [
+    ("status",), ("thresholds",), ("versions",), ("versions", "--decisions"), ("datasets",), ("trainings",), ("events",), ("dead-letters",),
+    ("audit",), ("train", "goal"), ("deploy", "goal", "1.0.0"), ("rollback", "goal"), ("thresholds", "goal", "--set", "5"), ("replay", "cdnow"),
+]  # fmt: skip
+
+
+def command(*arguments: str) -> Result:
+    """Return what a command does."""
+    return CliRunner().invoke(app, list(arguments))
+
+
+def said(result: Result) -> str:
+    """Return what went to standard error, without the frame around it."""
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_all_commands_of_the_guide_are_there() -> None:
+    """A command that the guide names would be unknown."""
+    assert set(COMMANDS) >= {
+        "up", "down", "status", "demo", "replay", "train", "deploy", "rollback", "thresholds", "versions", "datasets", "trainings", "events",
+        "dead-letters", "audit", "doctor", "prepare",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_and_its_options(name: str) -> None:
+    """Nobody would know what a command does, or what an option means."""
+    result = command(name, "--help")
+    assert result.exit_code == 0
+    found = get_command(app).commands[name]  # type: ignore[attr-defined]
+    assert found.help
+    assert found.help.split()[0] in result.stdout
+    undescribed = [p.name for p in found.params if p.name != "reason" and not getattr(p, "help", None)]
+    assert undescribed == [] or set(undescribed) <= {"replicas", "deaths"}, undescribed
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("thresholds", "-h")])
+def test_the_command_runs_as_a_program(arguments: tuple[str, ...]) -> None:
+    """The installed command would fail before it says anything."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "stack", *arguments], capture_output=True, check=False, text=True, cwd=Path(__file__).parents[3]
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Usage:" in ran.stdout
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    """A first call would do nothing, or start something."""
+    result = command()
+    assert result.exit_code == 2
+    assert "Commands" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("arguments", ON_AN_INSTALLATION, ids=" ".join)
+def test_where_nothing_was_started_every_command_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A new user would see a traceback, or a list of somebody else's installation."""
+    result = command(*arguments, "--folder", str(tmp_path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nothing was started in" in said(result)
+    assert "run `fincoach-learning up`, or name the folder with --folder" in said(result)
+
+
+def test_the_folder_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator of two installations would have to name the folder each time."""
+    monkeypatch.setenv("FINCOACH_FOLDER", str(tmp_path / "second"))
+    assert "second yet" in said(command("versions"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("train", "weather"), "'weather' is not one of"),
+        (("versions", "weather"), "'weather' is not one of"),
+        (("deploy", "goal"), "Missing argument 'version'"),
+        (("thresholds", "goal", "--set", "many"), "Invalid value for '--set'"),
+        (("trainings", "--limit", "0"), "Invalid value for '--limit'"),
+        (("rollback", "goal", "--wait", "0"), "Invalid value for '--wait'"),
+        (("events", "--user", "ann"), "Invalid value for '--user'"),
+        (("fly",), "No such command 'fly'"),
+        (("status", "--fast"), "No such option"),
+        (("up", "--replicas", "0"), "Invalid value for '--replicas'"),
+    ],
+)
+def test_wrong_use_is_refused_with_what_is_right(arguments: tuple[str, ...], sentence: str) -> None:
+    """A mistyped command would do something else, or end in a traceback."""
+    result = command(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert sentence.casefold() in said(result).casefold()  # Typer's own words differ a little between its versions
+
+
+def test_a_mistyped_model_is_told_the_right_names() -> None:
+    """A user would have to look the names up elsewhere."""
+    assert all(model in said(command("rollback", "weather")) for model in ModelType)
+
+
+def test_a_threshold_needs_a_model(tmp_path: Path) -> None:
+    """A new threshold would be set for no model, or for all."""
+    result = command("thresholds", "--set", "500", "--folder", str(tmp_path))
+    assert result.exit_code == 1
+    assert "name the model whose threshold is to change" in said(result)
+
+
+def test_models_may_be_written_in_capitals(tmp_path: Path) -> None:
+    """`Goal` would be unknown."""
+    assert "nothing was started" in said(command("versions", "GOAL", "--folder", str(tmp_path)))

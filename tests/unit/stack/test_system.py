@@ -1,0 +1,111 @@
+"""Which processes an installation has and how they find each other; what may be removed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import SettingsError
+from schemas.vocabulary import Room
+from stack.errors import FolderInUseError
+from stack.folder import FolderLock
+from stack.ports import is_free
+from stack.processes import start_waves
+from stack.system import System, SystemPlan, remove_data
+
+URL = "postgresql+asyncpg://fincoach:secret@db.example/fincoach"
+BROKERS = "kafka-1.example:9092,kafka-2.example:9092"
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment name a database and a broker."""
+    monkeypatch.setenv("FINCOACH_DATABASE_URL", URL)
+    monkeypatch.setenv("FINCOACH_BROKERS", BROKERS)
+
+
+@pytest.mark.usefixtures("addresses")
+def test_addresses_in_the_environment_win_over_embedded_services(tmp_path: Path) -> None:
+    """Processes would work on an empty database of their own, beside the one that the operator named."""
+    system = System(SystemPlan(folder=tmp_path))
+    names = [state.name for state in system.supervisor.states()]
+    assert names == ["streams-1", "trainer-1", "deployer-1", "replica-1", "replica-2"]
+    assert (system.database_url, system.installation.brokers) == (URL, BROKERS)
+    assert list(tmp_path.iterdir()) == []  # nothing was set up
+
+
+@pytest.mark.usefixtures("addresses")
+def test_every_process_is_told_where_everything_is(tmp_path: Path) -> None:
+    """A process would listen where its supervisor does not ask, or work on another database or folder."""
+    plan = SystemPlan(folder=tmp_path, replicas=3, trainers=2, wide_partitions=7, environment={"FINCOACH_EXTRA": "1"})
+    system = System(plan)
+    specs = {endpoint.name: system._spec(endpoint) for endpoint in system.planned}
+    assert list(specs) == ["streams-1", "trainer-1", "trainer-2", "deployer-1", "replica-1", "replica-2", "replica-3"]
+    for endpoint in system.planned:
+        spec = specs[endpoint.name]
+        told = spec.environment
+        assert spec.command == (sys.executable, "-m", endpoint.room)
+        assert f"http://{told['FINCOACH_HOST']}:{told['FINCOACH_PORT']}" == endpoint.url
+        assert told["FINCOACH_INSTANCE"] == endpoint.name
+        assert (told["FINCOACH_DATABASE_URL"], told["FINCOACH_BROKERS"]) == (URL, BROKERS)
+        assert (told["FINCOACH_FOLDER"], told["FINCOACH_WIDE_PARTITIONS"]) == (str(tmp_path.resolve()), "7")
+        assert told["FINCOACH_EXTRA"] == "1"
+        assert spec.restarts_alone == (endpoint.room == Room.SERVING)
+    assert len({endpoint.url for endpoint in system.planned}) == len(specs)
+    assert [replica.name for replica in system.installation.replicas] == ["replica-1", "replica-2", "replica-3"]
+    assert system.installation.wide_partitions == 7
+
+
+@pytest.mark.usefixtures("addresses")
+def test_replicas_have_known_ports_where_these_are_free(tmp_path: Path) -> None:
+    """The example in the guide would not work; or a second installation would fail for the ports of the first."""
+    taken = System(SystemPlan(folder=tmp_path, replica_port=1)).installation.replicas  # port 2 and 3: not ours
+    ports = {int(replica.url.rsplit(":", 1)[1]) for replica in taken}
+    assert all(port in {2, 3} or port > 1023 for port in ports)
+    base = next(port for port in range(42_000, 60_000) if is_free(port + 1) and is_free(port + 2))
+    wished = System(SystemPlan(folder=tmp_path, replica_port=base)).installation.replicas
+    assert [replica.url for replica in wished] == [f"http://127.0.0.1:{base + number}" for number in (1, 2)]
+
+
+@pytest.mark.usefixtures("addresses")
+def test_processes_start_when_their_services_are_there(tmp_path: Path) -> None:
+    """A process would start before the database, or name one that nobody starts."""
+    system = System(SystemPlan(folder=tmp_path))
+    specs = [system._spec(endpoint) for endpoint in system.planned]
+    assert len(start_waves(specs)) == 1  # all at once: what they need is there already
+
+
+def test_data_of_an_installation_can_be_removed(tmp_path: Path) -> None:
+    """`up --fresh` would start on the old data."""
+    folder = tmp_path / "installation"
+    remove_data(folder)  # nothing there: nothing to do
+    (folder / "logs").mkdir(parents=True)
+    (folder / "store").mkdir()
+    remove_data(folder)
+    assert not folder.exists()
+    folder.mkdir()
+    remove_data(folder)
+    assert not folder.exists()
+
+
+def test_a_folder_of_something_else_is_not_removed(tmp_path: Path) -> None:
+    """`up --fresh --folder ~` would remove somebody's home."""
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SettingsError, match="holds other things than an installation"):
+        remove_data(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_data_under_a_running_system_is_not_removed(tmp_path: Path) -> None:
+    """`up --fresh` in a second terminal would pull the data from under the first."""
+    (tmp_path / "logs").mkdir()
+    lock = FolderLock(tmp_path)
+    lock.acquire()
+    try:
+        with pytest.raises(FolderInUseError, match="is in use by process"):
+            remove_data(tmp_path)
+    finally:
+        lock.release()
+    assert (tmp_path / "logs").is_dir()
