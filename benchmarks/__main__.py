@@ -14,7 +14,7 @@ import msgspec
 from backends.telemetry.logs import configure_logs
 from benchmarks import ingestion, prediction, swaps
 from benchmarks.plan import NAMES, Plan, Say, plan_for
-from benchmarks.results import Comparison, table
+from benchmarks.ratios import Comparison, table
 from benchmarks.services import BenchmarkError, running_services
 from schemas.errors import SettingsError
 

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from backends.broker.kafka import create_topics
 from backends.clock import SystemClock
-from benchmarks.results import Comparison, Samples, compare
+from benchmarks.ratios import Comparison, Samples, compare
 from benchmarks.services import WIDE_PARTITIONS, BenchmarkError, Services, connected, running
 from benchmarks.statements import Record, run_again, take_down
 from benchmarks.workload import behavioral_events

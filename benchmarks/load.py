@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.results import percentile
+from benchmarks.ratios import percentile
 
 LONGEST_SILENCE_SECONDS = 10.0
 _CHUNK = 65_536

@@ -16,7 +16,7 @@ from benchmarks import mlserver
 from benchmarks.forest import WIDTH, forest_onnx, goal_rows, store_version
 from benchmarks.load import Load, Outcome, run_load
 from benchmarks.mlserver import PeerMissingError
-from benchmarks.results import Comparison, Samples, compare, skipped
+from benchmarks.ratios import Comparison, Samples, compare, skipped
 from benchmarks.services import HOST, BenchmarkError, Services
 from schemas.codec import encode
 from schemas.messages.deployment import DeploymentState, VersionReference

@@ -12,7 +12,7 @@ import msgspec
 from benchmarks.forest import forest_onnx, store_version
 from benchmarks.load import Load, Outcome
 from benchmarks.prediction import PATH, SEED, desired, infer_body, loaded, producing, publish, replica
-from benchmarks.results import Comparison, Samples, compare
+from benchmarks.ratios import Comparison, Samples, compare
 from benchmarks.services import HOST, BenchmarkError, Services
 
 if TYPE_CHECKING:

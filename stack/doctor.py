@@ -149,7 +149,8 @@ def _port(port: int) -> Check:
 
 
 def _library(module: str, extra: str, needed_by: str) -> Check:
-    ok = find_spec(module) is not None
+    # Faust puts another module into its place when it is imported, and has no spec then.
+    ok = module in sys.modules or find_spec(module) is not None
     fix = f"`pip install 'fincoach-learning[{extra}]'`"
     found = "installed" if ok else "not installed"
     return _finding(module, ok=ok, found=found, needed=f"for {needed_by}", how_to_fix=fix)

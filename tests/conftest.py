@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ pytest_plugins = ["tests.services"]  # fixtures of broker and database
 SERVICE_ADDRESSES = {"FINCOACH_DATABASE_URL", "FINCOACH_BROKERS"}
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 OUR_LOGGERS = ("fincoach", "asyncio")
+
+# Torch loads Triton, a compiler for GPUs, wherever it finds it; nothing here uses it, and at exit it prints a page of
+# leaked instances below the tests' summary.
+sys.modules["triton"] = None  # type: ignore[assignment]
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)

@@ -40,6 +40,8 @@ _START_SECONDS = 120.0
 _DOCKER_SECONDS = 10.0
 _POSTGRES_IMAGE = "postgres:18"
 _KAFKA_IMAGE = "apache/kafka:4.3.0"
+# Tests that share a broker agree on the size of the register's topics.
+WIDE_PARTITIONS = 4
 
 
 def unique(name: str) -> str:
@@ -59,6 +61,15 @@ def broker_address() -> Iterator[str]:
     """The address of a Kafka broker (``host:port``)."""
     with _broker() as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def own_broker() -> Iterator[str]:
+    """The address of an embedded broker of one test file's own: nobody else writes to the topics of its register."""
+    with _folder("own-broker") as folder:
+        broker = EmbeddedBroker(folder / "broker")
+        with running_in_background(broker.spec(), folder=folder):
+            yield broker.address
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,8 @@ from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
 from stack.ports import free_port
 from streams.bootstrap import Worker, build_worker, create_changelog, open_database
 from streams.settings import StreamsSettings
-from tests.services import connect
+from tests.services import WIDE_PARTITIONS, connect
 
-WIDE_PARTITIONS = 4
 WAIT_SECONDS = 60.0
 EVENT_TIME = dt.datetime(2026, 1, 5, 12, 0, tzinfo=dt.UTC)
 Outgoing = tuple[str, bytes | None, bytes | None, dict[str, str]]

@@ -27,8 +27,8 @@ from stack.ports import free_port
 from stack.processes import Phase, ProcessState
 from tests.integration.admin_rows import AT, LONG_AGO, Rows
 from tests.integration.backends_topics import database_of, producing
+from tests.services import WIDE_PARTITIONS
 
-WIDE_PARTITIONS = 4
 ROOMS = ("streams", "trainers", "deployer", "serving")
 SINCE = dt.datetime(2026, 3, 4, 11, 0, tzinfo=dt.UTC)
 

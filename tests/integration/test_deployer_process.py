@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -39,9 +37,8 @@ from schemas.topics import (
     Topic,
 )
 from schemas.vocabulary import ModelType
-from stack.broker import EmbeddedBroker
 from tests.rooms import RunningRoom, eventually, running
-from tests.services import connect, running_in_background
+from tests.services import connect
 from tests.versions import Shelf, desired, ready
 
 TOPICS = (MODEL_READY, MODEL_DEPLOYMENTS, REPLICA_STATUS, PREDICTIONS, CONTROL, CONTROL_RESULTS, ALERTS, DEAD_LETTERS)
@@ -109,16 +106,6 @@ async def system(database_url: str, own_broker: str, tmp_path: Path) -> AsyncIte
     await producer.start()
     yield System(database_url, own_broker, tmp_path, producer)
     await producer.stop()
-
-
-@pytest.fixture(scope="module")
-def own_broker() -> Iterator[str]:
-    """Give a broker of this file's own: its topics are deleted between tests, which nobody may do to a shared one."""
-    folder = Path(tempfile.mkdtemp(prefix="fincoach-broker-"))
-    broker = EmbeddedBroker(folder / "broker")
-    with running_in_background(broker.spec(), folder=folder):
-        yield broker.address
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def recreate_topics(address: str) -> None:

@@ -23,7 +23,6 @@ from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, PREDICTIONS
 from schemas.vocabulary import ArtifactKind, ModelType
 from streams.settings import StreamsSettings
 from tests.integration.streams_workers import (
-    WIDE_PARTITIONS,
     Outgoing,
     WorkerProcess,
     begin_at_the_end,
@@ -41,7 +40,7 @@ from tests.integration.streams_workers import (
     until_read,
     worker_process,
 )
-from tests.services import connect
+from tests.services import WIDE_PARTITIONS, connect
 
 
 @pytest.fixture

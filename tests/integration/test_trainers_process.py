@@ -30,6 +30,7 @@ from schemas.messages.training import ModelReady, TrainingProgressed
 from schemas.tables import audit_log, command_inbox, model_training_events, model_versions, training_jobs
 from schemas.topics import CONTROL, CONTROL_RESULTS, MODEL_READY, THRESHOLD_REACHED, TRAINING_PROGRESS, Topic
 from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
+from tests.services import WIDE_PARTITIONS
 from tests.training_factories import archive, crossing, database_of, shop_history
 
 PATIENCE_SECONDS = 90.0
@@ -47,10 +48,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def producer(broker_address: str) -> AsyncIterator[BrokerProducer]:
+async def producer(own_broker: str) -> AsyncIterator[BrokerProducer]:
     """Give a producer, and the topics of the register."""
-    await create_topics(broker_address, wide_partitions=2)
-    producer = BrokerProducer(broker_address, client_id="test")
+    await create_topics(own_broker, wide_partitions=WIDE_PARTITIONS)
+    producer = BrokerProducer(own_broker, client_id="test")
     await producer.start()
     yield producer
     await producer.stop()
@@ -82,10 +83,10 @@ class Trainers:
 
 
 @pytest.fixture
-async def trainers(database_url: str, broker_address: str, tmp_path: Path) -> AsyncIterator[Trainers]:
+async def trainers(database_url: str, own_broker: str, tmp_path: Path) -> AsyncIterator[Trainers]:
     """Give a way to start trainers on this test's own database and folder."""
     settings = {
-        "FINCOACH_DATABASE_URL": database_url, "FINCOACH_BROKERS": broker_address, "FINCOACH_FOLDER": str(tmp_path),
+        "FINCOACH_DATABASE_URL": database_url, "FINCOACH_BROKERS": own_broker, "FINCOACH_FOLDER": str(tmp_path),
         "FINCOACH_TRAINING_LEASE_SECONDS": "3", "FINCOACH_TRAINING_RETRY_SECONDS": "0.1", "FINCOACH_TRAINING_POLL_SECONDS": "0.1",
     }  # fmt: skip
     started = Trainers({**os.environ, **settings})  # noqa: TID251 - the test is the operator
@@ -149,7 +150,7 @@ def of_this_test(messages: list[object], run_id: object) -> list[object]:
 
 
 async def test_a_crossing_ends_in_a_model_that_is_ready_or_a_champion_that_is_kept(
-    trainers: Trainers, database: Database, producer: BrokerProducer, broker_address: str, tmp_path: Path
+    trainers: Trainers, database: Database, producer: BrokerProducer, own_broker: str, tmp_path: Path
 ) -> None:
     """The loop would stop between the threshold and the deployment."""
     await make_champion(database, tmp_path)
@@ -164,7 +165,7 @@ async def test_a_crossing_ends_in_a_model_that_is_ready_or_a_champion_that_is_ke
     (job,) = await rows_of(database, training_jobs)
     assert (job["status"], job["training_event_id"]) == (JobStatus.DONE, event["id"])
     progress = await messages_of(
-        broker_address, TRAINING_PROGRESS, what="the verdict among the progress",
+        own_broker, TRAINING_PROGRESS, what="the verdict among the progress",
         holds=lambda found: any(getattr(message, "verdict", None) for message in of_this_test(found, event["id"])),
     )  # fmt: skip
     phases = {
@@ -173,7 +174,7 @@ async def test_a_crossing_ends_in_a_model_that_is_ready_or_a_champion_that_is_ke
     assert phases >= {"fitting_lstm", "ended"}
     if event["verdict"] == Verdict.CANDIDATE_WINS:
         ready = await messages_of(
-            broker_address, MODEL_READY, what="ModelReady", holds=lambda found: bool(of_this_test(found, event["id"]))
+            own_broker, MODEL_READY, what="ModelReady", holds=lambda found: bool(of_this_test(found, event["id"]))
         )
         (message,) = of_this_test(ready, event["id"])
         assert isinstance(message, ModelReady)
@@ -292,7 +293,7 @@ def order(model_type: str = "spending") -> TriggerTraining:
 
 
 async def test_a_training_by_command_is_queued_answered_and_audited(
-    trainers: Trainers, database: Database, producer: BrokerProducer, broker_address: str
+    trainers: Trainers, database: Database, producer: BrokerProducer, own_broker: str
 ) -> None:
     """An administrator would order a training and never hear whether it was accepted."""
     await archive(database, shop_history(users=30, weeks=3))
@@ -308,7 +309,7 @@ async def test_a_training_by_command_is_queued_answered_and_audited(
     )
     assert (job["command_id"], job["epoch"]) == (command.event_id, None)
     answers = await messages_of(
-        broker_address, CONTROL_RESULTS, what="both answers",
+        own_broker, CONTROL_RESULTS, what="both answers",
         holds=lambda found: {command.event_id, refused.event_id} <= {getattr(message, "command_id", None) for message in found},
     )  # fmt: skip
     kinds = {getattr(message, "command_id", None): message for message in answers}

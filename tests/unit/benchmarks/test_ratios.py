@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.results import Samples, compare, percentile, skipped, table
+from benchmarks.ratios import Samples, compare, percentile, skipped, table
 
 
 def test_the_ratio_is_that_of_the_medians() -> None:
