@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from backends.broker.connecting import connected
 from backends.broker.kafka import BrokerConsumer
 from backends.telemetry.logs import get_logger
 from schemas import codec
-from schemas.errors import InvalidMessageError
+from schemas.errors import InvalidMessageError, RetryLaterError
 
 if TYPE_CHECKING:
     from backends.broker.interface import Record
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
 
 log = get_logger("watching")
 FETCH_SECONDS = 0.5
+CONNECT_SECONDS = 15.0
 
 
 async def since(brokers: str, topic: Topic, moment: dt.datetime) -> list[Any]:
-    """Return the messages that were appended to ``topic`` from ``moment`` to now, oldest first."""
+    """Return the messages that were appended to ``topic`` from ``moment`` to now, oldest first.
+
+    Raises:
+        RetryLaterError: the broker does not answer.
+    """
     async with _reader(brokers, topic, moment) as consumer:
         messages: list[Any] = []
         while any(lag.records for lag in await consumer.lags()):
@@ -31,7 +38,11 @@ async def since(brokers: str, topic: Topic, moment: dt.datetime) -> list[Any]:
 
 
 async def follow(brokers: str, topic: Topic, moment: dt.datetime) -> AsyncIterator[Any]:
-    """Yield the messages on ``topic`` from ``moment`` on, for as long as it is iterated."""
+    """Yield the messages on ``topic`` from ``moment`` on, for as long as it is iterated.
+
+    Raises:
+        RetryLaterError: the broker does not answer.
+    """
     async with _reader(brokers, topic, moment) as consumer:
         while True:
             for record in await consumer.fetch(timeout_seconds=FETCH_SECONDS):
@@ -42,8 +53,14 @@ async def follow(brokers: str, topic: Topic, moment: dt.datetime) -> AsyncIterat
 
 @asynccontextmanager
 async def _reader(brokers: str, topic: Topic, moment: dt.datetime) -> AsyncIterator[BrokerConsumer]:
-    consumer = BrokerConsumer(brokers, [topic], client_id="fincoach-learning")
-    await consumer.start(since=moment)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            consumer = await connected(
+                lambda: BrokerConsumer(brokers, [topic], client_id="fincoach-learning"), since=lambda: moment
+            )
+    except TimeoutError as error:
+        message = f"the broker at {brokers} does not answer; run `fincoach-learning status`"
+        raise RetryLaterError(message) from error
     try:
         yield consumer
     finally:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import signal
 from collections.abc import Awaitable, Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 from backends.telemetry.logs import get_logger
@@ -53,8 +53,7 @@ async def _started(parts: Sequence[Startable], stack: AsyncExitStack, stopping: 
         await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
         if not start.done():
             start.cancel()
-            with suppress(asyncio.CancelledError):
-                await start
+            await asyncio.gather(start, return_exceptions=True)
             return False
         start.result()
         stack.push_async_callback(part.stop)
@@ -77,7 +76,5 @@ async def _until_first_end(running: list[asyncio.Future[None]], stopping: asynci
         status = 1
     for task in ends:
         task.cancel()
-    for task in running:
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+    await asyncio.gather(*running, return_exceptions=True)
     return status

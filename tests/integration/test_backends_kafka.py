@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -240,6 +242,39 @@ async def test_connecting_goes_on_until_the_broker_answers(broker_address: str) 
         assert [record.value for record in await read_to_end(consumer)] == [b"value"]
     finally:
         await consumer.stop()
+
+
+@contextlib.asynccontextmanager
+async def door_to(address: str, port: int) -> AsyncIterator[None]:
+    """Listen on ``port`` and hand everything through to the broker."""
+
+    async def hand_over(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, its_port = address.partition(":")
+        beyond, back = await asyncio.open_connection(host, int(its_port))
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while chunk := await source.read(65_536):
+                    sink.write(chunk)
+            sink.close()
+
+        await asyncio.gather(pump(reader, back), pump(beyond, writer))
+
+    async with await asyncio.start_server(hand_over, "127.0.0.1", port):
+        yield
+
+
+async def test_a_producer_waits_for_its_broker(broker_address: str) -> None:
+    """A process that starts before its broker would end, and its supervisor give it up."""
+    topic, port = await created_topic(broker_address, "patient"), free_port()
+    producer = BrokerProducer(f"127.0.0.1:{port}", client_id="test")
+    starting = asyncio.create_task(producer.start())
+    assert not (await asyncio.wait([starting], timeout=0.7))[0]
+    async with door_to(broker_address, port), asyncio.timeout(WAIT_SECONDS):
+        await starting
+        await producer.publish(topic.name, None, b"value")
+        await producer.stop()
+    assert await values_on(broker_address, topic) == [b"value"]
 
 
 async def test_connecting_can_be_given_up() -> None:
