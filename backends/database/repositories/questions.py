@@ -16,12 +16,10 @@ from schemas.tables import (
     data_quality_metrics,
     dead_letters,
     deployments,
-    epochs,
     ledger,
     model_training_events,
     model_versions,
     outbox,
-    predictions,
     replica_acknowledgements,
     replicas,
     rollout_decisions,
@@ -196,18 +194,6 @@ class QuestionRepository:
                 .where(model_training_events.c.status == "failed", model_training_events.c.end_time > now - sa.text("interval '1 hour'"))
             ),
         }  # fmt: skip
-
-    async def totals(self) -> Row:
-        """Return exact totals, counted from the rows themselves."""
-        counted = sa.select(sa.func.count())
-        dead = sa.select(dead_letters.c.topic, dead_letters.c.reason, sa.func.count().label("letters"))
-        crossings = sa.select(epochs.c.model_type, sa.func.count().label("crossings")).group_by(epochs.c.model_type)
-        return {
-            "archived": await self._connection.scalar(counted.select_from(behavioral_events)),
-            "predictions": await self._connection.scalar(counted.select_from(predictions)),
-            "dead_letters": await self._rows(dead.group_by(dead_letters.c.topic, dead_letters.c.reason)),
-            "crossings": {row["model_type"]: row["crossings"] for row in await self._rows(crossings)},
-        }
 
     async def acknowledgements(self) -> list[Row]:
         """Return when each replica first served each desired state."""
