@@ -101,6 +101,7 @@ async def _removed(folder: Path) -> None:
 def _detach(folder: Path, options: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "up.log"
+    earlier = log.stat().st_size if log.exists() else 0  # what former runs said is not about this one
     with log.open("ab") as sink:
         child = subprocess.Popen(
             [sys.executable, "-m", "stack", "up", "--folder", str(folder), *options],
@@ -108,11 +109,13 @@ def _detach(folder: Path, options: list[str]) -> None:
         )  # fmt: skip
     console.print(f"starting in the background (process {child.pid}, log {log})")
     while child.poll() is None:
-        if b"ready. Replicas" in log.read_bytes():
+        if b"ready. Replicas" in log.read_bytes()[earlier:]:
             console.print("ready; `fincoach-learning status` looks at it, `fincoach-learning down` stops it")
             return
         time.sleep(0.2)
-    fail(f"it ended with status {child.returncode}; the end of {log}:\n{log.read_text()[-2000:]}")
+    fail(
+        f"it ended with status {child.returncode}; the end of {log}:\n{log.read_bytes()[earlier:].decode(errors='replace')[-2000:]}"
+    )
 
 
 @app.command()

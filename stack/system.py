@@ -93,7 +93,8 @@ class System:
             SettingsError: something is missing; the message says how to get it.
         """
         say("starting database and broker")
-        await self.supervisor.start(*(spec.name for spec in self._services))
+        if self._services:  # no names would mean all processes
+            await self.supervisor.start(*(spec.name for spec in self._services))
         say("bringing schema and topics up to date")
         await prepare_services(self.database_url, self._brokers, wide_partitions=self.plan.wide_partitions)
         save(self._folder, self.installation)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backends.telemetry.logs import get_logger
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 log = get_logger("processor")
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 10.0
+MEASURE_SECONDS = 2.0
 
 
 class Processor:
@@ -31,6 +34,7 @@ class Processor:
         self._dead_letters = dead_letters
         self._name = name
         self.caught_up = asyncio.Event()
+        self._measure_at = 0.0
 
     async def run(self) -> None:
         """Process until cancelled.
@@ -43,11 +47,13 @@ class Processor:
             try:
                 records = await self._consumer.fetch(timeout_seconds=0.5)
                 await self._handle_all(records)
-                await self._measure(had_records=bool(records))
+                await self._measure(idle=not records)
                 delay = FIRST_DELAY_SECONDS
             except RetryLaterError as error:
                 METRICS.messages_handled.labels(group=self._name, outcome="retried").inc()
                 log.warning("processing_delayed", consumer=self._name, error=str(error), delay_seconds=delay)
+                with suppress(RetryLaterError):  # what waits behind the record grows: show it
+                    await self._measure(idle=False)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
@@ -77,13 +83,15 @@ class Processor:
             outcome = "dead_lettered"
         METRICS.messages_handled.labels(group=self._name, outcome=outcome).inc()
 
-    async def _measure(self, *, had_records: bool) -> None:
-        if had_records:
+    async def _measure(self, *, idle: bool) -> None:
+        now = time.monotonic()
+        if not idle and now < self._measure_at:
             return
+        self._measure_at = now + MEASURE_SECONDS
         lags = await self._consumer.lags()
         for lag in lags:
             labels = {"group": self._name, "topic": lag.topic, "partition": str(lag.partition)}
             METRICS.consumer_position.labels(**labels).set(lag.position)
             METRICS.consumer_lag.labels(**labels).set(lag.records)
-        if lags and not any(lag.records for lag in lags):
+        if idle and lags and not any(lag.records for lag in lags):
             self.caught_up.set()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
+from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from schemas.errors import RetryLaterError
@@ -61,6 +61,8 @@ class OutboxRelay:
             try:
                 published = await self.publish_once()
                 delay = self._poll_seconds
+            except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
+                raise
             except RETRIED as error:
                 published, delay = 0, min(delay * 2, 5.0)
                 log.warning("outbox_relay_delayed", error=repr(error), delay_seconds=delay)

@@ -124,10 +124,7 @@ def test_every_process_answers_for_its_health_and_metrics(shell: Shell) -> None:
         assert "fincoach_" in metrics.text, process.name
 
 
-STALE_LOG = pytest.mark.xfail(reason="`up --detach` takes the end of an earlier run's up.log for its own", strict=True)
-
-
-@pytest.mark.parametrize("arguments", [("up",), ("up", "--fresh"), pytest.param(("up", "--detach"), marks=STALE_LOG)])
+@pytest.mark.parametrize("arguments", [("up",), ("up", "--fresh"), ("up", "--detach")])
 def test_a_second_system_on_the_same_folder_is_refused(shell: Shell, arguments: tuple[str, ...]) -> None:
     """Two systems would write one database, or the second remove the data under the first."""
     pid = running_supervisor(shell.folder)
@@ -277,7 +274,6 @@ def test_a_system_stops_keeps_its_data_and_starts_again(shell: Shell) -> None:
     assert output.read_text().splitlines()[-1] == "stopped"
 
 
-@STALE_LOG
 def test_a_second_start_in_the_background_waits_until_it_is_ready(shell: Shell) -> None:
     """A script would go on while nothing answers yet."""
     shell("down")

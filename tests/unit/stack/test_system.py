@@ -78,7 +78,6 @@ def test_processes_start_when_their_services_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("addresses")
-@pytest.mark.xfail(reason="with no service of its own, `start()` without names starts every process", strict=True)
 async def test_schema_and_topics_come_before_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a database that the operator names all processes would start without a schema, and none become ready."""
     order: list[str] = []
