@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from backends.database.unit_of_work import Database
 from schemas.codec import decode
 from schemas.errors import LostLeaseError
 from schemas.messages.training import MetricComparison, ModelReady, TrainingFailed
-from schemas.tables import model_training_events, outbox, training_jobs
+from schemas.tables import model_training_events, outbox, rollout_decisions, training_jobs
 from schemas.topics import MODEL_READY
 from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
 from tests.training_factories import crossing, database_of, queue_of, record_epoch, settings_of, span
@@ -230,3 +231,45 @@ async def test_a_training_names_the_data_set_of_its_epoch(queue: TrainingQueue, 
     await leased(queue)
     (event,) = await rows_of(database, model_training_events)
     assert event["training_dataset_id"] is not None
+
+
+async def test_a_model_trains_only_after_the_decision_about_its_last_winner(
+    queue: TrainingQueue, database: Database
+) -> None:
+    """The next candidate would be compared with a champion that is on its way out, and turned away by the deployer."""
+    winner = uuid4()
+    won = {
+        "id": winner,
+        "model_type": ModelType.SPENDING,
+        "status": TrainingStatus.COMPLETED,
+        "end_time": sa.func.now(),
+    }
+    async with database.transaction() as work:
+        await work.connection.execute(
+            model_training_events.insert().values(**won, verdict=Verdict.CANDIDATE_WINS, deployment_approved=False)
+        )
+    await queue.add_crossing(crossing(epoch=1))
+    assert await queue.lease() is None
+    async with database.transaction() as work:
+        decision = {
+            "model_type": ModelType.SPENDING,
+            "training_event_id": winner,
+            "decision": "promoted",
+            "reason": "better",
+        }
+        await work.connection.execute(rollout_decisions.insert().values(**decision))
+    assert (await leased(queue)).model_type == ModelType.SPENDING
+
+
+async def test_a_decision_that_never_comes_stops_no_training(queue: TrainingQueue, database: Database) -> None:
+    """Models would grow stale for as long as the deployer is away."""
+    long_ago = sa.func.now() - sa.text("interval '3 minutes'")
+    async with database.transaction() as work:
+        await work.connection.execute(
+            model_training_events.insert().values(
+                id=uuid4(), model_type=ModelType.SPENDING, status=TrainingStatus.COMPLETED, end_time=long_ago,
+                verdict=Verdict.CANDIDATE_WINS,
+            )
+        )  # fmt: skip
+    await queue.add_crossing(crossing(epoch=1))
+    assert (await leased(queue)).model_type == ModelType.SPENDING

@@ -18,12 +18,21 @@ from sqlalchemy.dialects.postgresql import insert
 
 from schemas.errors import LostLeaseError
 from schemas.messages.envelope import OffsetRange
-from schemas.tables import epochs, ledger, model_training_events, model_versions, snapshots, training_jobs
+from schemas.tables import (
+    epochs,
+    ledger,
+    model_training_events,
+    model_versions,
+    rollout_decisions,
+    snapshots,
+    training_jobs,
+)
 from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+DECISION_PATIENCE = "interval '2 minutes'"
 _LEASE_LOCK_NAMESPACE = 0x7EA5
 _JOB = training_jobs.c
 
@@ -95,7 +104,9 @@ class TrainingRepository:
     async def lease(self, owner: str, *, lease_seconds: float) -> Run | None:
         """Take the model whose jobs wait longest (commands first) and return its run; None when nothing is due.
 
-        A model is due when none of its jobs runs under a living lease and its last back-off is over.
+        A model is due when none of its jobs runs under a living lease, its last back-off is over, and the deployer has
+        decided about its last winner: a candidate that is compared with a champion on its way out is turned away.
+        A decision is waited for at most two minutes, so that a deployer that is away stops no training.
         """
         for model_type in await self._due_models():
             locked = sa.func.pg_try_advisory_xact_lock(_LEASE_LOCK_NAMESPACE, sa.func.hashtext(model_type))
@@ -113,6 +124,7 @@ class TrainingRepository:
             .group_by(_JOB.model_type)
             .having(sa.not_(sa.func.bool_or(living)))
             .having(sa.func.coalesce(sa.func.max(_JOB.not_before).filter(queued), now) <= now)
+            .having(sa.not_(_undecided_winner(_JOB.model_type)))
             .order_by(sa.func.bool_or(_JOB.command_id.is_not(None)).desc(), sa.func.min(_JOB.created_at))
         )
         return list((await self._connection.execute(question)).scalars())
@@ -294,6 +306,18 @@ def _run(run_id: UUID, jobs: Sequence[Any]) -> Run:
 
 def _event_of(run: Run) -> sa.Update:
     return sa.update(model_training_events).where(model_training_events.c.id == run.run_id)
+
+
+def _undecided_winner(model_type: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Say whether a training of the last two minutes won and the deployer has not decided about it yet."""
+    run, decision = model_training_events.c, rollout_decisions.c
+    decided = sa.exists().where(decision.training_event_id == run.id)
+    return sa.exists().where(
+        run.model_type == model_type,
+        run.verdict == Verdict.CANDIDATE_WINS,
+        run.end_time > sa.func.now() - sa.text(DECISION_PATIENCE),
+        sa.not_(decided),
+    )
 
 
 def _from_now(seconds: float) -> sa.ColumnElement[dt.datetime]:
