@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class Comparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of the table: what we took and what the peer took, in the same unit, in the same run.
 
     ``ratio`` is ours / peer, for rates (higher is better) and times (lower is better) alike. A comparison that could
