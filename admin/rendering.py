@@ -18,7 +18,6 @@ from admin.loop import Link, first_broken
 PIPE_COLUMNS = 200  # where nobody watches, a table keeps its rows on one line
 console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 errors = Console(stderr=True, highlight=False)
-SHORT_ID_CHARACTERS = 8
 
 
 def print_json(value: object) -> None:

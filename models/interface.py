@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -66,6 +65,3 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Let the model's memory go; the runtime must not be used again."""
-
-
-FeatureMapping = Mapping[str, float]

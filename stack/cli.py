@@ -34,6 +34,7 @@ from stack.replay.journal import Journal
 from stack.replay.player import Player, PlayReport, PlaySettings, rich_progress
 from stack.replay.source import Source, shift_to_now
 from stack.report import DemoReport, print_report
+from stack.supervisor import OnChange
 from stack.system import System, SystemPlan, prepare_services, remove_data, run_until_stopped
 
 STOP_SECONDS = 60.0
@@ -71,12 +72,12 @@ def up(
     console.print("stopped")
 
 
-async def _up(plan: SystemPlan, policy: RestartPolicy, show: object) -> None:
-    system = System(plan, policy=policy, on_change=show if console.is_terminal else _say_phase())  # type: ignore[arg-type]
+async def _up(plan: SystemPlan, policy: RestartPolicy, show: OnChange) -> None:
+    system = System(plan, policy=policy, on_change=show if console.is_terminal else _say_phase())
     await run_until_stopped(system, console.print, _announce)
 
 
-def _say_phase() -> object:
+def _say_phase() -> OnChange:
     """Return a listener that prints each change of phase once: for logs and pipes, where a live table would be noise."""
     seen: dict[str, Phase] = {}
 
