@@ -5,30 +5,38 @@ What starts processes on this machine is added by :mod:`stack.cli`.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 import typer
-from rich.markup import escape
 
+from admin import cli_datasets
 from admin import installation as installations
-from admin.gateway import CommandGateway
+from admin.cli_actions import (
+    HELP_OPTIONS,
+    FolderOption,
+    JsonOption,
+    LimitOption,
+    ModelArgument,
+    OptionalModel,
+    WaitOption,
+    fail,
+    folder_or_default,
+    order,
+    run,
+    show,
+)
 from admin.loop import first_broken, links
-from admin.rendering import console, errors, print_json, print_links, print_rows
-from admin.settings import AdminSettings
+from admin.rendering import console, print_json, print_links, print_rows
 from admin.status import StatusService
 from admin.watching import follow, since
 from backends.clock import SystemClock
-from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
-from backends.database.repositories.questions import QuestionRepository
+from backends.database.engine import create_engine
 from backends.database.unit_of_work import Database
-from schemas.errors import FinCoachError
-from schemas.messages.control import Command, DeployModel, RollBackModel, TriggerTraining, UpdateThresholds
+from schemas.messages.control import DeployModel, RollBackModel, TriggerTraining, UpdateThresholds
 from schemas.topics import ALERTS, TRAINING_PROGRESS
 from schemas.vocabulary import ModelType, Room
 
@@ -39,100 +47,9 @@ app = typer.Typer(
     help="FinCoach Continuous Learning: models that learn by themselves from behavioural events.",
     no_args_is_help=True,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
 )
-
-FolderOption = Annotated[
-    Path | None, typer.Option("--folder", help="Folder of the installation (default: FINCOACH_FOLDER or .fincoach).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many rows at most.")]
-ModelArgument = Annotated[ModelType, typer.Argument(help="Which model.", case_sensitive=False)]
-OptionalModel = Annotated[ModelType | None, typer.Argument(help="Only this model.", case_sensitive=False)]
-WaitOption = Annotated[
-    float | None,
-    typer.Option("--wait", min=0.1, help="Seconds to wait for the answer (default: FINCOACH_ANSWER_SECONDS or 15)."),
-]
-
-Question = Callable[[QuestionRepository], Awaitable[list[dict[str, Any]]]]
-
-
-def folder_or_default(folder: Path | None) -> Path:
-    """Return the installation's folder."""
-    return folder or AdminSettings().folder
-
-
-def run(action: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the action returns
-    """Run ``action``; an expected failure becomes one sentence on standard error and exit status 1."""
-
-    async def guarded() -> Any:  # noqa: ANN401 - see above
-        return await action
-
-    try:
-        return asyncio.run(guarded())
-    except FinCoachError as error:
-        fail(str(error))
-    except DATABASE_AWAY_ERRORS as error:
-        fail(f"the database does not answer ({str(error).splitlines()[0]}); run `fincoach-learning status`")
-
-
-def fail(sentence: str) -> None:
-    """Print a sentence to standard error and leave with exit status 1."""
-    errors.print(f"[red]error[/]: {escape(sentence)}", soft_wrap=True)
-    raise typer.Exit(1)
-
-
-async def _asked(folder: Path, question: Question) -> list[dict[str, Any]]:
-    database = Database(
-        create_engine(installations.load(folder).database_url, application_name="fincoach-admin", pool_size=1),
-        Room.ADMIN,
-    )
-    try:
-        async with database.reading() as connection:
-            return await question(QuestionRepository(connection))
-    finally:
-        await database.close()
-
-
-def _show(
-    folder: Path | None, question: Question, *, columns: Iterable[str], title: str, empty: str, as_json: bool
-) -> None:
-    rows = run(_asked(folder_or_default(folder), question))
-    if as_json:
-        print_json(rows)
-    else:
-        print_rows(rows, columns, title=title, empty=empty)
-
-
-async def _commanded(
-    folder: Path, kind: type[Command], model_type: str, *, wait: float | None, **fields: object
-) -> dict[str, Any]:
-    settings = AdminSettings()
-    gateway = CommandGateway(installations.load(folder).brokers, issuer=settings.resolved_issuer, clock=SystemClock())
-    await gateway.start()
-    try:
-        result = await gateway.execute(
-            gateway.command(kind, model_type, **fields), timeout_seconds=wait or settings.answer_seconds
-        )
-    finally:
-        await gateway.stop()
-    return {"detail": result.detail, "executor": result.executor, "command_id": str(result.command_id), **result.result}
-
-
-def _order(
-    folder: Path | None,
-    kind: type[Command],
-    model_type: ModelType,
-    *,
-    wait: float | None,
-    as_json: bool,
-    **fields: object,
-) -> None:
-    answer = run(_commanded(folder_or_default(folder), kind, model_type, wait=wait, **fields))
-    if as_json:
-        print_json(answer)
-    else:
-        console.print(f"[green]done[/] by {answer['executor']}: {escape(answer['detail'])}")
+app.add_typer(cli_datasets.app)
 
 
 @app.command()
@@ -178,7 +95,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a model now, on all data since its champion's cut, whatever its threshold says."""
-    _order(folder, TriggerTraining, model, wait=wait, as_json=as_json, reason=reason)
+    order(folder, TriggerTraining, model, wait=wait, as_json=as_json, reason=reason)
 
 
 @app.command()
@@ -191,7 +108,7 @@ def deploy(
     as_json: JsonOption = False,
 ) -> None:
     """Serve a known version on every replica (also the way forward again after a rollback)."""
-    _order(folder, DeployModel, model, wait=wait, as_json=as_json, version=version)
+    order(folder, DeployModel, model, wait=wait, as_json=as_json, version=version)
 
 
 @app.command()
@@ -204,7 +121,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Serve the previous version again; it is still warm on every replica."""
-    _order(folder, RollBackModel, model, wait=wait, as_json=as_json, reason=reason)
+    order(folder, RollBackModel, model, wait=wait, as_json=as_json, reason=reason)
 
 
 @app.command()
@@ -223,7 +140,7 @@ def thresholds(
     """Show the thresholds, or change one model's with --set, --quality or --cool-down."""
     if threshold is None and quality_gate is None and cool_down is None:
         columns = ("model_type", "threshold", "quality_gate", "cool_down_seconds", "updated_by", "updated_at")
-        _show(
+        show(
             folder,
             lambda ask: ask.thresholds(),
             columns=columns,
@@ -237,7 +154,7 @@ def thresholds(
             "name the model whose threshold is to change, for example `fincoach-learning thresholds spending --set 500`"
         )
         return
-    _order(
+    order(
         folder,
         UpdateThresholds,
         model,
@@ -261,7 +178,7 @@ def versions(
     """List the versions of the models, the served one marked active."""
     if decisions:
         columns: tuple[str, ...] = ("model_type", "version", "decision", "reason", "decided_at")
-        _show(
+        show(
             folder,
             lambda ask: ask.decisions(model, limit=limit),
             columns=columns,
@@ -280,57 +197,12 @@ def versions(
         "rollback_count",
         "deployment_date",
     )
-    _show(
+    show(
         folder,
         lambda ask: ask.versions(model),
         columns=columns,
         title="Versions",
         empty="No version yet: is the deployer running?",
-        as_json=as_json,
-    )
-
-
-@app.command()
-def datasets(
-    model: OptionalModel = None,
-    folder: FolderOption = None,
-    *,
-    evaluations: Annotated[
-        bool, typer.Option("--evaluations", help="Show the decisions about thresholds, as sentences.")
-    ] = False,
-    limit: LimitOption = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """List the data sets: how far they are from their thresholds, and how good their data is."""
-    if evaluations:
-        columns: tuple[str, ...] = ("model_type", "epoch", "decision", "sentence", "evaluated_at")
-        _show(
-            folder,
-            lambda ask: ask.evaluations(model, limit=limit),
-            columns=columns,
-            title="Evaluations",
-            empty="Nothing was evaluated yet.",
-            as_json=as_json,
-        )
-        return
-    columns = (
-        "dataset_type",
-        "epoch",
-        "data_count",
-        "threshold",
-        "threshold_reached",
-        "data_quality_score",
-        "anomaly_count",
-        "duplicate_count",
-        "missing_values_count",
-        "updated_at",
-    )
-    _show(
-        folder,
-        lambda ask: ask.datasets(model, limit=limit),
-        columns=columns,
-        title="Data sets",
-        empty="No data set yet: run the migrations.",
         as_json=as_json,
     )
 
@@ -361,7 +233,7 @@ def trainings(
             "lease_until",
             "created_at",
         )
-        _show(
+        show(
             folder,
             lambda ask: ask.jobs(),
             columns=columns,
@@ -382,7 +254,7 @@ def trainings(
         "end_time",
     )
     empty = "No training yet: a model trains when its data set reaches its threshold, or by `fincoach-learning train MODEL`."
-    _show(
+    show(
         folder,
         lambda ask: ask.trainings(model, limit=limit),
         columns=columns,
@@ -405,7 +277,7 @@ def events(
 ) -> None:
     """List archived behavioural events, newest first."""
     columns = ("occurred_at", "event_type", "interaction_type", "user_id", "source", "partition", "offset")
-    _show(
+    show(
         folder,
         lambda ask: ask.events(user_id=user, event_type=event_type, limit=limit),
         columns=columns,
@@ -425,7 +297,7 @@ def dead_letters(
 ) -> None:
     """List records that could not be handled, with the reason and where they came from."""
     columns = ("id", "topic", "partition", "offset", "reason", "detail", "bytes", "created_at")
-    _show(
+    show(
         folder,
         lambda ask: ask.dead_letters(reason=reason, limit=limit),
         columns=columns,
@@ -472,7 +344,7 @@ def alerts(
 def audit(folder: FolderOption = None, *, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List administrative acts from the append-only log, newest first."""
     columns = ("id", "recorded_at", "actor", "action", "subject", "outcome", "details")
-    _show(
+    show(
         folder,
         lambda ask: ask.audit(limit=limit),
         columns=columns,

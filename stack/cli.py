@@ -19,7 +19,8 @@ import typer
 from rich.live import Live
 
 from admin import installation as installations
-from admin.cli import FolderOption, JsonOption, app, fail, folder_or_default, run
+from admin.cli import app
+from admin.cli_actions import FolderOption, JsonOption, fail, folder_or_default, run
 from admin.installation import Installation
 from admin.rendering import console, errors, print_json, print_rows
 from backends.clock import SystemClock

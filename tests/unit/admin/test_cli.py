@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -14,7 +15,13 @@ import stack.cli  # noqa: F401 - adds its commands
 from admin.cli import app
 from schemas.vocabulary import ModelType
 
-COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+TOP: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = sorted(TOP)
+# Every command that can be given, those of a group with the group's name before them.
+ALL_COMMANDS = {
+    (name, *below): command for name, top in TOP.items() for below, command in
+    [((), top), *(((key,), each) for key, each in getattr(top, "commands", {}).items())]
+}  # fmt: skip
 # What works on an installation, with what it must be given.
 ON_AN_INSTALLATION = [
     ("status",), ("thresholds",), ("versions",), ("versions", "--decisions"), ("datasets",), ("trainings",), ("events",), ("dead-letters",),
@@ -40,16 +47,29 @@ def test_all_commands_of_the_guide_are_there() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself_and_its_options(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(ALL_COMMANDS), ids=" ".join)
+def test_every_command_explains_itself_and_its_options(name: tuple[str, ...]) -> None:
     """Nobody would know what a command does, or what an option means."""
-    result = command(name, "--help")
+    result = command(*name, "--help")
     assert result.exit_code == 0
-    found = get_command(app).commands[name]  # type: ignore[attr-defined]
+    found = ALL_COMMANDS[name]
     assert found.help
     assert found.help.split()[0] in result.stdout
     undescribed = [p.name for p in found.params if p.name != "reason" and not getattr(p, "help", None)]
     assert undescribed == [] or set(undescribed) <= {"replicas", "deaths"}, undescribed
+
+
+def test_a_group_alone_lists_and_a_model_behind_it_is_not_taken_for_a_command(tmp_path: Path) -> None:
+    """`datasets goal` would be an unknown command since data sets have commands of their own."""
+    for arguments in (
+        ("datasets",),
+        ("datasets", "goal"),
+        ("datasets", "list", "goal"),
+        ("datasets", "--json", "goal"),
+    ):
+        assert "nothing was started" in said(command(*arguments, "--folder", str(tmp_path)))
+    assert "'golf' is not one of" in said(command("datasets", "golf"))
+    assert "list" in command("datasets", "--help").stdout
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("thresholds", "-h")])
