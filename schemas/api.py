@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from schemas.vocabulary import ArtifactKind, ModelType, SemanticVersion, TrainingStatus, Verdict
+from schemas.vocabulary import ArtifactKind, DatasetReview, ModelType, SemanticVersion, TrainingStatus, Verdict
 
 
 def _aware(moment: dt.datetime) -> dt.datetime:
@@ -149,6 +149,12 @@ class TrainingDataset(Shape):
     updated_at: Moment | None = None
     epoch: Annotated[int, Field(ge=1)] | None = None
     closed_at: Moment | None = None
+    review: DatasetReview = DatasetReview.NONE
+    reviewed_by: str | None = None
+    reviewed_at: Moment | None = None
+    review_reason: str | None = None
+    evaluation: dict[str, Any] | None = None
+    share_alert_at: Moment | None = None
 
     @model_validator(mode="after")
     def _is_ready_only_above_its_threshold(self) -> Self:

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TIMESTAMP, UUID
 
-from schemas.vocabulary import JobStatus, ModelType, Room, TrainingStatus
+from schemas.vocabulary import DatasetReview, JobStatus, ModelType, Room, TrainingStatus
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -167,11 +167,35 @@ thresholds = sa.Table(
     sa.Column("cool_down_seconds", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("updated_by", sa.String(200), nullable=False),
     _moment("updated_at", default_now=True),
+    sa.Column("adaptive", sa.Boolean, nullable=False, server_default=sa.text("true")),
+    # Bounds of the adapted threshold; null: half of the threshold, twenty times the threshold.
+    sa.Column("least", sa.Integer, nullable=True),
+    sa.Column("most", sa.Integer, nullable=True),
+    sa.Column("max_age_seconds", sa.Integer, nullable=True, server_default=sa.text("2592000")),
+    sa.Column("blackouts", ARRAY(sa.String(40)), nullable=False, server_default=sa.text("'{}'")),
+    sa.Column("user_share", SCORE, nullable=False, server_default=sa.text("0.02")),
+    sa.Column("even_share", sa.Double, nullable=False, server_default=sa.text("3")),
+    sa.Column("reference_cost_seconds", sa.Double, nullable=True),
     sa.CheckConstraint("threshold > 0", name="threshold_positive"),
     sa.CheckConstraint("quality_gate BETWEEN 0 AND 1", name="quality_gate_ratio"),
     sa.CheckConstraint("cool_down_seconds >= 0", name="cool_down_not_negative"),
+    sa.CheckConstraint("least > 0 AND most >= least", name="bounds_in_order"),
+    sa.CheckConstraint("max_age_seconds > 0", name="max_age_positive"),
+    sa.CheckConstraint("user_share > 0 AND user_share <= 0.5", name="user_share_ratio"),
+    sa.CheckConstraint("even_share >= 1", name="even_share_positive"),
+    sa.CheckConstraint("reference_cost_seconds > 0", name="reference_cost_positive"),
     _one_of("model_type", MODEL_TYPES, "known_model"),
-    info={"owner": Room.STREAMS, "purpose": "How many new data points and which quality trigger a training; changed by command."},
+    info={"owner": Room.STREAMS, "purpose": "How many new data points and which quality trigger a training, and within which bounds that adapts; changed by command."},
+)  # fmt: skip
+
+arrival_patterns = sa.Table(
+    "arrival_patterns", metadata, _model_type(primary_key=True),
+    sa.Column("rates", ARRAY(sa.Double), nullable=False),
+    sa.Column("hours", sa.Integer, nullable=False),
+    _moment("current_hour"),
+    sa.Column("current_count", sa.Integer, nullable=False),
+    _moment("updated_at", default_now=True),
+    info={"owner": Room.STREAMS, "purpose": "How many data points of a model arrive in each hour of the week: decayed averages over the whole hours seen, and the hour that is going on."},
 )  # fmt: skip
 
 # One row per (dataset_type, epoch); the open one has no closed_at.
@@ -190,10 +214,18 @@ training_datasets = sa.Table(
     # Accumulated statistics of the panes taken so far (counters and merged sketches), so that a wake-up reads only new panes.
     sa.Column("accumulated", BYTEA, nullable=True),
     _moment("closed_at", nullable=True),
+    sa.Column("review", sa.String(16), nullable=False, server_default=DatasetReview.NONE),
+    sa.Column("reviewed_by", sa.String(200), nullable=True),
+    _moment("reviewed_at", nullable=True),
+    sa.Column("review_reason", sa.Text, nullable=True),
+    # The last evaluation, kept up to date with every look; the history is in threshold_evaluations.
+    sa.Column("evaluation", JSONB, nullable=True),
+    _moment("share_alert_at", nullable=True),
     sa.UniqueConstraint("dataset_type", "epoch"),
     sa.Index("uq_training_datasets_open", "dataset_type", unique=True, postgresql_where=sa.text("closed_at IS NULL")),
     sa.Index("ix_training_datasets_updated_at", "updated_at"),
     _one_of("dataset_type", MODEL_TYPES, "known_model"),
+    _one_of("review", tuple(DatasetReview), "known_review"),
     info={"owner": Room.STREAMS, "purpose": "Each model's data set per epoch: how far it is and how good (the plan's table)."},
 )  # fmt: skip
 

@@ -75,6 +75,16 @@ class ThresholdDecision(enum.StrEnum):
     WAITING_FOR_COUNT = "waiting_for_count"
     WAITING_FOR_QUALITY = "waiting_for_quality"
     COOLING_DOWN = "cooling_down"
+    IN_BLACKOUT = "in_blackout"
+    QUARANTINED = "quarantined"
+
+
+class DatasetReview(enum.StrEnum):
+    """What a person said about an open data set: nothing, that it may train in spite of its quality, or that it must not."""
+
+    NONE = "none"
+    APPROVED = "approved"
+    QUARANTINED = "quarantined"
 
 
 class DeadLetterReason(enum.StrEnum):

@@ -128,7 +128,9 @@ async def test_seeds_are_the_plans_thresholds_and_one_open_data_set_each(engine:
         thresholds = (await connection.execute(sa.select(metadata.tables["thresholds"]))).all()
         data_sets = (await connection.execute(sa.select(metadata.tables["training_datasets"]))).all()
     assert {row.model_type: row.threshold for row in thresholds} == DEFAULT_THRESHOLDS
-    assert {(float(row.quality_gate), row.cool_down_seconds) for row in thresholds} == {(DEFAULT_QUALITY_GATE, 0)}
+    assert {float(row.quality_gate) for row in thresholds} == {DEFAULT_QUALITY_GATE}
+    assert {row.model_type: row.cool_down_seconds for row in thresholds if row.cool_down_seconds} == {"goal": 300}
+    assert {(row.adaptive, row.least, row.most, tuple(row.blackouts)) for row in thresholds} == {(True, None, None, ())}
     assert {row.dataset_type: row.threshold for row in data_sets} == DEFAULT_THRESHOLDS
     assert {(row.epoch, row.data_count, row.closed_at) for row in data_sets} == {(1, 0, None)}
 
@@ -177,7 +179,7 @@ async def test_verify_answers_programs(migrated_database: str, engine: AsyncEngi
     assert len(answer["differences"]) == 1
 
 
-@pytest.mark.parametrize(("typed", "exit_status", "tables"), [("no\n", 2, 23), ("", 2, 23), ("yes\n", 0, 0)])
+@pytest.mark.parametrize(("typed", "exit_status", "tables"), [("no\n", 2, 24), ("", 2, 24), ("yes\n", 0, 0)])
 async def test_rollback_asks_first(
     migrated_database: str, monkeypatch: pytest.MonkeyPatch, typed: str, exit_status: int, tables: int
 ) -> None:

@@ -19,6 +19,7 @@ from schemas.tables import (
     thresholds,
     training_datasets,
 )
+from schemas.vocabulary import DatasetReview
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -66,6 +67,8 @@ class OpenDataset(NamedTuple):
     cool_down_seconds: int
     seconds_since_epoch: float | None
     last_decision: str | None
+    review: DatasetReview = DatasetReview.NONE
+    reviewed_by: str | None = None
 
 
 class PaneSlice(NamedTuple):
@@ -108,14 +111,20 @@ class DatasetRepository:
         """Lock the open data set; None when another transaction holds it and ``wait`` is False."""
         table = training_datasets.c
         found = await self._connection.execute(
-            sa.select(table.id, table.epoch, table.data_count, table.accumulated)
+            sa.select(table.id, table.epoch, table.data_count, table.accumulated, table.review, table.reviewed_by)
             .where(table.dataset_type == self._model_type, table.closed_at.is_(None))
             .with_for_update(skip_locked=not wait)
         )
         row = found.first()
         if row is None:
             return None
-        return OpenDataset(*row, *await self._rule(), await self._last_decision(row.epoch))
+        return OpenDataset(
+            *row[:4],
+            *await self._rule(),
+            await self._last_decision(row.epoch),
+            review=DatasetReview(row.review),
+            reviewed_by=row.reviewed_by,
+        )
 
     async def cursors(self) -> dict[int, Cursor]:
         """Return the cursor of each partition, those of new partitions included."""
