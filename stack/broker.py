@@ -42,6 +42,8 @@ class EmbeddedBroker:
         voters: controller port by node id of the whole cluster; this broker alone when None.
         cluster_id: the same for all brokers of a cluster (22 characters, see ``new_cluster_id``); needed when
             several brokers are formatted, invented for one alone.
+        detours: further listeners, by name: the port to listen on and the port that clients are told. Whoever gives one
+            forwards from the second to the first.
         settings: where jars and Java are looked for.
     """
 
@@ -54,6 +56,7 @@ class EmbeddedBroker:
         node_id: int = 1,
         voters: Mapping[int, int] | None = None,
         cluster_id: str | None = None,
+        detours: Mapping[str, tuple[int, int]] | None = None,
         settings: MachineSettings | None = None,
     ) -> None:
         self.folder = folder.resolve()
@@ -62,6 +65,7 @@ class EmbeddedBroker:
         self.node_id = node_id
         self.voters = dict(voters) if voters is not None else {node_id: self.controller_port}
         self._cluster_id = cluster_id or new_cluster_id()
+        self._detours = dict(detours or {})
         self._settings = settings or MachineSettings()
         self._data = self.folder / "data"
 
@@ -94,7 +98,7 @@ class EmbeddedBroker:
             name=name,
             command=(*self._java(*JVM_OPTIONS), "kafka.Kafka", str(self._properties)),
             working_directory=self.folder,
-            ready=KafkaProbe(HOST, self.port),
+            ready=KafkaProbe(HOST, self.port, self.node_id),
             grace_seconds=20.0,
             prepare=self.prepare,
             before_start=self._configure,
@@ -107,10 +111,8 @@ class EmbeddedBroker:
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),
             "controller.quorum.voters": ",".join(f"{node}@{HOST}:{port}" for node, port in self.voters.items()),
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            **self._listeners(),
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": str(self._data),
             # With the producer's time, retention deletes a replay of old events within a minute.
             "log.message.timestamp.type": "LogAppendTime",
@@ -118,6 +120,8 @@ class EmbeddedBroker:
             "auto.create.topics.enable": "false",
             "message.max.bytes": str(MAX_MESSAGE_BYTES),
             "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
+            # Of three copies one may be lost after the acknowledgement, and one may be away before it.
+            "min.insync.replicas": str(max(1, int(copies) - 1)),
             "default.replication.factor": copies,
             "offsets.topic.replication.factor": copies,
             "offsets.topic.num.partitions": "4",
@@ -134,6 +138,16 @@ class EmbeddedBroker:
             "num.network.threads": "2",
             "num.io.threads": "4",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),  # of a heap of 768 MB; the default takes 128
+        }
+
+    def _listeners(self) -> dict[str, str]:
+        """Where it listens and what clients are told, by listener."""
+        ports = {"PLAINTEXT": (self.port, self.port), **self._detours}
+        listening = [f"{name}://{HOST}:{port}" for name, (port, _) in ports.items()]
+        return {
+            "listeners": ",".join([*listening, f"CONTROLLER://{HOST}:{self.controller_port}"]),
+            "advertised.listeners": ",".join(f"{name}://{HOST}:{told}" for name, (_, told) in ports.items()),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in [*ports, "CONTROLLER"]),
         }
 
     async def _configure(self) -> None:

@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
@@ -65,12 +65,21 @@ class EmbeddedPostgres:
         folder: parent of the data folder and the password file; created when missing.
         port: where to listen; a free port when None.
         database: created together with the data folder, UTF-8, C collation.
+        server_settings: changes to :data:`SERVER_SETTINGS`.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None, database: str = "fincoach") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        database: str = "fincoach",
+        server_settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder.resolve()
         self.port = port if port is not None else free_port()
         self.database = database
+        self._settings = {**SERVER_SETTINGS, **(server_settings or {})}
         self._data = self.folder / "data"
 
     @property
@@ -97,7 +106,7 @@ class EmbeddedPostgres:
         Raises:
             SoftwareMissingError: the wheel is not installed, or there is no account to run as.
         """
-        settings = (part for key, value in SERVER_SETTINGS.items() for part in ("-c", f"{key}={value}"))
+        settings = (part for key, value in self._settings.items() for part in ("-c", f"{key}={value}"))
         return ProcessSpec(
             name=name,
             command=(str(postgres_binaries() / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings),

@@ -70,20 +70,35 @@ class KafkaProbe:
     """Ready when the broker lists itself in its metadata.
 
     A broker accepts connections, and answers ApiVersions, while it is still fenced; topics created then are
-    refused for want of brokers. Metadata names only brokers that are not fenced.
+    refused for want of brokers. Metadata names only brokers that are not fenced. Without ``node_id`` any of them will do.
     """
 
     host: str
     port: int
+    node_id: int | None = None
 
     async def __call__(self) -> bool:
-        """Whether at least one broker is live."""
+        """Whether the broker, or at least one where none is named, is live."""
         client = b"fincoach-probe"
         # Metadata, version 4: header (api key 3, version, correlation id, client id), no topics, no auto-creation.
         request = struct.pack(">hhih", 3, 4, 1, len(client)) + client + struct.pack(">ib", 0, 0)
         async with _connection(self.host, self.port) as (reader, writer):
             writer.write(struct.pack(">i", len(request)) + request)
-            # size, correlation id, throttle time, then the number of brokers
-            answer = await reader.readexactly(16)
-        (brokers,) = struct.unpack_from(">i", answer, 12)
-        return int(brokers) > 0
+            (size,) = struct.unpack(">i", await reader.readexactly(4))
+            nodes = _listed_nodes(await reader.readexactly(size))
+        return bool(nodes) if self.node_id is None else self.node_id in nodes
+
+
+def _listed_nodes(answer: bytes) -> list[int]:
+    """Return the ids of the brokers that a Metadata answer (version 4, without its size) names."""
+    place = 8  # correlation id, throttle time
+    (brokers,) = struct.unpack_from(">i", answer, place)
+    place += 4
+    nodes = []
+    for _ in range(brokers):
+        node, host_bytes = struct.unpack_from(">ih", answer, place)
+        place += 6 + host_bytes + 4  # id, length of the host's name, name, port
+        (rack_bytes,) = struct.unpack_from(">h", answer, place)
+        place += 2 + max(rack_bytes, 0)
+        nodes.append(node)
+    return nodes

@@ -142,8 +142,22 @@ class Supervisor:
         """The state of one process."""
         return self._children[name].state
 
+    async def stop(self, name: str) -> None:
+        """Stop one process in its own order and let it rest; ``start`` starts it again. Returns when it is gone."""
+        follower = self._followers.pop(name, None)
+        if follower is None:
+            return
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+        child = self._children[name]
+        child.ready.clear()
+        await child.stop()
+
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to a process, as a fault would; it is restarted like after any other death."""
+        """Send a signal to a process, as a fault would; it is restarted like after any other death.
+
+        SIGSTOP freezes it and SIGCONT thaws it: it stays this process, with its id.
+        """
         self._children[name].signal(number)
 
     def _with_dependencies(self, names: Iterable[str]) -> set[str]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from admin.installation import Endpoint, Installation, save
 from backends.broker.kafka import create_topics
 from migrations.create_continuous_learning_tables import create as migrate
 from schemas.errors import SettingsError
 from schemas.vocabulary import Room
-from stack.broker import EmbeddedBroker
+from stack.cluster import Detour, EmbeddedCluster
 from stack.errors import FolderInUseError
 from stack.folder import running_supervisor
 from stack.ports import free_port, is_free
@@ -30,15 +31,30 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SystemPlan:
-    """How large the system is. ``wide_partitions`` is part of the data: a folder keeps the number that it began with."""
+    """How large the system is. ``wide_partitions`` is part of the data: a folder keeps the number that it began with.
+
+    Attributes:
+        brokers: so many embedded brokers; of three one may be away and all goes on.
+        spare_streams_workers: workers that are only started by name, to join and leave.
+        detoured: processes that reach embedded services through ports of their own, on which the caller must forward (see
+            ``System.detours``) before they are started.
+        environment: additions to the environment of every process of ours.
+        environments: further additions, by name of the process.
+        server_settings: changes to the settings of the embedded Postgres.
+    """
 
     folder: Path
     replicas: int = 2
     trainers: int = 1
     streams_workers: int = 1
+    spare_streams_workers: int = 0
+    brokers: int = 1
     wide_partitions: int = 4
     replica_port: int = 8600
+    detoured: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    server_settings: Mapping[str, str] = field(default_factory=dict)
 
 
 class System:
@@ -57,15 +73,25 @@ class System:
         machine = MachineSettings()
         self.plan = plan
         self._folder = plan.folder.resolve()
-        self._postgres = None if machine.database_url else EmbeddedPostgres(self._folder / "postgres")
+        self._postgres = (
+            None
+            if machine.database_url
+            else EmbeddedPostgres(self._folder / "postgres", server_settings=plan.server_settings)
+        )
         if self._postgres is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._postgres.prepare()  # the password is in every other process's environment
-        self._broker = None if machine.brokers else EmbeddedBroker(self._folder / "kafka", settings=machine)
+        self._cluster = (
+            None
+            if machine.brokers
+            else EmbeddedCluster(self._folder, size=plan.brokers, detoured=plan.detoured, settings=machine)
+        )
         self._given_database_url = machine.database_url.get_secret_value() if machine.database_url else ""
-        self._brokers = machine.brokers or (self._broker.address if self._broker else "")
+        self._brokers = machine.brokers or (self._cluster.addresses if self._cluster else "")
+        self.detours = (*self._detours(), *(self._cluster.detours if self._cluster else ()))
         self.planned = tuple(self._planned())
-        self._services = tuple(service.spec() for service in (self._postgres, self._broker) if service is not None)
+        database = (self._postgres.spec(),) if self._postgres else ()
+        self._services = (*database, *(self._cluster.specs() if self._cluster else ()))
         specs = (*self._services, *(self._spec(endpoint) for endpoint in self.planned))
         self.supervisor = Supervisor(specs, self._folder, on_change=on_change, policy=policy)
 
@@ -96,15 +122,24 @@ class System:
         if self._services:  # no names would mean all processes
             await self.supervisor.start(*(spec.name for spec in self._services))
         say("bringing schema and topics up to date")
-        await prepare_services(self.database_url, self._brokers, wide_partitions=self.plan.wide_partitions)
+        await prepare_services(
+            self.database_url,
+            self._brokers,
+            wide_partitions=self.plan.wide_partitions,
+            replication=self._cluster.copies if self._cluster else 1,
+        )
         save(self._folder, self.installation)
         say("starting streams, trainers, deployer and replicas")
-        await self.supervisor.start()
+        await self.supervisor.start(*(endpoint.name for endpoint in self.planned if not self._is_spare(endpoint)))
         return self.installation
+
+    def _is_spare(self, endpoint: Endpoint) -> bool:
+        number = int(endpoint.name.rsplit("-", 1)[-1])
+        return endpoint.room == Room.STREAMS and number > self.plan.streams_workers
 
     def _planned(self) -> list[Endpoint]:
         numbers = {
-            Room.STREAMS: self.plan.streams_workers,
+            Room.STREAMS: self.plan.streams_workers + self.plan.spare_streams_workers,
             Room.TRAINERS: self.plan.trainers,
             Room.DEPLOYER: 1,
             Room.SERVING: self.plan.replicas,
@@ -127,33 +162,53 @@ class System:
             ready=HttpProbe(f"{endpoint.url}/health/ready"),
             environment=self._environment(endpoint),
             depends_on=tuple(spec.name for spec in self._services),
-            # A replica starts without database and broker, from what it has on disk.
-            restarts_alone=endpoint.room == Room.SERVING,
+            # A replica starts without database and broker, from what it has on disk; in a cluster no broker is worth waiting for.
+            restarts_alone=endpoint.room == Room.SERVING or self.plan.brokers > 1,
             grace_seconds=15.0,
             ready_within_seconds=120.0,
         )
 
     def _environment(self, endpoint: Endpoint) -> dict[str, str]:
+        cluster = self._cluster
         return {
-            "FINCOACH_DATABASE_URL": self.database_url,
-            "FINCOACH_BROKERS": self._brokers,
+            "FINCOACH_DATABASE_URL": self._database_url_of(endpoint.name),
+            "FINCOACH_BROKERS": cluster.addresses_for(endpoint.name) if cluster else self._brokers,
             "FINCOACH_FOLDER": str(self._folder),
             "FINCOACH_INSTANCE": endpoint.name,
             "FINCOACH_HOST": HOST,
             "FINCOACH_PORT": endpoint.url.rsplit(":", 1)[-1],
             "FINCOACH_WIDE_PARTITIONS": str(self.plan.wide_partitions),
+            "FINCOACH_TOPIC_REPLICATION": str(cluster.copies if cluster else 1),
             **self.plan.environment,
+            **self.plan.environments.get(endpoint.name, {}),
         }
 
+    def _detours(self) -> tuple[Detour, ...]:
+        """The ways to the embedded database."""
+        target = self._postgres.port if self._postgres is not None else None
+        return tuple(
+            Detour(process=process, service="postgres", listen_port=free_port(), target_port=target)
+            for process in self.plan.detoured
+            if target is not None
+        )
 
-async def prepare_services(database_url: str, brokers: str, *, wide_partitions: int) -> None:
+    def _database_url_of(self, process: str) -> str:
+        ways = [way for way in self.detours if (way.process, way.service) == (process, "postgres")]
+        if not ways:
+            return self.database_url
+        parts = urlsplit(self.database_url)
+        place = parts.netloc.rpartition(":")[0]
+        return urlunsplit(parts._replace(netloc=f"{place}:{ways[0].listen_port}"))
+
+
+async def prepare_services(database_url: str, brokers: str, *, wide_partitions: int, replication: int = 1) -> None:
     """Bring schema and topics up to date; what is there already is left alone.
 
     Raises:
         SettingsError: a topic exists with another number of partitions.
     """
     await migrate(database_url)
-    await create_topics(brokers, wide_partitions=wide_partitions)
+    await create_topics(brokers, wide_partitions=wide_partitions, replication=replication)
 
 
 def remove_data(folder: Path) -> None:

@@ -64,8 +64,21 @@ async def test_an_open_port_is_enough_for_tcp() -> None:
 @pytest.mark.parametrize(("brokers", "ready"), [(0, False), (1, True), (3, True)])
 async def test_a_broker_that_is_fenced_is_not_ready(brokers: int, ready: bool) -> None:  # noqa: FBT001 - see above
     """Topics would be created on a broker that still refuses them."""
-    async with server(struct.pack(">iiii", 12, 1, 0, brokers)) as (port, _):
+    async with server(metadata(*range(1, brokers + 1))) as (port, _):
         assert await answers(KafkaProbe("127.0.0.1", port)) is ready
+
+
+async def test_a_broker_is_ready_when_it_lists_itself() -> None:
+    """In a cluster a broker that is still fenced would pass for ready because the others are; topics with three copies would be refused."""
+    async with server(metadata(1, 3)) as (port, _):
+        assert [await answers(KafkaProbe("127.0.0.1", port, node)) for node in (1, 2, 3)] == [True, False, True]
+
+
+def metadata(*nodes: int) -> bytes:
+    """Return a broker's answer that lists ``nodes``."""
+    brokers = [struct.pack(">ih9sih4s", node, 9, b"127.0.0.1", 9092, 4, b"rack") for node in nodes]
+    body = struct.pack(">iii", 1, 0, len(nodes)) + b"".join(brokers)
+    return struct.pack(">i", len(body)) + body
 
 
 async def test_a_silent_process_does_not_hang_its_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:

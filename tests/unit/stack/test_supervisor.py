@@ -96,6 +96,22 @@ async def test_a_killed_process_comes_back(tmp_path: Path) -> None:
         assert again.last_exit == "signal SIGKILL"
 
 
+async def test_a_stopped_process_rests_until_it_is_started_again(tmp_path: Path) -> None:
+    """A worker that leaves in order would be brought back like one that died, or could never join again."""
+    specs = [process(tmp_path, "spare"), process(tmp_path, "other")]
+    async with Supervisor(specs, tmp_path, policy=QUICK) as supervisor:
+        await supervisor.start()
+        first = supervisor.state("spare").pid
+        await supervisor.stop("spare")
+        await supervisor.stop("spare")
+        assert (supervisor.state("spare").phase, supervisor.state("spare").pid) == (Phase.STOPPED, None)
+        assert supervisor.state("other").phase is Phase.READY
+        await supervisor.start("spare")
+        state = supervisor.state("spare")
+        assert (state.phase, state.restarts) == (Phase.READY, 0)
+        assert state.pid not in {None, first}
+
+
 async def test_a_process_waits_for_its_dependency_to_return(tmp_path: Path) -> None:
     """A worker that falls with its database would use up its deaths while the database is still coming back."""
     database = process(tmp_path, "database", script="sleep 0.3; " + LIVES)

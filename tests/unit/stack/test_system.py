@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import SettingsError
 from schemas.vocabulary import Room
+from stack.cluster import EmbeddedCluster
 from stack.errors import FolderInUseError
 from stack.folder import FolderLock
 from stack.ports import is_free
@@ -92,7 +94,7 @@ async def test_schema_and_topics_come_before_the_processes(tmp_path: Path, monke
     monkeypatch.setattr("stack.system.prepare_services", prepare)
     monkeypatch.setattr(system.supervisor, "start", start)
     await system.start(lambda _: None)
-    assert order == ["schema and topics", "start everything"]
+    assert order == ["schema and topics", "start streams-1 trainer-1 deployer-1 replica-1 replica-2"]
 
 
 def test_data_of_an_installation_can_be_removed(tmp_path: Path) -> None:
@@ -127,3 +129,56 @@ def test_data_under_a_running_system_is_not_removed(tmp_path: Path) -> None:
     finally:
         lock.release()
     assert (tmp_path / "logs").is_dir()
+
+
+@pytest.mark.usefixtures("addresses")
+async def test_a_spare_worker_waits_for_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is to join later would be there from the start."""
+    started: list[str] = []
+
+    async def nothing(*_: object, **__: object) -> None:
+        """Prepare nothing."""
+
+    async def start(*names: str) -> None:
+        started.extend(names)
+
+    system = System(SystemPlan(folder=tmp_path, streams_workers=2, spare_streams_workers=1))
+    monkeypatch.setattr("stack.system.prepare_services", nothing)
+    monkeypatch.setattr(system.supervisor, "start", start)
+    await system.start(lambda _: None)
+    assert [name for name in started if name.startswith("streams")] == ["streams-1", "streams-2"]
+    assert system.supervisor.state("streams-3").pid is None
+
+
+def test_a_detoured_process_is_told_its_own_ports() -> None:
+    """A fault proxy would stand where nobody passes, or in the way of processes that are to go on."""
+    with tempfile.TemporaryDirectory() as folder:  # not pytest's own, which is closed to the account Postgres has
+        system = System(SystemPlan(folder=Path(folder), streams_workers=2, brokers=3, detoured=("streams-1",)))
+        told = {endpoint.name: system._spec(endpoint).environment for endpoint in system.planned}
+        ways = {way.service: way.listen_port for way in system.detours}
+        assert sorted(ways) == ["broker-1", "broker-2", "broker-3", "postgres"]
+        assert told["streams-1"]["FINCOACH_DATABASE_URL"].endswith(f":{ways['postgres']}/fincoach")
+        assert told["streams-2"]["FINCOACH_DATABASE_URL"] == system.database_url
+        brokers = [f"127.0.0.1:{ways[f'broker-{node}']}" for node in (1, 2, 3)]
+        assert told["streams-1"]["FINCOACH_BROKERS"] == ",".join(brokers)
+        assert told["streams-2"]["FINCOACH_BROKERS"] == system.installation.brokers
+        assert {environment["FINCOACH_TOPIC_REPLICATION"] for environment in told.values()} == {"3"}
+
+
+def test_brokers_of_a_cluster_tell_each_listener_its_own_address(tmp_path: Path) -> None:
+    """A detoured worker would be sent past the proxy by the first answer of a broker."""
+    cluster = EmbeddedCluster(tmp_path, size=3, detoured=("streams-1",))
+    first, way = cluster.brokers["broker-1"], cluster.detours[0]
+    settings = first.properties()
+    assert f"DETOUR1://127.0.0.1:{way.target_port}" in settings["listeners"].split(",")
+    assert f"DETOUR1://127.0.0.1:{way.listen_port}" in settings["advertised.listeners"].split(",")
+    assert f"PLAINTEXT://127.0.0.1:{first.port}" in settings["advertised.listeners"].split(",")
+    assert settings["min.insync.replicas"] == "2"
+    assert {broker._cluster_id for broker in cluster.brokers.values()} == {(tmp_path / "cluster-id").read_text()}
+
+
+def test_one_broker_alone_needs_no_other(tmp_path: Path) -> None:
+    """A broker alone would wait for copies that nobody keeps."""
+    cluster = EmbeddedCluster(tmp_path)
+    assert cluster.brokers["broker"].properties()["min.insync.replicas"] == "1"
+    assert (cluster.copies, [spec.name for spec in cluster.specs()]) == (1, ["broker"])
