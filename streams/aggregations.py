@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 from fincoach_events.events import GoalModified, RecommendationInteraction, TransactionCreated
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, SUFFICIENT_TRANSACTIONS, ModelType
-from streams.sketches import DatasetStatistics, bounded_categories, quantile_sketch, user_sketch
+from streams.sketches import DatasetStatistics, bounded_categories, bounded_heaviest, quantile_sketch, user_sketch
 
 # Within it an event is fresh: the window over which the host computes its behavioural features.
 FRESHNESS_HORIZON_SECONDS = 30 * 86_400
@@ -52,13 +53,13 @@ class FoldedEvent(NamedTuple):
 def aggregate_recommendation_feedback(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what recommendation interactions add: answers count, views belong to the set without counting."""
     interactions = [folded.event for folded in events if isinstance(folded.event, RecommendationInteraction)]
-    answers = [event.interaction_type for event in interactions if event.interaction_type in FEEDBACK_INTERACTIONS]
+    answers = [event for event in interactions if event.interaction_type in FEEDBACK_INTERACTIONS]
     return _statistics(
         ModelType.RECOMMENDATION,
         events,
-        counted=len(answers),
+        counted=[event.user_id for event in answers],
         present=_total(interactions, _feedback_fields),
-        categories=answers,
+        categories=[event.interaction_type for event in answers],
         users={event.user_id.hex for event in interactions},
     )
 
@@ -69,7 +70,7 @@ def aggregate_user_transactions(events: Sequence[FoldedEvent]) -> DatasetStatist
     return _statistics(
         ModelType.SPENDING,
         events,
-        counted=len(transactions),
+        counted=[event.user_id for event in transactions],
         present=_total(transactions, _transaction_fields),
         categories=[event.category for event in transactions],
         users={event.user_id.hex for event in transactions},
@@ -80,9 +81,11 @@ def aggregate_user_transactions(events: Sequence[FoldedEvent]) -> DatasetStatist
 def aggregate_user_segments(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what transactions add to the segmentation model's set: a user counts once, with the transaction that suffices."""
     transactions = _transactions(events)
-    crossed = sum(
-        folded.transactions_before < SUFFICIENT_TRANSACTIONS <= folded.transactions_after for folded in events
-    )
+    crossed = [
+        event.user_id
+        for event, folded in zip(transactions, events, strict=True)
+        if folded.transactions_before < SUFFICIENT_TRANSACTIONS <= folded.transactions_after
+    ]
     return _statistics(
         ModelType.SEGMENTATION,
         events,
@@ -97,13 +100,13 @@ def aggregate_user_segments(events: Sequence[FoldedEvent]) -> DatasetStatistics:
 def aggregate_goal_events(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what goal events add: goals achieved or failed count."""
     goals = [folded.event for folded in events if isinstance(folded.event, GoalModified)]
-    outcomes = [event.interaction_type for event in goals if event.interaction_type in GOAL_OUTCOMES]
+    outcomes = [event for event in goals if event.interaction_type in GOAL_OUTCOMES]
     return _statistics(
         ModelType.GOAL,
         events,
-        counted=len(outcomes),
+        counted=[event.user_id for event in outcomes],
         present=_total(goals, _goal_fields),
-        categories=outcomes,
+        categories=[event.interaction_type for event in outcomes],
         users={event.user_id.hex for event in goals},
         values=[float(event.target_minor) for event in goals if event.target_minor is not None],
     )
@@ -131,7 +134,7 @@ def _statistics(  # noqa: PLR0913 - the parts of one value
     model_type: ModelType,
     events: Sequence[FoldedEvent],
     *,
-    counted: int,
+    counted: Sequence[UUID],
     present: int,
     categories: Iterable[str],
     users: set[str],
@@ -140,7 +143,7 @@ def _statistics(  # noqa: PLR0913 - the parts of one value
     expected = EXPECTED_FIELDS[model_type] * len(events)
     return DatasetStatistics(
         counts=DatasetCounts(
-            counted=counted,
+            counted=len(counted),
             relevant=len(events),
             missing=expected - present,
             inconsistent=sum(folded.inconsistent for folded in events),
@@ -149,6 +152,7 @@ def _statistics(  # noqa: PLR0913 - the parts of one value
         ),
         fresh=sum(folded.age_seconds <= FRESHNESS_HORIZON_SECONDS for folded in events),
         categories=bounded_categories(Counter(categories)),
+        heaviest=bounded_heaviest(Counter(user_id.bytes for user_id in counted)),
         users=user_sketch(users),
         ages_seconds=quantile_sketch([folded.age_seconds for folded in events]),
         values_minor=quantile_sketch(values),

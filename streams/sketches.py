@@ -19,6 +19,7 @@ HLL_LOG_BUCKETS = 11  # 2,048 buckets: 2.3 % standard error in at most 1 KiB
 KLL_SIZE = 128  # 2 % rank error in about 2 KiB
 MOST_CATEGORIES = 200  # beyond, the rarest are added up: a category is a text that any producer may choose
 OTHER_CATEGORIES = "(other)"
+MOST_HEAVY_USERS = 512  # counters: of n counted events a user is understated by at most n / 513
 _COUNT_FIELDS = tuple(field for field in DatasetCounts.__struct_fields__)
 
 
@@ -26,12 +27,14 @@ class DatasetStatistics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """Statistics of one data set over some panes.
 
     ``fresh`` are the relevant events that were not older than the freshness horizon behind the stream's
-    watermark. ``users`` (HLL), ``ages_seconds`` and ``values_minor`` (KLL) are serialised sketches, empty without data.
+    watermark. ``heaviest`` says how many counted events each user gave (16 bytes of the user id), see
+    :func:`bounded_heaviest`. ``users`` (HLL), ``ages_seconds`` and ``values_minor`` (KLL) are serialised sketches, empty without data.
     """
 
     counts: DatasetCounts = DatasetCounts()
     fresh: int = 0
     categories: dict[str, int] = {}
+    heaviest: dict[bytes, int] = {}
     users: bytes = b""
     ages_seconds: bytes = b""
     values_minor: bytes = b""
@@ -43,6 +46,7 @@ def merged(one: DatasetStatistics, other: DatasetStatistics) -> DatasetStatistic
         counts=merged_counts(one.counts, other.counts),
         fresh=one.fresh + other.fresh,
         categories=bounded_categories(Counter(one.categories) + Counter(other.categories)),
+        heaviest=bounded_heaviest(Counter(one.heaviest) + Counter(other.heaviest)),
         users=_merged_users(one.users, other.users),
         ages_seconds=_merged_quantiles(one.ages_seconds, other.ages_seconds),
         values_minor=_merged_quantiles(one.values_minor, other.values_minor),
@@ -62,6 +66,23 @@ def bounded_categories(categories: Mapping[str, int]) -> dict[str, int]:
     kept = dict(ordered[: MOST_CATEGORIES - 1])
     kept[OTHER_CATEGORIES] = kept.get(OTHER_CATEGORIES, 0) + sum(count for _, count in ordered[MOST_CATEGORIES - 1 :])
     return kept
+
+
+def bounded_heaviest(counts: Mapping[bytes, int]) -> dict[bytes, int]:
+    """Return at most :data:`MOST_HEAVY_USERS` counters, exact while there are no more users than that.
+
+    Beyond, the largest counter that has no place is taken off all (Agarwal and others, "Mergeable summaries", 2012):
+    of n events in all, however merged, a count is too low by at most n / (counters + 1), and never too high.
+    """
+    if len(counts) <= MOST_HEAVY_USERS:
+        return dict(counts)
+    taken_off = sorted(counts.values(), reverse=True)[MOST_HEAVY_USERS]
+    return {user: count - taken_off for user, count in counts.items() if count > taken_off}
+
+
+def excess(heaviest: Mapping[bytes, int], cap: int) -> int:
+    """Return how many counted events lie beyond ``cap`` of their user, over all users; never overstated."""
+    return sum(count - cap for count in heaviest.values() if count > cap)
 
 
 def user_sketch(users: Collection[str]) -> bytes:

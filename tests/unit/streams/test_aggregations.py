@@ -43,6 +43,15 @@ def test_a_user_counts_once_for_segmentation() -> None:
     assert (statistics.counts.counted, statistics.counts.relevant) == (1, 15)
 
 
+def test_who_gave_what_counts_is_known() -> None:
+    """Whoever gives most of an epoch would stay unknown, or be blamed for what does not count."""
+    given = [folded(answered("view", user_id=user(0))), *(folded(answered(user_id=user(n))) for n in (0, 1, 1))]
+    assert aggregate_recommendation_feedback(given).heaviest == {user(0).bytes: 1, user(1).bytes: 2}
+    assert aggregate_user_transactions([folded(paid()), folded(paid())]).heaviest == {user().bytes: 2}
+    assert aggregate_user_segments([folded(paid(), before=n) for n in (8, 9, 10)]).heaviest == {user().bytes: 1}
+    assert aggregate_goal_events([folded(aimed("update")), folded(aimed("fail"))]).heaviest == {user().bytes: 1}
+
+
 def test_ends_of_goals_count() -> None:
     """Creating goals would be enough to train on outcomes."""
     events = [folded(aimed(step)) for step in ("create", "update", "achieve", "fail", "delete")]

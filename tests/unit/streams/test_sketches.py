@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +11,13 @@ from hypothesis import strategies as st
 from schemas.messages.progress import DatasetCounts
 from streams.sketches import (
     MOST_CATEGORIES,
+    MOST_HEAVY_USERS,
     OTHER_CATEGORIES,
     DatasetStatistics,
     bounded_categories,
+    bounded_heaviest,
     distinct,
+    excess,
     merged,
     quantile_sketch,
     quantiles,
@@ -27,6 +32,7 @@ STATISTICS = st.builds(
     counts=COUNTS,
     fresh=st.integers(0, 1_000),
     categories=st.dictionaries(st.sampled_from("abcde"), st.integers(1, 50)),
+    heaviest=st.dictionaries(st.binary(min_size=16, max_size=16), st.integers(1, 50), max_size=8),
     users=st.sets(st.text(max_size=4), max_size=8).map(user_sketch),
     values_minor=st.lists(st.integers(0, 1_000).map(float), max_size=8).map(quantile_sketch),
 )
@@ -35,7 +41,7 @@ STATISTICS = st.builds(
 def exact(statistics: DatasetStatistics) -> tuple[object, ...]:
     """Return all that must not depend on the order of merging."""
     return (
-        statistics.counts, statistics.fresh, statistics.categories, round(distinct(statistics.users)),
+        statistics.counts, statistics.fresh, statistics.categories, statistics.heaviest, round(distinct(statistics.users)),
         size(statistics.values_minor), quantiles(statistics.values_minor, (0.0, 0.5, 1.0)),
     )  # fmt: skip
 
@@ -63,6 +69,36 @@ def test_categories_are_bounded_and_none_is_lost() -> None:
     assert sum(kept.values()) == sum(many.values())
     assert kept[OTHER_CATEGORIES] == sum(range(1, 42))
     assert bounded_categories(kept) == kept
+
+
+@given(st.lists(st.lists(st.integers(0, 2_000), max_size=300), max_size=30), st.integers(0, 3_000))
+def test_the_heaviest_users_are_found_within_the_bound(panes: list[list[int]], bot: int) -> None:
+    """A bot among many users would be forgotten, or an honest one blamed for it."""
+    panes = [*panes, [5_000] * bot]
+    heaviest: dict[bytes, int] = {}
+    for pane in panes:
+        counts = Counter(heaviest) + Counter(bounded_heaviest(Counter(n.to_bytes(16) for n in pane)))
+        heaviest = bounded_heaviest(counts)
+    exactly = Counter(n for pane in panes for n in pane)
+    total = exactly.total()
+    assert len(heaviest) <= MOST_HEAVY_USERS
+    for user, count in exactly.items():
+        kept = heaviest.get(user.to_bytes(16), 0)
+        assert count - total / (MOST_HEAVY_USERS + 1) <= kept <= count
+
+
+def test_heaviest_users_are_exact_below_the_bound_and_bounded_above() -> None:
+    """A share of an epoch would be capped by a wrong count, or a pane would grow with its users."""
+    few = {n.to_bytes(16): n + 1 for n in range(MOST_HEAVY_USERS)}
+    assert bounded_heaviest(few) == few
+    many = {n.to_bytes(16): 1 for n in range(MOST_HEAVY_USERS + 1)} | {b"bot": 50}
+    assert bounded_heaviest(many) == {b"bot": 49}
+
+
+@given(st.dictionaries(st.binary(max_size=2), st.integers(1, 100)), st.integers(0, 100))
+def test_the_excess_is_what_lies_beyond_the_cap(heaviest: dict[bytes, int], cap: int) -> None:
+    """One user would push a threshold, or nobody would reach it."""
+    assert excess(heaviest, cap) == sum(max(0, count - cap) for count in heaviest.values())
 
 
 def test_distinct_users_are_estimated_within_the_error() -> None:
