@@ -155,9 +155,27 @@ dead_letters = sa.Table(
     sa.Column("raw", BYTEA, nullable=False),
     _moment("record_at", nullable=True),
     _moment("created_at", default_now=True),
+    sa.Column("producer", sa.String(100), nullable=False, server_default="unknown"),
+    # How often the record was sent again so far, which letter was its first, and what became of the last try.
+    sa.Column("attempts", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("retry_of", sa.BigInteger, nullable=True),
+    _moment("retried_at", nullable=True),
+    _moment("resolved_at", nullable=True),
     sa.UniqueConstraint("topic", "generation", "partition", "offset"),
     sa.Index("ix_dead_letters_reason_created_at", "reason", "created_at"),
-    info={"owner": Room.STREAMS, "purpose": "Messages that could not be taken in, byte for byte, with the reason."},
+    sa.Index("ix_dead_letters_producer_created_at", "producer", "created_at"),
+    sa.Index("ix_dead_letters_retry_of", "retry_of", "id", postgresql_where=sa.text("retry_of IS NOT NULL")),
+    info={"owner": Room.STREAMS, "purpose": "Messages that could not be taken in, byte for byte, with the reason, who sent them and whether they were retried."},
+)  # fmt: skip
+
+exceeded_limits = sa.Table(
+    "exceeded_limits", metadata,
+    sa.Column("producer", sa.String(100), primary_key=True),
+    sa.Column("alert_id", _uuid(), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    _moment("raised_at", default_now=True),
+    _moment("exceeded_at", default_now=True),
+    info={"owner": Room.STREAMS, "purpose": "Producers with too many dead letters at this moment: there while the alert about them holds."},
 )  # fmt: skip
 
 thresholds = sa.Table(

@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "v0005"
-down_revision = "v0003"
+down_revision = "v0004"
 branch_labels = None
 depends_on = None
 

@@ -19,8 +19,9 @@ FILLS = {
     f" SELECT gen_random_uuid(), {MINUTE}, md5((n % 500)::text)::uuid, 'page_view', 'page_view', true, 'host', '{{}}', 1, n % 12, n / 12 FROM {SERIES}",
     "predictions": '(prediction_id, occurred_at, user_id, model_type, version, artifact_digest, kind, replica_id, payload, generation, partition, "offset")'
     f" SELECT gen_random_uuid(), {MINUTE}, md5((n % 500)::text)::uuid, {MODEL}, '1.0.0', {HASH}, 'learned', 'a', '{{}}', 1, n % 12, n / 12 FROM {SERIES}",
-    "dead_letters": '(topic, generation, partition, "offset", reason, detail, raw, created_at)'
-    f" SELECT 'fincoach.behavioral-events', 1, 0, n, (ARRAY['not_json', 'missing_field'])[1 + n % 2], 'why', 'raw', {MINUTE} FROM {SERIES}",
+    "dead_letters": '(topic, generation, partition, "offset", reason, detail, raw, created_at, producer, retry_of)'
+    f" SELECT 'fincoach.behavioral-events', 1, 0, n, (ARRAY['not_json', 'missing_field'])[1 + n % 2], 'why', 'raw', {MINUTE},"
+    f" 'host-' || n % 20, CASE WHEN n % 10 = 0 THEN n - 5 END FROM {SERIES}",
     "training_datasets": "(dataset_type, threshold, epoch, closed_at, updated_at)"
     f" SELECT {MODEL}, 500, 1 + (n + 3) / 4, {MINUTE}, {MINUTE} FROM {SERIES}",
     "threshold_evaluations": "(model_type, epoch, decision, counted, effective_count, threshold, factors, sentence, evaluated_at)"
@@ -71,6 +72,14 @@ CASES = (
     IndexCase(
         "ix_dead_letters_reason_created_at", "dead letters of one reason, last hour",
         f"SELECT * FROM dead_letters WHERE reason = 'not_json' AND created_at >= {LAST_HOUR}",
+    ),
+    IndexCase(
+        "ix_dead_letters_producer_created_at", "dead letters of one producer, last hour",
+        f"SELECT * FROM dead_letters WHERE producer = 'host-7' AND created_at >= {LAST_HOUR}",
+    ),
+    IndexCase(
+        "ix_dead_letters_retry_of", "what became of a letter that was sent again",
+        "SELECT * FROM dead_letters WHERE retry_of = 1005 AND id > 1005",
     ),
     IndexCase("ix_training_datasets_updated_at", "data sets that moved lately", f"SELECT * FROM training_datasets WHERE updated_at >= {LAST_HOUR}"),
     IndexCase(
