@@ -1,0 +1,145 @@
+"""Fetches what a run left behind: journals from its folder, topics from their beginning, tables. Judges nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tests.chaos.oracle_world import (
+    LEDGER_TOPICS,
+    READ_TOPICS,
+    ArchivedEvent,
+    DeadLetter,
+    Deployment,
+    Epoch,
+    Job,
+    Json,
+    OutboxRow,
+    Pane,
+    Record,
+    Send,
+    StoredState,
+    Training,
+    World,
+)
+
+PATIENCE_SECONDS = 60.0  # without a single record, although some are missing
+FETCH_BYTES = 6 * 1024 * 1024
+WIDE_TOPICS = LEDGER_TOPICS
+
+_TABLES: Mapping[str, tuple[type[Any], str]] = {
+    "archive": (ArchivedEvent, 'SELECT event_id::text, occurred_at, user_id::text, event_type, interaction_type, consent, source, payload, partition, "offset" FROM behavioral_events'),
+    "panes": (Pane, "SELECT topic, partition, from_offset, to_offset, records, archived, duplicates, dead_lettered, not_consented, counts, closed_at FROM panes"),
+    "dead_letters": (DeadLetter, 'SELECT topic, partition, "offset", reason, raw FROM dead_letters'),
+    "states": (StoredState, "SELECT user_id::text, reducer_version, partition, state_offset, state FROM user_states"),
+    "epochs": (Epoch, "SELECT model_type, epoch, counted, threshold, ranges FROM epochs"),
+    "jobs": (Job, "SELECT model_type, epoch, status FROM training_jobs"),
+    "trainings": (Training, "SELECT id::text, model_type, status, verdict, epochs FROM model_training_events"),
+    "outbox": (OutboxRow, "SELECT id, room, topic, key, payload, published_at IS NOT NULL FROM outbox"),
+    "deployments": (Deployment, "SELECT d.model_type, d.sequence, v.version FROM deployments d JOIN model_versions v ON v.id = d.active_version_id"),
+}  # fmt: skip
+
+
+async def read_world(folder: Path, *, brokers: str, database_url: str) -> World:
+    """Return all of the run in ``folder``: call it when nothing writes any more."""
+    run = msgspec.json.decode((folder / "run.json").read_bytes())
+    world = World(run=run, timeline=list(_lines(folder / "timeline.jsonl")), sends=list(read_journals(folder)))
+    await _read_topics(world, brokers)
+    await _read_tables(world, database_url)
+    return world
+
+
+def read_journals(folder: Path) -> Iterator[Send]:
+    """Yield the sends of all producers, each with whether it was acknowledged."""
+    for journal in sorted((folder / "producers").glob("*.jsonl")):
+        lines = list(_lines(journal))
+        acknowledged = {line["id"] for line in lines if line["op"] == "ack"}
+        for line in lines:
+            if line["op"] == "send":
+                yield Send(
+                    line["id"],
+                    line["kind"],
+                    line["valid"],
+                    line["event"],
+                    line["raw_sha256"],
+                    line["id"] in acknowledged,
+                )
+
+
+def _lines(file: Path) -> Iterator[Json]:
+    """Yield the lines of a journal; the last one of a process that was killed may be torn, and says nothing."""
+    if not file.exists():
+        return
+    for line in file.read_bytes().split(b"\n"):
+        try:
+            yield msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            continue
+
+
+async def _read_topics(world: World, brokers: str) -> None:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers, enable_auto_commit=False, max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=50
+    )
+    await consumer.start()
+    try:
+        existing = await consumer.topics()
+        wide = int(world.run["wide_partitions"])
+        places = [
+            TopicPartition(topic, number)
+            for topic in READ_TOPICS
+            if topic in existing
+            for number in range(wide if topic in WIDE_TOPICS else 1)
+        ]
+        consumer.assign(places)
+        begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+        world.begins = {(place.topic, place.partition): offset for place, offset in begins.items()}
+        world.ends = {(place.topic, place.partition): offset for place, offset in ends.items()}
+        world.records = await _records(consumer, begins, ends)
+    finally:
+        await consumer.stop()
+
+
+async def _records(
+    consumer: AIOKafkaConsumer, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> dict[str, list[Record]]:
+    records: dict[str, list[Record]] = {place.topic: [] for place in ends}
+    await consumer.seek_to_beginning(*ends)
+    left = {place for place, end in ends.items() if begins[place] < end}
+    while left:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            found: Mapping[TopicPartition, list[Any]] = {}
+            while not found:
+                found = await consumer.getmany(timeout_ms=500, max_records=10_000)
+        for place, items in found.items():
+            records[place.topic] += [_record(item) for item in items if item.offset < ends[place]]
+        left = {place for place in left if await consumer.position(place) < ends[place]}
+    return records
+
+
+def _record(item: Any) -> Record:  # noqa: ANN401 - aiokafka ships no types
+    headers = {name: value.decode(errors="replace") for name, value in item.headers}
+    return Record(item.partition, item.offset, item.timestamp, item.key, item.value, headers)
+
+
+async def _read_tables(world: World, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url.replace("postgresql+asyncpg://", "postgresql://", 1))
+    try:
+        await connection.set_type_codec("jsonb", encoder=str, decoder=msgspec.json.decode, schema="pg_catalog")
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            for name, (kind, question) in _TABLES.items():
+                setattr(world, name, [kind(*row) for row in await connection.fetch(question)])
+            ledger = await connection.fetch("SELECT topic, partition, next_offset FROM ledger")
+            predictions = await connection.fetch("SELECT prediction_id::text FROM predictions")
+        world.ledger = {(row["topic"], row["partition"]): row["next_offset"] for row in ledger}
+        world.predictions = [row["prediction_id"] for row in predictions]
+        world.archive = [row._replace(occurred_at=row.occurred_at.astimezone(dt.UTC)) for row in world.archive]
+    finally:
+        await connection.close()
