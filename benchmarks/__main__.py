@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from backends.telemetry.logs import configure_logs
-from benchmarks import ingestion, prediction, swaps
+from benchmarks import ingestion, prediction, swaps, transport
 from benchmarks.plan import NAMES, Plan, Say, plan_for
 from benchmarks.ratios import Comparison, table
 from benchmarks.services import BenchmarkError, running_services
@@ -26,8 +26,10 @@ async def measure(plan: Plan, say: Say) -> list[Comparison]:
     found: list[Comparison] = []
     say("starting Postgres and Kafka")
     async with running_services() as services:
-        if plan.wants(ingestion.NAIVE, ingestion.BARE):
+        if plan.wants(*ingestion.ALL):
             found += await ingestion.measure(services, plan, say)
+        if plan.wants(transport.TRANSPORT):
+            found += await transport.measure(services, plan, say)
         if plan.wants(prediction.RATE, prediction.P99):
             found += await prediction.measure(services, plan, say)
         if plan.wants(swaps.SWAPS):

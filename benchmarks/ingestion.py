@@ -2,107 +2,51 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import functools
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import SecretStr
 
 from backends.broker.kafka import create_topics
 from backends.clock import SystemClock
-from benchmarks.ratios import Comparison, Samples, compare
-from benchmarks.services import WIDE_PARTITIONS, BenchmarkError, Services, connected, running
+from benchmarks import quix
+from benchmarks.environments import PEERS, PeerMissingError
+from benchmarks.processors import limit_table
+from benchmarks.ratios import Comparison, Samples, compare, skipped
+from benchmarks.services import WIDE_PARTITIONS, Services, reported_rate
 from benchmarks.statements import Record, run_again, take_down
-from benchmarks.workload import behavioral_events
-from fincoach_events import EventProducer, ProducerSettings
-from fincoach_events.events import encode_event
+from benchmarks.topic import Loaded, preload
+from benchmarks.worker import Drained, Pane, drain
+from benchmarks.workload import behavioral_events, with_repetitions
 from schemas.topics import BEHAVIORAL_EVENTS, Topic
-from schemas.vocabulary import Room
 from streams.batches import LedgerBatch
 from streams.bootstrap import open_database
 from streams.settings import StreamsSettings
 
 if TYPE_CHECKING:
-    import asyncpg
+    from pathlib import Path
 
     from benchmarks.plan import Plan, Say
 
-NAIVE, BARE = "ingest_vs_naive_faust", "ingest_vs_bare_sql"
-NAIVE_NAME = "Faust agent, table[key] += 1, memory store, nothing archived"
-BARE_NAME = "the same SQL with ready-made rows"
+NAIVE, BARE, QUIX = "ingest_vs_naive_faust", "ingest_vs_bare_sql", "ingest_vs_quix_postgres"
+DUPLICATES = "ingest_with_duplicates_vs_without"
+PEER_NAMES = {
+    NAIVE: "Faust agent, table[key] += 1, memory store, nothing archived",
+    BARE: "the same SQL with ready-made rows",
+    QUIX: "Quix Streams, count per user in RocksDB, PostgreSQL sink, at least once",
+    DUPLICATES: "the same events without repetitions",
+}
+SHORT_NAMES = {NAIVE: "naive Faust", BARE: "bare SQL", QUIX: "Quix Streams", DUPLICATES: "with duplicates"}
+ALL = tuple(PEER_NAMES)
 UNIT = "events/s"
-PEER_SCRIPT = Path(__file__).parent / "peers" / "naive_faust.py"
-_LOOK_SECONDS = 0.02
-_RUN_SECONDS = 180.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pane:
-    """The offsets of one batch of the worker."""
-
-    partition: int
-    from_offset: int
-    to_offset: int
-
-
-async def preload(services: Services, *, events: int) -> None:
-    """Put the events on the topic with our producer; returns when all are acknowledged.
-
-    Raises:
-        BenchmarkError: the broker did not take all of them.
-    """
-    settings = ProducerSettings(max_block_seconds=60.0)
-    async with EventProducer(services.brokers, consent_default=True, source="bench", settings=settings) as producer:
-        for event in behavioral_events(events, ends_at=SystemClock().now()):
-            await producer.send_bytes(encode_event(event), key=str(event.user_id).encode(), event_id=event.event_id)
-        await producer.flush(60.0)
-        if producer.acknowledged != events:
-            raise BenchmarkError(f"the broker acknowledged {producer.acknowledged} of {events} events")
-
-
-async def our_rate(services: Services, *, events: int) -> tuple[float, list[Pane]]:
-    """Let a worker drain the topic into a fresh database; return events a second between its first and last commit, and its panes.
-
-    Raises:
-        BenchmarkError: what the database holds afterwards is not every event once.
-    """
-    async with services.database() as url, connected(url) as connection:
-        async with services.room(Room.STREAMS, database_url=url, ready_path="/health/live"):
-            rate = await _ledger_rate(connection, events=events)
-        return rate, await _checked_panes(connection, events=events)
-
-
-async def _ledger_rate(connection: asyncpg.Connection, *, events: int) -> float:
-    first: tuple[float, int] | None = None
-    async with asyncio.timeout(_RUN_SECONDS):
-        while True:
-            reached = await connection.fetchval(
-                "SELECT coalesce(sum(next_offset), 0)::bigint FROM ledger WHERE topic = $1", BEHAVIORAL_EVENTS.name
-            )
-            now = time.perf_counter()
-            if first is None and reached > 0:
-                first = now, reached
-            if first is not None and reached >= events:
-                return float((reached - first[1]) / (now - first[0]))
-            await asyncio.sleep(_LOOK_SECONDS)
-
-
-async def _checked_panes(connection: asyncpg.Connection, *, events: int) -> list[Pane]:
-    archived = await connection.fetchval("SELECT count(*) FROM behavioral_events")
-    counted = await connection.fetchval("SELECT sum(archived) FROM panes WHERE topic = $1", BEHAVIORAL_EVENTS.name)
-    if archived != events or counted != events:
-        raise BenchmarkError(f"of {events} events {archived} were archived and {counted} counted")
-    rows = await connection.fetch(
-        "SELECT partition, from_offset, to_offset FROM panes WHERE topic = $1 ORDER BY closed_at, partition, from_offset",
-        BEHAVIORAL_EVENTS.name,
-    )
-    return [Pane(row["partition"], row["from_offset"], row["to_offset"]) for row in rows]
+PEER_SCRIPT = PEERS / "naive_faust.py"
+REPEATED_SHARE = 0.01
 
 
 async def naive_rate(services: Services, *, events: int, round_number: int) -> float:
@@ -115,18 +59,7 @@ async def naive_rate(services: Services, *, events: int, round_number: int) -> f
     await create_topics(services.brokers, wide_partitions=WIDE_PARTITIONS, topics=[changelog])
     arguments = (services.brokers, BEHAVIORAL_EVENTS.name, str(events), app_id)
     log = services.folder / f"{app_id}.log"
-    async with running(sys.executable, str(PEER_SCRIPT), *arguments, environment={}, log=log) as process:
-        await asyncio.wait_for(process.wait(), _RUN_SECONDS)
-    counted = _last_report(log.read_bytes())
-    return float(counted["events"]) / float(counted["seconds"])
-
-
-def _last_report(output: bytes) -> dict[str, Any]:
-    lines = [line for line in output.splitlines() if line.startswith(b'{"events"')]
-    if not lines:
-        raise BenchmarkError(f"the Faust agent ended without a report:\n{output[-1_500:].decode(errors='replace')}")
-    report: dict[str, Any] = msgspec.json.decode(lines[-1])
-    return report
+    return await reported_rate(sys.executable, str(PEER_SCRIPT), *arguments, log=log)
 
 
 async def statements_of(services: Services, panes: Sequence[Pane]) -> Record:
@@ -177,32 +110,89 @@ async def _batches(brokers: str, panes: Sequence[Pane]) -> list[LedgerBatch]:
     ]
 
 
+@dataclass(kw_only=True)
+class Rounds:
+    """The comparisons of ingestion, measured round by round: one run of ours, then one of each peer asked for."""
+
+    services: Services
+    plan: Plan
+    say: Say
+    loaded: Loaded
+    quix: Path | None
+    beside: tuple[Services, Loaded] | None
+    samples: dict[str, Samples] = field(default_factory=lambda: defaultdict(Samples))
+    record: Record | None = None
+
+    async def run(self, number: int) -> None:
+        """Measure one round."""
+        ours = await drain(self.services, self.loaded)
+        words = [f"ours {ours.rate:,.0f}"]
+        for name, measured in self._peers(ours, number).items():
+            rate = await measured()
+            words.append(f"{SHORT_NAMES[name]} {rate:,.0f}")
+            if name == DUPLICATES:  # the side with them is ours, the one without is what it is compared with
+                self.samples[name].add(ours=rate, peer=ours.rate)
+            else:
+                self.samples[name].add(ours=ours.rate, peer=rate)
+        self.say(f"ingestion, round {number} of {self.plan.rounds}: {', '.join(words)} {UNIT}")
+        if number == self.plan.rounds:
+            self.say(limit_table(ours.seconds, events=ours.records, rate=ours.rate))
+
+    def _peers(self, ours: Drained, number: int) -> dict[str, Callable[[], Awaitable[float]]]:
+        peers = {
+            BARE: lambda: self._bare(ours),
+            NAIVE: lambda: naive_rate(self.services, events=self.plan.naive_events, round_number=number),
+            QUIX: lambda: self._quix(number),
+            DUPLICATES: self._with_duplicates,
+        }
+        possible = {QUIX: self.quix is not None}
+        return {name: peer for name, peer in peers.items() if self.plan.wants(name) and possible.get(name, True)}
+
+    async def _bare(self, ours: Drained) -> float:
+        if self.record is None:
+            self.record = await statements_of(self.services, ours.panes)
+            self.say(cost_table(self.record, records=self.record.records))
+        return await bare_rate(self.services, self.record)
+
+    async def _quix(self, number: int) -> float:
+        assert self.quix is not None
+        return await quix.quix_rate(self.services, self.quix, self.loaded, name=f"quix-{number}")
+
+    async def _with_duplicates(self) -> float:
+        assert self.beside is not None
+        services, loaded = self.beside
+        return (await drain(services, loaded)).rate
+
+
 async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
     """Return the comparisons of ingestion that ``plan`` asks for, their rounds interleaved."""
-    naive, bare = Samples(), Samples()
+    installed, missing = await _quix_environment(plan, say)
     say(f"ingestion: putting {plan.events:,} events on the topic")
-    await preload(services, events=plan.events)
-    record: Record | None = None
-    for number in range(1, plan.rounds + 1):
-        ours, panes = await our_rate(services, events=plan.events)
-        words = [f"ours {ours:,.0f}"]
-        if plan.wants(BARE):
-            if record is None:
-                record = await statements_of(services, panes)
-                say(cost_table(record, records=record.records))
-            bare.add(ours=ours, peer=await bare_rate(services, record))
-            words.append(f"bare SQL {bare.peer[-1]:,.0f}")
-        if plan.wants(NAIVE):
-            peer = await naive_rate(services, events=plan.naive_events, round_number=number)
-            naive.add(ours=ours, peer=peer)
-            words.append(f"naive Faust {peer:,.0f}")
-        say(f"ingestion, round {number} of {plan.rounds}: {', '.join(words)} {UNIT}")
-    found = []
-    if plan.wants(NAIVE):
-        found.append(compare(NAIVE, naive, peer_name=NAIVE_NAME, unit=UNIT))
-    if plan.wants(BARE):
-        found.append(compare(BARE, bare, peer_name=BARE_NAME, unit=UNIT))
-    return found
+    events = functools.partial(behavioral_events, plan.events, ends_at=SystemClock().now())
+    loaded = await preload(services, events())
+    async with contextlib.AsyncExitStack() as stack:
+        beside = None
+        if plan.wants(DUPLICATES):
+            other = await stack.enter_async_context(services.beside())
+            beside = other, await preload(other, with_repetitions(events(), share=REPEATED_SHARE))
+        rounds = Rounds(services=services, plan=plan, say=say, loaded=loaded, quix=installed, beside=beside)
+        for number in range(1, plan.rounds + 1):
+            await rounds.run(number)
+    found = [
+        compare(name, rounds.samples[name], peer_name=peer_name, unit=UNIT)
+        for name, peer_name in PEER_NAMES.items()
+        if name in rounds.samples
+    ]
+    return found + missing
+
+
+async def _quix_environment(plan: Plan, say: Say) -> tuple[Path | None, list[Comparison]]:
+    if not plan.wants(QUIX):
+        return None, []
+    try:
+        return await quix.environment(say), []
+    except PeerMissingError as error:
+        return None, [skipped(QUIX, str(error), peer_name=PEER_NAMES[QUIX], unit=UNIT)]
 
 
 def cost_table(record: Record, *, records: int) -> str:

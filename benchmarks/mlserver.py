@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import hashlib
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 
+from benchmarks import environments
+from benchmarks.environments import PEERS
 from benchmarks.plan import Say
 from benchmarks.services import HOST, running, until_ready
 from stack.ports import free_port
 from stack.probes import HttpProbe
-from stack.settings import MachineSettings
 
-PEERS = Path(__file__).parent / "peers"
 REQUIREMENTS = PEERS / "mlserver-requirements.txt"
 RUNTIME = PEERS / "mlserver_runtime.py"
-_INSTALL_SECONDS = 300.0
-_DONE = "installed"
-_LAST_WORDS = 400
-
-
-class PeerMissingError(Exception):
-    """MLServer could not be installed; the message says why."""
-
-
-def environment_name() -> str:
-    """Return the name of the environment's folder: another one for other requirements, and for another Python."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    return f"bench-mlserver-{digest}"
 
 
 async def environment(say: Say) -> Path:
-    """Return the folder of MLServer's environment; the first call installs it, which takes about a minute.
+    """Return the folder of MLServer's environment.
 
     Raises:
         PeerMissingError: it could not be installed.
     """
-    folder = MachineSettings().cache / environment_name()
-    if (folder / _DONE).exists():
-        return folder
-    say(f"installing MLServer into {folder}")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        async with asyncio.timeout(_INSTALL_SECONDS):
-            await _call(sys.executable, "-m", "venv", str(folder))
-            await _call(str(folder / "bin" / "pip"), "install", "--quiet", "--requirement", str(REQUIREMENTS))
-    except TimeoutError as error:
-        raise PeerMissingError(f"MLServer could not be installed within {_INSTALL_SECONDS:.0f} s") from error
-    except OSError as error:
-        raise PeerMissingError(f"MLServer could not be installed: {error}") from error
-    (folder / _DONE).touch()
-    return folder
+    return await environments.environment("MLServer", REQUIREMENTS, say)
 
 
 @contextlib.asynccontextmanager
@@ -94,18 +64,3 @@ def _write(folder: Path, onnx: bytes, *, port: int) -> None:
     }
     (folder / "settings.json").write_bytes(msgspec.json.encode(server))
     (folder / "model-settings.json").write_bytes(msgspec.json.encode(model))
-
-
-async def _call(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        raise
-    if process.returncode != 0:
-        raise PeerMissingError(
-            f"MLServer could not be installed: {output.decode(errors='replace').strip()[-_LAST_WORDS:]}"
-        )

@@ -9,6 +9,9 @@ Say = Callable[[str], None]
 NAMES = (
     "ingest_vs_naive_faust",
     "ingest_vs_bare_sql",
+    "ingest_vs_quix_postgres",
+    "ingest_with_duplicates_vs_without",
+    "transport_vs_bare_aiokafka",
     "http_rate_vs_mlserver",
     "http_p99_vs_mlserver",
     "p99_during_swaps_vs_without",
@@ -24,6 +27,7 @@ class Plan:
         rounds: of each side of a comparison; the medians are compared.
         events: on the topic, all of which our worker takes in each round.
         naive_events: of them that the naive agent counts; its rate is steady, and it would need half a minute for all.
+        transport_events: on the topic that is only decoded and counted.
         http_seconds: of each HTTP measurement, after a second of warm-up.
         swap_seconds: of each measurement with and without swaps.
         swap_every_seconds: time between two swaps.
@@ -35,6 +39,7 @@ class Plan:
     rounds: int = 5
     events: int = 120_000
     naive_events: int = 24_000
+    transport_events: int = 240_000
     http_seconds: float = 4.0
     swap_seconds: float = 8.0
     swap_every_seconds: float = 0.5
@@ -58,4 +63,6 @@ def plan_for(*, only: tuple[str, ...] = (), quick: bool = False) -> Plan:
     names = tuple(name for name in NAMES if not only or name in only)
     if not quick:
         return Plan(names=names)
-    return Plan(names=names, rounds=1, events=20_000, naive_events=4_000, http_seconds=1.0, swap_seconds=2.0)
+    return Plan(
+        names=names, rounds=1, events=20_000, naive_events=4_000, transport_events=20_000, http_seconds=1.0, swap_seconds=2.0
+    )  # fmt: skip

@@ -13,9 +13,9 @@ import msgspec
 from backends.broker.kafka import BrokerProducer
 from backends.clock import SystemClock
 from benchmarks import mlserver
+from benchmarks.environments import PeerMissingError
 from benchmarks.forest import WIDTH, forest_onnx, goal_rows, store_version
 from benchmarks.load import Load, Outcome, run_load
-from benchmarks.mlserver import PeerMissingError
 from benchmarks.ratios import Comparison, Samples, compare, skipped
 from benchmarks.services import HOST, BenchmarkError, Services
 from schemas.codec import encode
@@ -68,10 +68,10 @@ async def producing(services: Services) -> AsyncIterator[BrokerProducer]:
 async def replica(services: Services, *, database_url: str) -> AsyncIterator[int]:
     """Run one replica and give its port once it answers for goals."""
     ready = f"/v2/models/{ModelType.GOAL}/ready"
-    async with services.room(Room.SERVING, database_url=database_url, ready_path=ready) as url:
-        port = urlsplit(url).port
+    async with services.room(Room.SERVING, database_url=database_url, ready_path=ready) as room:
+        port = urlsplit(room.url).port
         if port is None:
-            raise BenchmarkError(f"the replica has no port: {url}")
+            raise BenchmarkError(f"the replica has no port: {room.url}")
         yield port
 
 

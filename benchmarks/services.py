@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import msgspec
 
 from backends.broker.kafka import create_topics
+from benchmarks.processors import Processors
 from migrations.create_continuous_learning_tables import create as migrate
 from schemas.vocabulary import Room
 from stack.broker import EmbeddedBroker
 from stack.ports import free_port
 from stack.postgres import EmbeddedPostgres
 from stack.probes import HttpProbe, answers
+from stack.processes import ProcessSpec
 from stack.settings import child_environment
 from stack.supervisor import Supervisor
 
 WIDE_PARTITIONS = 4
 READY_SECONDS = 90.0
 STOP_SECONDS = 25.0
+REPORT_SECONDS = 180.0
 _POLL_SECONDS = 0.1
 _LAST_WORDS = 1_500
 HOST = "127.0.0.1"
@@ -37,6 +43,27 @@ class BenchmarkError(Exception):
     """A measurement that would not be true: the message says what is wrong with it."""
 
 
+class Report(msgspec.Struct, frozen=True):
+    """What a process that measures itself says at its end."""
+
+    events: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRoom:
+    """A process of ours that answers."""
+
+    url: str
+    process: asyncio.subprocess.Process
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Return the process's number."""
+        return self.process.pid
+
+
 @dataclass(kw_only=True)
 class Services:
     """A running Postgres with a migrated template, and a running broker with all topics."""
@@ -44,13 +71,19 @@ class Services:
     folder: Path
     server_url: str
     brokers: str
-    _databases: int = field(default=0, init=False)
+    postgres_pid: int
+    broker_pid: int
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def processors(self) -> Processors:
+        """Return what tells the time that Postgres and broker take of the processors."""
+        return Processors({"postgres": self.postgres_pid, "broker": self.broker_pid})
 
     @contextlib.asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
         """Give the address of a database that was just created with the newest schema; it is dropped at the end."""
-        self._databases += 1
-        name = f"bench_{self._databases}"
+        name = f"bench_{next(self._numbers)}"
         await self._execute(f"CREATE DATABASE {name} TEMPLATE template_fincoach", "CHECKPOINT")
         try:
             yield _address(self.server_url, name)
@@ -58,8 +91,24 @@ class Services:
             await self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     @contextlib.asynccontextmanager
-    async def room(self, room: Room, *, database_url: str, ready_path: str) -> AsyncIterator[str]:
-        """Run ``python -m room`` and give its address once ``ready_path`` answers 200; it is stopped at the end."""
+    async def beside(self) -> AsyncIterator[Services]:
+        """Give the same Postgres with a broker of its own, whose topics are empty; it is stopped at the end."""
+        folder = self.folder / f"beside-{next(self._numbers)}"
+        broker = EmbeddedBroker(folder / "kafka")
+        async with supervised(broker.spec(), folder=folder) as supervisor:
+            await create_topics(broker.address, wide_partitions=WIDE_PARTITIONS)
+            yield dataclasses.replace(
+                self, folder=folder, brokers=broker.address, broker_pid=_pid(supervisor, broker.spec().name)
+            )
+
+    @contextlib.asynccontextmanager
+    async def room(
+        self, room: Room, *, database_url: str, ready_path: str, settings: Mapping[str, str] | None = None
+    ) -> AsyncIterator[RunningRoom]:
+        """Run ``python -m room`` and give it once ``ready_path`` answers 200; it is stopped at the end.
+
+        ``settings`` are further ``FINCOACH_…`` variables, named without the prefix.
+        """
         port = free_port()
         environment = {
             "FINCOACH_BROKERS": self.brokers,
@@ -69,12 +118,13 @@ class Services:
             "FINCOACH_INSTANCE": f"bench-{room}-{port}",
             "FINCOACH_PORT": str(port),
             "FINCOACH_WIDE_PARTITIONS": str(WIDE_PARTITIONS),
+            **{f"FINCOACH_{name}": value for name, value in (settings or {}).items()},
         }
         url = f"http://{HOST}:{port}"
         log = self.folder / f"{room}-{port}.log"
         async with running(sys.executable, "-m", room, environment=environment, log=log) as process:
             await until_ready(HttpProbe(f"{url}{ready_path}"), process, log=log)
-            yield url
+            yield RunningRoom(url, process, log)
 
     async def prepare(self) -> None:
         """Create all topics, and the template that databases are copied from."""
@@ -94,15 +144,39 @@ async def running_services() -> AsyncIterator[Services]:
     folder = Path(tempfile.mkdtemp(prefix="fincoach-bench-"))
     try:
         postgres, broker = EmbeddedPostgres(folder / "postgres"), EmbeddedBroker(folder / "kafka")
-        async with Supervisor((postgres.spec(), broker.spec()), folder) as supervisor:
-            await supervisor.start()
-            services = Services(folder=folder, server_url=postgres.url, brokers=broker.address)
+        async with supervised(postgres.spec(), broker.spec(), folder=folder) as supervisor:
+            services = Services(
+                folder=folder,
+                server_url=postgres.url,
+                brokers=broker.address,
+                postgres_pid=_pid(supervisor, postgres.spec().name),
+                broker_pid=_pid(supervisor, broker.spec().name),
+            )
             await services.prepare()
             yield services
-        if supervisor.stopped_by is not None:  # the supervisor ends its block quietly
-            raise BenchmarkError(f"stopped by {supervisor.stopped_by.name}; nothing was written")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def supervised(*specs: ProcessSpec, folder: Path) -> AsyncIterator[Supervisor]:
+    """Run processes in ``folder`` for the length of the block.
+
+    Raises:
+        BenchmarkError: a signal ended the block.
+    """
+    async with Supervisor(specs, folder) as supervisor:
+        await supervisor.start()
+        yield supervisor
+    if supervisor.stopped_by is not None:  # the supervisor ends its block quietly
+        raise BenchmarkError(f"stopped by {supervisor.stopped_by.name}; nothing was written")
+
+
+def _pid(supervisor: Supervisor, name: str) -> int:
+    pid = supervisor.state(name).pid
+    if pid is None:
+        raise BenchmarkError(f"{name} does not run")
+    return pid
 
 
 @contextlib.asynccontextmanager
@@ -149,7 +223,31 @@ async def until_ready(probe: Callable[[], Awaitable[bool]], process: asyncio.sub
                     return
                 await asyncio.sleep(_POLL_SECONDS)
     state = "was not ready in time" if process.returncode is None else f"ended with status {process.returncode}"
-    raise BenchmarkError(f"{log.stem} {state}:\n{await asyncio.to_thread(_end_of, log)}")
+    raise BenchmarkError(f"{log.stem} {state}:\n{await last_words(log)}")
+
+
+async def reported_rate(*command: str, log: Path) -> float:
+    """Run a process that measures itself; return events a second, from the last line of JSON that it wrote.
+
+    Raises:
+        BenchmarkError: it said nothing.
+    """
+    async with running(*command, environment={}, log=log) as process:
+        await asyncio.wait_for(process.wait(), REPORT_SECONDS)
+    lines = [line for line in await asyncio.to_thread(_lines, log) if line.startswith(b'{"events"')]
+    if not lines:
+        raise BenchmarkError(f"{log.stem} ended without a report:\n{await last_words(log)}")
+    report = msgspec.json.decode(lines[-1], type=Report)
+    return report.events / report.seconds
+
+
+def _lines(log: Path) -> list[bytes]:
+    return log.read_bytes().splitlines()
+
+
+async def last_words(log: Path) -> str:
+    """Return the end of a log."""
+    return await asyncio.to_thread(_end_of, log)
 
 
 def _end_of(log: Path) -> str:

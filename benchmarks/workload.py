@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from fincoach_events.events import (
 
 USERS = 20_000
 SEED = 7
+_REPEATED_WITHIN = 5_000
 # Shares of the types in the order of _BUILDERS: mostly money and pages, few answers, fewer goals.
 _SHARES = (0.45, 0.25, 0.15, 0.12, 0.03)
 _CATEGORIES = ("groceries", "transport", "health", "dine_out", "rent", "utilities", "travel", "clothes")
@@ -46,6 +48,19 @@ def behavioral_events(count: int, *, ends_at: dt.datetime, seed: int = SEED) -> 
             "session_id": f"session-{user}-{number // 5_000}",
         }
         yield _BUILDERS[kind](envelope, generator)
+
+
+def with_repetitions(
+    events: Iterable[AnyBehavioralEvent], *, share: float, seed: int = SEED
+) -> Iterator[AnyBehavioralEvent]:
+    """Yield ``events``, and after that ``share`` of them an earlier one again, as a producer repeats after a time-out."""
+    generator = np.random.default_rng(seed)
+    recent: collections.deque[AnyBehavioralEvent] = collections.deque(maxlen=_REPEATED_WITHIN)
+    for event in events:
+        yield event
+        recent.append(event)
+        if generator.random() < share:
+            yield recent[int(generator.integers(len(recent)))]
 
 
 def _identifier(generator: np.random.Generator, at: dt.datetime) -> uuid.UUID:

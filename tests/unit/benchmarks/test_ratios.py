@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.ratios import Samples, compare, percentile, skipped, table
+from benchmarks.plan import NAMES
+from benchmarks.ratios import AIMS, Samples, bounded, compare, percentile, skipped, table
 
 
 def test_the_ratio_is_that_of_the_medians() -> None:
@@ -54,6 +55,30 @@ def test_the_table_names_what_was_skipped_and_why() -> None:
         ]
     )
     lines = shown.splitlines()
-    assert lines[2].split() == ["a_vs_b", "1,234", "2.00", "events/s", "617.25", "B"]
-    assert lines[3].split() == ["c_vs_d", "-", "-", "ms", "-", "D"]
+    assert lines[2].split() == ["a_vs_b", "1,234", "2.00", "events/s", "617.25", "-", "B"]
+    assert lines[3].split() == ["c_vs_d", "-", "-", "ms", "-", "-", "D"]
     assert lines[4] == "skipped: c_vs_d: D is not to be had."
+
+
+@pytest.mark.parametrize(("ours", "met"), [(63.9, True), (64.0, True), (64.1, False)])
+def test_a_bound_stands_where_a_peer_would(ours: float, met: bool) -> None:  # noqa: FBT001 - a case of the test
+    """A figure without a peer would have nothing to be judged by."""
+    found = bounded("growth_mib", ours, bound=64.0, unit="MiB")
+    assert (found.peer, found.met, found.peer_name) == (64.0, met, "the bound: at most 64 MiB")
+    assert ("at most 1.00: met" in table([found])) is met
+
+
+def test_what_was_promised_is_judged() -> None:
+    """A missed promise would look like a kept one."""
+    good, bad = (
+        compare("ingest_vs_bare_sql", Samples(ours=[rate], peer=[100.0]), peer_name="SQL", unit="events/s")
+        for rate in (70.0, 69.0)
+    )
+    assert (good.met, bad.met) == (True, False)
+    assert "at least 0.70: met" in table([good])
+    assert "at least 0.70: missed" in table([bad])
+
+
+def test_every_aim_belongs_to_a_comparison() -> None:
+    """A comparison that was renamed would lose its aim."""
+    assert set(AIMS) <= set(NAMES)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from uuid import UUID
 
-from benchmarks.workload import behavioral_events
+from benchmarks.workload import behavioral_events, with_repetitions
 from fincoach_events.events import EVENT_TYPES, decode_event, encode_event
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -41,3 +42,16 @@ def test_all_types_and_heavy_users_are_there() -> None:
     assert {type(event) for event in events} == set(EVENT_TYPES)
     users = Counter(event.user_id for event in events)
     assert users.most_common(1)[0][1] > 10 * len(events) / len(users)
+
+
+def test_a_share_of_the_events_comes_again_after_itself() -> None:
+    """The duplicate path would be measured without duplicates, or with another share of them than is said."""
+    events = list(behavioral_events(20_000, ends_at=NOW))
+    sent = list(with_repetitions(iter(events), share=0.01))
+    seen, repeated = set[UUID](), 0
+    for event in sent:
+        repeated += event.event_id in seen
+        seen.add(event.event_id)
+    assert seen == {event.event_id for event in events}
+    assert repeated == len(sent) - len(events)
+    assert 0.007 < repeated / len(events) < 0.013

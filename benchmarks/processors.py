@@ -1,0 +1,62 @@
+"""What processes take of the processors: seconds of processor time, and the ceiling that follows from them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Processors:
+    """Names processes, and sums the processor time of each with all of its children."""
+
+    pids: Mapping[str, int]
+
+    def with_process(self, name: str, pid: int) -> Processors:
+        """Return the same with one more process."""
+        return Processors({name: pid, **self.pids})
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of processor time that each has used since it was started."""
+        return {name: _seconds(psutil.Process(pid)) for name, pid in self.pids.items()}
+
+
+def used(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds between two looks. Pure."""
+    return {name: max(after[name] - before[name], 0.0) for name in after}
+
+
+def limit_table(seconds: Mapping[str, float], *, events: int, rate: float, cores: int | None = None) -> str:
+    """Return what the limit of ingestion is: processor time of an event by process, and the ceilings. Pure but for ``cores``.
+
+    ``seconds`` were used while ``events`` were taken at ``rate`` events/s; ``cores`` are this machine's.
+    """
+    cores = cores or os.cpu_count() or 1
+    micros = {name: 1e6 * spent / events for name, spent in seconds.items()}
+    whole = sum(micros.values())
+    worker = max(micros.values())
+    ceiling = cores * 1e6 / whole
+    return "\n".join(
+        (
+            "what the limit is, microseconds of processor time an event:",
+            *(f"  {name:16} {spent:6.2f}" for name, spent in micros.items()),
+            f"  {'whole':16} {whole:6.2f}",
+            f"  {cores} cores, never idle: {ceiling:,.0f} events/s; reached {rate:,.0f}, {rate / ceiling:.0%} of it",
+            f"  the dearest process on a core of its own: {1e6 / worker:,.0f} events/s",
+        )
+    )
+
+
+def _seconds(process: psutil.Process) -> float:
+    """Sum a process, its living children, and those it has waited for (Postgres starts and ends backends)."""
+    times = process.cpu_times()
+    whole = float(times.user + times.system + times.children_user + times.children_system)
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            own = child.cpu_times()
+            whole += float(own.user + own.system + own.children_user + own.children_system)
+    return whole

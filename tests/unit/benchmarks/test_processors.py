@@ -1,0 +1,45 @@
+"""Processor time of processes, and the ceiling that follows from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+
+from benchmarks.processors import Processors, limit_table, used
+
+BUSY = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
+
+
+def test_the_time_of_children_that_ended_is_kept() -> None:
+    """What Postgres spends in backends that were closed meanwhile would be missing."""
+    processors = Processors({"tests": os.getpid()})
+    before = processors.seconds()
+    subprocess.run([sys.executable, "-c", BUSY], check=True)
+    assert used(before, processors.seconds())["tests"] >= 0.3
+
+
+def test_the_time_of_living_children_counts() -> None:
+    """A backend that is still connected would cost nothing."""
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY + 'input()'!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE) as process:
+        processors = Processors({"parent": process.pid})
+        busy = psutil.Process(process.pid)
+        deadline = time.monotonic() + 30
+        while sum(sum(child.cpu_times()[:2]) for child in busy.children()) < 0.25:
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "waited in vain for a busy child"
+        assert processors.seconds()["parent"] >= 0.25
+        process.communicate(b"\n")
+
+
+def test_the_limit_follows_from_the_sum_and_from_the_dearest() -> None:
+    """The table would promise more than the processors can give."""
+    shown = limit_table({"worker": 3.0, "postgres": 1.0}, events=100_000, rate=25_000.0, cores=2)
+    lines = shown.splitlines()
+    assert lines[3].split() == ["whole", "40.00"]
+    assert "50,000 events/s; reached 25,000, 50% of it" in lines[4]
+    assert lines[5].endswith("33,333 events/s")
