@@ -7,7 +7,7 @@ committed; dropped and read again from the ledger (lost compare, database away);
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
@@ -18,6 +18,7 @@ from schemas.topics import DATASET_PROGRESS, THRESHOLD_REACHED, Topic
 from schemas.vocabulary import ModelType
 from streams.app import ledger_topic, raw_topic
 from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
+from streams.lanes import Lanes
 from streams.live_view import LiveDataset, decode_live, encode_live, fold_pane
 from streams.positions import Admission
 
@@ -33,18 +34,41 @@ log = get_logger("streams.agents")
 BatchHandler = Callable[[LedgerBatch], Awaitable[BatchOutcome]]
 
 
+class Fetched(NamedTuple):
+    """A fetched batch of one partition, and the consumer that it came from."""
+
+    consumer: BatchConsumer
+    records: Sequence[FetchedRecord]
+
+
 class LedgerRoute:
-    """Brings the batches of one ledger topic to the service, each from where the ledger stands."""
+    """Brings the batches of one ledger topic to the service, each from where the ledger stands.
+
+    Each partition has a lane of its own. A batch that still waits in its lane when the partition is revoked or placed
+    anew is judged by its offsets when its turn comes: without a position nothing is taken.
+    """
 
     def __init__(self, topic: Topic, placement: LedgerPlacement, handle: BatchHandler) -> None:
         self._topic = topic
         self._placement = placement
         self._handle = handle
+        self._lanes: Lanes[TP, Fetched] = Lanes(self._handle_next)
 
     async def take(self, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]) -> None:
-        """Handle a fetched batch; never raises but for a cancellation."""
+        """Hand a fetched batch to its partition's lane, and wait while that is full; never raises but for a cancellation.
+
+        Faust acknowledges the batch before it is committed. Nothing reads that offset: the ledger says where to go on.
+        """
         with self._placement.handling(self._topic.name):
-            await self._take_or_drop(consumer, partition, records)
+            await self._lanes.put(partition, Fetched(consumer, records))
+
+    async def stop(self) -> None:
+        """Finish the batches at work and take no others."""
+        await self._lanes.stop()
+
+    async def _handle_next(self, partition: TP, fetched: Fetched) -> None:
+        with self._placement.handling(self._topic.name):
+            await self._take_or_drop(fetched.consumer, partition, fetched.records)
 
     async def _take_or_drop(self, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]) -> None:
         try:
@@ -126,7 +150,7 @@ class LiveView:
 
 
 def register_ledger_agent(app: LedgerApp, topic: Topic, route: LedgerRoute) -> None:
-    """Let batches of ``topic`` go to ``route``, one at a time."""
+    """Let batches of ``topic`` go to ``route`` in the order in which they were fetched."""
 
     async def take_batches(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
         async for records in stream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ class Worker:
     agent: DatasetAgent
     placement: LedgerPlacement
     app: LedgerApp
+    routes: Sequence[LedgerRoute]
     live: LiveView
 
     def checks(self) -> dict[str, bool]:
@@ -102,10 +103,12 @@ class Worker:
             raise self.app.crash_reason
 
     async def stop_consuming(self) -> None:
-        """Finish the batch in hand and leave the group; give up waiting after some seconds."""
+        """Finish the batches in hand and leave the group; give up waiting after some seconds."""
         await self.placement.stop()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.app.stop(), timeout=STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await asyncio.gather(*(route.stop() for route in self.routes))
+                await self.app.stop()
 
     async def keep_partitions(self) -> None:
         """See to it, every day, that the archive has partitions for the coming months."""
@@ -146,12 +149,13 @@ def build_worker(settings: StreamsSettings, database: Database, clock: Clock) ->
     app = create_app(settings, placement)
     live = LiveView(live_table(app), service.live_dataset)
     handlers = {BEHAVIORAL_EVENTS: service.process_behavioral_events, PREDICTIONS: service.archive_predictions}
-    for topic, handle in handlers.items():
-        register_ledger_agent(app, topic, LedgerRoute(topic, placement, handle))
+    routes = {topic: LedgerRoute(topic, placement, handle) for topic, handle in handlers.items()}
+    for topic, route in routes.items():
+        register_ledger_agent(app, topic, route)
     register_live_agents(app, live, wake=agent.wake)
     return Worker(
         settings=settings, clock=clock, database=database, service=service, agent=agent, placement=placement, app=app,
-        live=live,
+        routes=tuple(routes.values()), live=live,
     )  # fmt: skip
 
 

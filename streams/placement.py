@@ -158,6 +158,7 @@ class LedgerPlacement:
             return
         for partition in lost:
             log.info("delivery_lost", topic=partition.topic, partition=partition.partition)
+            self.positions.forget_hole(partition)
             await self.read_again(consumer, partition)
 
     async def stop(self) -> None:

@@ -16,17 +16,17 @@ class Admission(enum.Enum):
     """What becomes of a fetched batch."""
 
     TAKE = "take"  # it holds the next offset, or stands behind a hole that was seen twice
-    SKIP = "skip"  # all of it is behind us, or the partition has no position
+    SKIP = "skip"  # all of it is behind us, a read again will bring it, or the partition has no position
     READ_AGAIN = "read_again"  # it begins above the next offset: what lies between may only be delayed
 
 
 @dataclass(slots=True)
 class Position:
-    """The next offset of a partition, the end of the partition when last seen, and a hole that was seen once."""
+    """The next offset of a partition, its end when last seen, and where the first batch behind a hole began."""
 
     next_offset: int
     end_offset: int
-    hole: tuple[int, int] | None = None
+    hole: int | None = None
 
 
 @dataclass(slots=True)
@@ -55,20 +55,29 @@ class Positions(Generic[Partition]):
         """Decide about a batch with offsets ``first`` to ``last``.
 
         A batch above the next offset is read again from there; only when the second read begins at the same
-        offset the hole is real (retention or control records), and the batch is taken.
+        offset the hole is real (retention or control records), and the batch is taken. Batches that were fetched
+        behind the first one are skipped meanwhile: the second read brings them too.
         """
         position = self._known.get(partition)
         if position is None or last < position.next_offset:
             return Admission.SKIP
         if first <= position.next_offset:
             return Admission.TAKE
-        seen, position.hole = position.hole, (position.next_offset, first)
-        return Admission.TAKE if seen == position.hole else Admission.READ_AGAIN
+        if position.hole is None or first < position.hole:
+            position.hole = first
+            return Admission.READ_AGAIN
+        return Admission.TAKE if first == position.hole else Admission.SKIP
 
-    def advance(self, partition: Partition, to_offset: int) -> None:
-        """Move on after a committed batch."""
+    def forget_hole(self, partition: Partition) -> None:
+        """Believe nothing yet of a hole: what lies behind it may have moved."""
         position = self._known.get(partition)
         if position is not None:
+            position.hole = None
+
+    def advance(self, partition: Partition, to_offset: int) -> None:
+        """Move on after a committed batch; never back: the partition may have been placed meanwhile."""
+        position = self._known.get(partition)
+        if position is not None and to_offset > position.next_offset:
             position.next_offset = to_offset
             position.end_offset = max(position.end_offset, to_offset)
             position.hole = None

@@ -36,9 +36,35 @@ def test_a_hole_is_believed_when_it_is_seen_twice() -> None:
     """A batch that is only late would be lost, or one behind expired records waited for in vain."""
     positions = placed()
     assert positions.admit("p", first=130, last=140) is Admission.READ_AGAIN
+    assert positions.admit("p", first=130, last=140) is Admission.TAKE
+
+
+def test_what_was_fetched_behind_a_hole_does_not_hide_it() -> None:
+    """With a long backlog behind expired records each batch would send the reader back once more, and none be taken."""
+    positions = placed()
+    assert positions.admit("p", first=130, last=140) is Admission.READ_AGAIN
+    assert positions.admit("p", first=141, last=160) is Admission.SKIP
+    assert positions.admit("p", first=161, last=180) is Admission.SKIP
+    assert positions.admit("p", first=130, last=140) is Admission.TAKE
+
+
+def test_a_hole_that_turns_out_smaller_is_looked_at_again() -> None:
+    """Records that came late would be jumped over."""
+    positions = placed()
     assert positions.admit("p", first=150, last=160) is Admission.READ_AGAIN
     assert positions.admit("p", first=130, last=140) is Admission.READ_AGAIN
+    assert positions.admit("p", first=150, last=160) is Admission.SKIP
     assert positions.admit("p", first=130, last=140) is Admission.TAKE
+
+
+def test_a_hole_that_grew_is_found_again() -> None:
+    """When retention deletes more between two reads, the partition would wait for ever."""
+    positions = placed()
+    assert positions.admit("p", first=130, last=140) is Admission.READ_AGAIN
+    assert positions.admit("p", first=141, last=160) is Admission.SKIP
+    positions.forget_hole("p")
+    assert positions.admit("p", first=141, last=160) is Admission.READ_AGAIN
+    assert positions.admit("p", first=141, last=160) is Admission.TAKE
 
 
 def test_a_hole_is_forgotten_with_a_new_place() -> None:
@@ -57,6 +83,16 @@ def test_a_commit_moves_on() -> None:
     assert found is not None
     assert (found.next_offset, found.end_offset) == (600, 600)
     assert positions.items() == [("p", found)]
+
+
+def test_a_late_commit_does_not_move_back() -> None:
+    """A partition that was placed anew while its batch was committed would read what another worker has counted."""
+    positions = placed()
+    positions.place("p", 300, end_offset=500)
+    positions.advance("p", 200)
+    found = positions.get("p")
+    assert found is not None
+    assert found.next_offset == 300
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30))

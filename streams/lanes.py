@@ -1,0 +1,68 @@
+"""Lanes: the batches of one partition strictly one after the other, those of different partitions side by side.
+
+While one batch waits for the database another one is decoded. No two lanes lock the same rows: a lane has its own
+row of the ledger, and a user's events, hence the user's state, are in one partition alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+
+MOST_WAITING = 1  # of a lane, behind the one at work: more would only be memory
+MOST_AT_WORK = 4  # lanes of a topic; each holds a connection to the database
+
+
+class Lanes(Generic[Key, Item]):
+    """Calls ``work`` with the items of each key in their order; ``work`` itself decides about its errors."""
+
+    def __init__(self, work: Callable[[Key, Item], Awaitable[None]]) -> None:
+        self._work = work
+        self._waiting: dict[Key, deque[Item]] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._at_work = asyncio.Semaphore(MOST_AT_WORK)
+        self._room = asyncio.Condition()
+        self._stopping = False
+
+    async def put(self, key: Key, item: Item) -> None:
+        """Hand ``item`` to the lane of ``key``; waits while the lane is full, and drops it after :meth:`stop`."""
+        async with self._room:
+            await self._room.wait_for(lambda: self._stopping or self._has_room(key))
+            if self._stopping:
+                return
+            self._waiting.setdefault(key, deque()).append(item)
+        if key not in self._tasks:
+            self._tasks[key] = asyncio.ensure_future(self._run(key))
+
+    async def stop(self) -> None:
+        """Finish what is at work; take nothing more, and drop what waits."""
+        self._stopping = True
+        self._waiting.clear()
+        async with self._room:
+            self._room.notify_all()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _has_room(self, key: Key) -> bool:
+        return len(self._waiting.get(key, ())) < MOST_WAITING
+
+    async def _run(self, key: Key) -> None:
+        """Work until nothing waits: an idle lane is no task."""
+        try:
+            while waiting := self._waiting.get(key):
+                async with self._at_work:
+                    await self._next(key, waiting)
+        finally:
+            del self._tasks[key]
+
+    async def _next(self, key: Key, waiting: deque[Item]) -> None:
+        if not waiting:  # dropped while the lane waited for its turn
+            return
+        item = waiting.popleft()
+        async with self._room:
+            self._room.notify_all()
+        await self._work(key, item)

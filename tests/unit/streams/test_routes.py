@@ -1,0 +1,187 @@
+"""Batches on their way from the consumer to the service: what each partition's lane does about errors and revocation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+from faust.types import TP
+
+from schemas.topics import BEHAVIORAL_EVENTS
+from streams.agents import LedgerRoute
+from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
+from streams.placement import LedgerPlacement
+from tests.unit.streams.worlds import FetchedEvent, paid
+
+ONE, OTHER = TP(BEHAVIORAL_EVENTS.name, 1), TP(BEHAVIORAL_EVENTS.name, 2)
+
+
+class Consumer:
+    """As much of a consumer as placement asks for: two partitions without end, and where it was told to seek."""
+
+    def __init__(self) -> None:
+        self.sought: list[tuple[int, int]] = []
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        """Say that a partition ends far away."""
+        return dict.fromkeys(partitions, 1_000_000)
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        """Say that nothing has expired."""
+        return dict.fromkeys(partitions, 0)
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Note where reading goes on."""
+        self.sought += [(partition.partition, offset) for partition, offset in partitions.items()]
+
+
+class Desk:
+    """Stands where the service stands: takes batches, and waits, fails or loses the compare as it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, int, int]] = []
+        self.errors: dict[int, Exception] = {}
+        self.open = asyncio.Event()
+        self.ledger = {1: 0, 2: 0}
+
+    async def handle(self, batch: LedgerBatch) -> BatchOutcome:
+        """Move the ledger on, after waiting until the desk is open."""
+        self.begun.append((batch.partition, batch.from_offset, batch.to_offset))
+        await self.open.wait()
+        if batch.partition in self.errors:
+            raise self.errors.pop(batch.partition)
+        self.ledger[batch.partition] = batch.to_offset
+        return BatchOutcome(archived=len(batch.records), duplicates=0, dead_lettered=0)
+
+    async def read(self, topic: str, partitions: list[int]) -> dict[int, int]:
+        """Return where the ledger stands."""
+        assert topic == BEHAVIORAL_EVENTS.name
+        return {number: self.ledger[number] for number in partitions}
+
+
+class Scene:
+    """A route with everything around it, both partitions placed at 0."""
+
+    def __init__(self) -> None:
+        self.desk, self.consumer = Desk(), Consumer()
+        self.forgotten: list[int] = []
+        self.placement = LedgerPlacement(
+            [BEHAVIORAL_EVENTS.name], self.desk.read, forget_cache=lambda _, number: self.forgotten.append(number)
+        )
+        self.route = LedgerRoute(BEHAVIORAL_EVENTS, self.placement, self.desk.handle)
+
+    async def begin(self) -> None:
+        """Place both partitions."""
+        await self.placement.place(self.consumer, {ONE, OTHER})  # type: ignore[arg-type]
+        self.forgotten.clear()
+        self.consumer.sought.clear()
+
+    async def take(self, partition: TP, first: int, count: int = 10) -> None:
+        """Hand over a fetch of ``partition``."""
+        records = [FetchedEvent(paid(), offset=first + number) for number in range(count)]
+        await self.route.take(self.consumer, partition, records)  # type: ignore[arg-type]
+        await settled()
+
+
+async def settled() -> None:
+    """Let the loop do all that it can do now."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    """Give a route that is ready."""
+    made = Scene()
+    await made.begin()
+    return made
+
+
+async def test_batches_of_a_partition_follow_each_other(scene: Scene) -> None:
+    """The second batch would begin before the first has moved the ledger, and lose the compare."""
+    await scene.take(ONE, 0)
+    await scene.take(ONE, 10)
+    await scene.take(OTHER, 0)
+    assert scene.desk.begun == [(1, 0, 10), (2, 0, 10)]
+    scene.desk.open.set()
+    await settled()
+    assert scene.desk.begun[2:] == [(1, 10, 20)]
+    assert scene.desk.ledger == {1: 20, 2: 10}
+
+
+async def test_nothing_is_taken_after_revocation(scene: Scene) -> None:
+    """A batch that waited in its lane would be counted by a worker that does not own the partition any more."""
+    await scene.take(ONE, 0)
+    await scene.take(ONE, 10)
+    scene.placement.forget({ONE})
+    scene.desk.open.set()
+    await settled()
+    assert scene.desk.begun == [(1, 0, 10)]
+    assert scene.placement.positions.get(ONE) is None
+
+
+async def test_what_waited_while_the_partition_went_and_came_back_is_judged_by_the_ledger(scene: Scene) -> None:
+    """A batch that another worker has counted meanwhile would be counted again."""
+    await scene.take(ONE, 0)
+    await scene.take(ONE, 10)
+    scene.placement.forget({ONE})
+    scene.desk.ledger[1] = 30
+    await scene.placement.place(scene.consumer, {ONE})  # type: ignore[arg-type]
+    scene.desk.errors[1] = LostCompareError()
+    scene.desk.open.set()
+    await settled()
+    assert scene.desk.begun == [(1, 0, 10)]
+    position = scene.placement.positions.get(ONE)
+    assert position is not None
+    assert position.next_offset == 30
+
+
+async def test_a_lost_compare_concerns_its_own_lane_alone(scene: Scene) -> None:
+    """One zombie partition would throw away the work of all others."""
+    await scene.take(ONE, 0)
+    await scene.take(OTHER, 0)
+    scene.desk.errors[1], scene.desk.ledger[1] = LostCompareError(), 7
+    scene.desk.open.set()
+    await settled()
+    assert scene.consumer.sought == [(1, 7)]
+    assert scene.forgotten == [1]
+    assert scene.desk.ledger == {1: 7, 2: 10}
+    await scene.take(ONE, 0)
+    assert scene.desk.begun[-1] == (1, 7, 10)
+    assert not scene.placement.failure.done()
+
+
+@pytest.mark.expects_errors("batch_failed")
+async def test_a_bug_in_one_lane_stops_the_process(scene: Scene) -> None:
+    """The batch would be acknowledged although nothing of it was done."""
+    scene.desk.errors[2] = ArithmeticError("planted")
+    scene.desk.open.set()
+    await scene.take(OTHER, 0)
+    with pytest.raises(ArithmeticError):
+        await asyncio.wait_for(scene.placement.failure, timeout=5)
+    assert scene.desk.ledger == {1: 0, 2: 0}
+
+
+async def test_a_full_lane_holds_the_agent_up(scene: Scene) -> None:
+    """The whole topic would be read into memory while the database is slow."""
+    await scene.take(ONE, 0)
+    await scene.take(ONE, 10)
+    third = asyncio.ensure_future(scene.take(ONE, 20))
+    await settled()
+    assert not third.done()
+    scene.desk.open.set()
+    await third
+    assert scene.desk.ledger[1] == 30
+
+
+async def test_batches_at_work_are_finished_at_the_end(scene: Scene) -> None:
+    """Whoever takes the partitions over would lose the compare against a worker that is already leaving."""
+    await scene.take(ONE, 0)
+    await scene.take(ONE, 10)
+    stopped = asyncio.ensure_future(scene.route.stop())
+    await settled()
+    assert not stopped.done()
+    scene.desk.open.set()
+    await stopped
+    assert scene.desk.ledger == {1: 10, 2: 0}
