@@ -55,7 +55,7 @@ bench: setup ## Measure against peers; writes benchmarks/results/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 ##@ Look after
-.PHONY: format format-check lint imports types spelling docs docs-check schema-check lock hooks wheels clean
+.PHONY: format format-check lint imports types spelling docs docs-check schema-check schema-lock lock hooks wheels clean
 format: setup ## Format the code and mend what can be mended safely
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -81,8 +81,11 @@ docs: setup ## Regenerate docs/reference from the code
 docs-check: setup ## Fail where docs/reference no longer says what the code does
 	@$(BIN)/python -m tools.generate_docs --check
 
-schema-check: setup ## Fail on a breaking change of a message since the last release
+schema-check: setup ## Fail where a message changed without a new version, or breaks what the last release wrote
 	@$(BIN)/python -m tools.check_schemas
+
+schema-lock: setup ## Lock the shapes that messages have today (refused for versions that were released)
+	@$(BIN)/python -m tools.schema_lock --write
 
 lock: setup ## Write the exact versions of this environment to constraints.txt
 	@$(BIN)/python -m tools.lock

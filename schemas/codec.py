@@ -1,14 +1,19 @@
-"""Bytes to messages and back, in one place; older versions are upcast here and nowhere else.
+"""Bytes to messages and back, in one place; versions are brought together here and nowhere else.
 
 Whatever the bytes are, :func:`decode` returns a message that can be stored or raises ``InvalidMessageError``: a
 message that made it raise anything else would stop its consumer again and again.
+
+Two versions of a message live together for weeks: topics and archives hold the old one, hosts and processes are upgraded
+one after the other. A message of an older version is upcast step by step; a step that only added optional fields needs no
+upcaster. A message of a newer version is read as ours if what we require is there: fields that we do not know are ignored.
+Otherwise it is put aside as ``unknown_version``, to be retried after the upgrade.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,10 +26,6 @@ from schemas.vocabulary import DeadLetterReason
 
 AnyMessage = Message | BehavioralEvent
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-
-# (message type, from version) -> the same message one version later.
-UPCASTERS: dict[tuple[str, int], Upcaster] = {}
-CURRENT_VERSIONS: dict[str, int] = {}
 
 # The escape of U+0000, not of a backslash before "u0000". PostgreSQL stores it neither in text nor in jsonb.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -41,15 +42,107 @@ class _EventHead(_Head):
     type: str = msgspec.field(name="event_type")
 
 
-_TYPED_TOPICS = [topic for topic in TOPICS.values() if topic.messages]
 _head_decoders: dict[str, msgspec.json.Decoder[Any]] = {
     "type": msgspec.json.Decoder(_Head),
     "event_type": msgspec.json.Decoder(_EventHead),
 }
-_decoders: dict[str, msgspec.json.Decoder[Any]] = {
-    topic.name: msgspec.json.Decoder(topic.union) for topic in _TYPED_TOPICS
+
+
+def tag_of(message: type[msgspec.Struct]) -> str:
+    """Return the name of a message type on the wire."""
+    return str(message.__struct_config__.tag)
+
+
+def version_of(message: type[msgspec.Struct]) -> int:
+    """Return the version that messages of this type are written in: the default of their ``schema_version``."""
+    (field,) = (field for field in msgspec.structs.fields(message) if field.name == "schema_version")
+    factory: Any = field.default_factory
+    return int(field.default if factory is msgspec.NODEFAULT else factory())
+
+
+# (type on the wire, from version) -> the same message one version later.
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+CURRENT_VERSIONS: dict[str, int] = {
+    tag_of(message): version_of(message) for topic in TOPICS.values() for message in topic.messages
 }
-_types = {topic.name: {message.__struct_config__.tag for message in topic.messages} for topic in _TYPED_TOPICS}
+
+
+class MessageReader:
+    """Reads the messages of one topic, whichever version they were written in."""
+
+    def __init__(
+        self, topic: Topic, versions: Mapping[str, int], upcasters: Mapping[tuple[str, int], Upcaster]
+    ) -> None:
+        self._topic = topic
+        self._versions = versions
+        self._upcasters = upcasters
+        self._tags = {message: tag_of(message) for message in topic.messages}
+        self._known = set(self._tags.values())
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(topic.union)
+        self._head_decoder = _head_decoders[topic.tag_field]
+
+    def read(self, raw: bytes) -> Any:  # noqa: ANN401 - the topic's own union
+        """Return the message in ``raw`` in its current version.
+
+        Raises:
+            InvalidMessageError: with the reason for the dead letter.
+        """
+        try:
+            return _storable(self._read(raw), raw)
+        except msgspec.ValidationError as error:
+            raise InvalidMessageError(_reason(str(error)), str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidMessageError(DeadLetterReason.NOT_JSON, str(error)) from error
+        except RecursionError as error:
+            raise InvalidMessageError(DeadLetterReason.NOT_JSON, "the message is nested too deeply") from error
+
+    def _read(self, raw: bytes) -> Any:  # noqa: ANN401 - the topic's own union
+        try:
+            message = self._decoder.decode(raw)
+        except msgspec.ValidationError:
+            return self._read_by_head(raw)
+        if message.schema_version == self._versions.get(self._tags[type(message)], 1):
+            return message
+        return self._read_by_head(raw)
+
+    def _read_by_head(self, raw: bytes) -> Any:  # noqa: ANN401 - the topic's own union
+        head = self._head_decoder.decode(raw)
+        if head.type not in self._known:
+            detail = f"{self._topic.name} has no messages of type {head.type!r}"
+            raise InvalidMessageError(DeadLetterReason.UNKNOWN_TYPE, detail)
+        current = self._versions.get(head.type, 1)
+        if head.schema_version < 1:
+            detail = f"{head.type} has versions 1 to {current}, not {head.schema_version}"
+            raise InvalidMessageError(DeadLetterReason.UNKNOWN_VERSION, detail)
+        if head.schema_version > current:
+            return self._read_newer(head, raw, current)
+        if head.schema_version == current:
+            return self._decoder.decode(raw)
+        return msgspec.convert(self._upcast(head, msgspec.json.decode(raw), current), self._topic.union)
+
+    def _read_newer(self, head: _Head, raw: bytes, current: int) -> Any:  # noqa: ANN401 - the topic's own union
+        try:
+            return msgspec.structs.replace(self._decoder.decode(raw), schema_version=current)
+        except msgspec.ValidationError as error:
+            detail = (
+                f"{head.type} version {head.schema_version} is newer than {current} and cannot be read as that: {error}"
+            )
+            raise InvalidMessageError(DeadLetterReason.UNKNOWN_VERSION, detail) from error
+
+    def _upcast(self, head: _Head, document: dict[str, Any], current: int) -> dict[str, Any]:
+        try:
+            for version in range(head.schema_version, current):
+                upcast = self._upcasters.get((head.type, version))
+                document = upcast(document) if upcast else document
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            detail = f"{head.type} version {head.schema_version} could not be upcast: {error!r}"
+            raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, detail) from error
+        return {**document, "schema_version": current}
+
+
+_readers = {
+    topic.name: MessageReader(topic, CURRENT_VERSIONS, UPCASTERS) for topic in TOPICS.values() if topic.messages
+}
 
 
 def encode(message: AnyMessage) -> bytes:
@@ -58,19 +151,12 @@ def encode(message: AnyMessage) -> bytes:
 
 
 def decode(topic: Topic, raw: bytes) -> Any:  # noqa: ANN401 - the topic's own union
-    """Return the message in ``raw``, upcast to its current version.
+    """Return the message in ``raw``, brought to its current version.
 
     Raises:
         InvalidMessageError: with the reason for the dead letter.
     """
-    try:
-        return _storable(_decode(topic, raw), raw)
-    except msgspec.ValidationError as error:
-        raise InvalidMessageError(_reason(str(error)), str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidMessageError(DeadLetterReason.NOT_JSON, str(error)) from error
-    except RecursionError as error:
-        raise InvalidMessageError(DeadLetterReason.NOT_JSON, "the message is nested too deeply") from error
+    return _readers[topic.name].read(raw)
 
 
 def decode_behavioral_event(raw: bytes) -> AnyBehavioralEvent:
@@ -81,29 +167,6 @@ def decode_behavioral_event(raw: bytes) -> AnyBehavioralEvent:
     """
     event: AnyBehavioralEvent = decode(BEHAVIORAL_EVENTS, raw)
     return event
-
-
-def _decode(topic: Topic, raw: bytes) -> Any:  # noqa: ANN401 - the topic's own union
-    head = _head_decoders[topic.tag_field].decode(raw)
-    if head.type not in _types[topic.name]:
-        raise InvalidMessageError(DeadLetterReason.UNKNOWN_TYPE, f"{topic.name} has no messages of type {head.type!r}")
-    if head.schema_version == CURRENT_VERSIONS.get(head.type, 1):
-        return _decoders[topic.name].decode(raw)
-    return msgspec.convert(_upcast(head, msgspec.json.decode(raw)), topic.union)
-
-
-def _upcast(head: _Head, document: dict[str, Any]) -> dict[str, Any]:
-    current = CURRENT_VERSIONS.get(head.type, 1)
-    if not 1 <= head.schema_version <= current:
-        known = f"{head.type} has versions 1 to {current}, not {head.schema_version}"
-        raise InvalidMessageError(DeadLetterReason.UNKNOWN_VERSION, known)
-    try:
-        for version in range(head.schema_version, current):
-            document = UPCASTERS[head.type, version](document)
-    except (LookupError, TypeError, ValueError) as error:
-        detail = f"{head.type} version {head.schema_version} could not be upcast: {error!r}"
-        raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, detail) from error
-    return {**document, "schema_version": current}
 
 
 def _storable(message: AnyMessage, raw: bytes) -> AnyMessage:

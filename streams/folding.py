@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypedDict
 from uuid import UUID
 
 from backends.telemetry.logs import get_logger, hashed
-from fincoach_events.events import AnyBehavioralEvent, decode_event
+from fincoach_events.events import AnyBehavioralEvent
 from models.features import REDUCER_VERSION, UserState, copy_state, decode_state, encode_state, fold
+from schemas.codec import decode_behavioral_event
 from schemas.errors import FinCoachError
 from schemas.vocabulary import DeadLetterReason
 from streams.aggregations import FoldedEvent
@@ -80,7 +81,7 @@ async def load_states(
 
 async def _fold_anew(repository: IngestionRepository, states: States, users: Sequence[UUID]) -> None:
     for user_id, text in await repository.archived_payloads(users):
-        states[user_id] = fold(states.get(user_id), decode_event(text.encode()))
+        states[user_id] = fold(states.get(user_id), decode_behavioral_event(text.encode()))
     log.info("states_folded_anew", users=len(users), reducer_version=REDUCER_VERSION)
 
 

@@ -1,8 +1,9 @@
-"""Fails where a message of the last release could no longer be read.
+"""Fails where a message changed without a new version, or one of the last release could no longer be read.
 
-Compares the message schemas of docs/reference/asyncapi.yaml with the same file at the last release tag. A reader
+The first is what :mod:`tools.schema_lock` finds. Then this compares the message schemas of docs/reference/asyncapi.yaml with the same file at the last release tag. A reader
 must stay able to read what is still in a topic: nothing that was optional or absent may become required, no
-field may change its type, no message may go away. A break goes through a new schema version and an upcast in the codec.
+field may change its type, no message may go away. A break goes through a new schema version and an upcast in the codec;
+a message whose version was raised since is therefore left to the tests of its versions.
 """
 
 from __future__ import annotations
@@ -13,18 +14,14 @@ from typing import Any
 
 import yaml
 
+from schemas.codec import version_of
+from tools import schema_lock
 from tools.reference.rooms import ROOT
+from tools.schema_lock import Lock, last_release, register, released_lock
 
 DOCUMENT = "docs/reference/asyncapi.yaml"
 
 Schemas = dict[str, dict[str, Any]]
-
-
-def last_release() -> str | None:
-    """Return the newest tag that is an ancestor of the work tree, or None before the first release."""
-    command = ["git", "describe", "--tags", "--abbrev=0", "--match", "v*"]
-    found = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
-    return found.stdout.strip() or None
 
 
 def released_schemas(tag: str) -> Schemas:
@@ -68,16 +65,32 @@ def without_words(shape: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in shape.items() if key not in {"description", "title", "default"}}
 
 
+def raised(released: Lock) -> set[str]:
+    """Return the classes of messages that have a later version than the release."""
+    return {
+        message.__name__
+        for name, (_, message) in register().items()
+        if name in released and str(version_of(message)) not in released[name]["versions"]
+    }
+
+
+def broken_since(tag: str) -> list[str]:
+    """Return a sentence for each break since the release ``tag``."""
+    old = released_schemas(tag)
+    kept = {name: shape for name, shape in old.items() if name not in raised(released_lock(tag))}
+    found = breaks(kept, schemas_of((ROOT / DOCUMENT).read_text(encoding="utf-8")))
+    return [f"{line} (since {tag})" for line in found]
+
+
 def main() -> int:
-    """Print each break; return 1 where there is one."""
+    """Print each complaint; return 1 where there is one."""
     tag = last_release()
-    if tag is None:
-        print("schemas: no release yet, nothing to compare with")
-        return 0
-    found = breaks(released_schemas(tag), schemas_of((ROOT / DOCUMENT).read_text(encoding="utf-8")))
-    for line in found:
-        print(f"schemas: {line} (since {tag})")
-    return 1 if found else 0
+    complaints = schema_lock.check() + (broken_since(tag) if tag else [])
+    for line in complaints:
+        print(f"schemas: {line}")
+    if not complaints:
+        print(f"schemas: as locked, nothing broken since {tag}" if tag else "schemas: as locked; no release yet")
+    return 1 if complaints else 0
 
 
 if __name__ == "__main__":

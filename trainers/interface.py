@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fincoach_events.events import AnyBehavioralEvent, decode_event
+from fincoach_events.events import AnyBehavioralEvent
 from models.interface import Runtime
+from schemas.codec import decode_behavioral_event
 from schemas.errors import FinCoachError
 from schemas.vocabulary import ModelType
 from trainers.validation import Evidence, GatePolicy
@@ -94,7 +95,7 @@ class Snapshot:
         start = 0
         for end in range(1, len(owners) + 1):
             if end == len(owners) or owners[end] != owners[start]:
-                events = [decode_event(payload) for payload in payloads[start:end]]
+                events = [decode_behavioral_event(payload) for payload in payloads[start:end]]
                 yield UserHistory(UUID(bytes=owners[start]), events, is_new[start:end])
                 start = end
 

@@ -135,11 +135,28 @@ def test_a_damaged_message_is_a_message_or_a_dead_letter(data: st.DataObject, se
         assert error.reason in set(DeadLetterReason)  # noqa: PT017 - both ends are allowed
 
 
-@given(sent=messages(UpdateThresholds), version=st.integers(-3, 10).filter(lambda version: version != 1))
-def test_versions_that_nobody_knows_are_dead_letters(sent: UpdateThresholds, version: int) -> None:
-    """A message of tomorrow would be read by the rules of today, or stop the consumer."""
+@given(sent=messages(UpdateThresholds), version=st.integers(-3, 0))
+def test_versions_before_the_first_are_dead_letters(sent: UpdateThresholds, version: int) -> None:
+    """A damaged message would be read by whatever rules come to hand, or stop the consumer."""
     with pytest.raises(InvalidMessageError) as caught:
         decode(CONTROL, encode(msgspec.structs.replace(sent, schema_version=version)))
+    assert caught.value.reason == DeadLetterReason.UNKNOWN_VERSION
+
+
+@given(sent=messages(UpdateThresholds), version=st.integers(2, 10))
+def test_a_newer_version_is_read_as_ours_where_nothing_is_missing(sent: UpdateThresholds, version: int) -> None:
+    """A host that was upgraded first would have all its messages put aside until we are."""
+    newer = {**msgspec.json.decode(encode(sent)), "schema_version": version, "what_we_do_not_know": [1]}
+    assert decode(CONTROL, msgspec.json.encode(newer)) == sent
+
+
+@given(sent=messages(UpdateThresholds), version=st.integers(2, 10))
+def test_a_newer_version_without_what_we_require_waits_for_the_upgrade(sent: UpdateThresholds, version: int) -> None:
+    """It would be taken for a broken message, and nobody would retry it after the upgrade."""
+    document = {**msgspec.json.decode(encode(sent)), "schema_version": version}
+    document["given_by"] = document.pop("issuer")
+    with pytest.raises(InvalidMessageError) as caught:
+        decode(CONTROL, msgspec.json.encode(document))
     assert caught.value.reason == DeadLetterReason.UNKNOWN_VERSION
 
 

@@ -52,7 +52,11 @@ def event(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON
         ),
         pytest.param(event(page_url="/\x00"), DeadLetterReason.INVALID_FIELD, id="U+0000"),
         pytest.param(event(additional_data={"a\x00": 1}), DeadLetterReason.INVALID_FIELD, id="U+0000 in a name"),
-        pytest.param(event(schema_version=2), DeadLetterReason.UNKNOWN_VERSION, id="a later version"),
+        pytest.param(
+            event(schema_version=2, page_url=None),
+            DeadLetterReason.UNKNOWN_VERSION,
+            id="a later version without a field",
+        ),
         pytest.param(event(schema_version=0), DeadLetterReason.UNKNOWN_VERSION, id="a version before the first"),
         pytest.param(event(schema_version="1"), DeadLetterReason.INVALID_FIELD, id="a version in words"),
     ],
