@@ -28,8 +28,8 @@ from schemas.topics import BEHAVIORAL_EVENTS, THRESHOLD_REACHED
 from schemas.vocabulary import ModelType, ThresholdDecision
 from streams.panes import decode_pane, decode_statistics, encode_statistics
 from streams.quality import QualityAssessment
-from streams.sketches import DatasetStatistics, merged
-from streams.thresholds import Evaluation, ThresholdRule, decide
+from streams.sketches import DatasetStatistics, excess, merged
+from streams.thresholds import Circumstances, Evaluation, ThresholdRule, decide
 
 if TYPE_CHECKING:
     from backends.database.unit_of_work import UnitOfWork
@@ -215,11 +215,16 @@ def _judged(
         threshold=dataset.threshold, quality_gate=dataset.quality_gate, cool_down_seconds=dataset.cool_down_seconds
     )
     quality = judge(statistics)
+    now = Circumstances(
+        seconds_since_epoch=dataset.seconds_since_epoch, review=dataset.review, reviewed_by=dataset.reviewed_by
+    )
     evaluation = decide(
         rule,
+        now,
         counted=statistics.counts.counted,
         quality=quality,
-        seconds_since_epoch=dataset.seconds_since_epoch,
+        users=len(statistics.heaviest),
+        excess=lambda cap: excess(statistics.heaviest, cap),
     )
     return DatasetProgress(
         dataset=dataset, cursors=cursors, statistics=statistics, quality=quality, evaluation=evaluation
@@ -242,7 +247,7 @@ def _columns(progress: DatasetProgress) -> dict[str, Any]:
         "data_count": evaluation.counted,
         "threshold": evaluation.threshold,
         "is_ready_for_training": evaluation.fired,
-        "threshold_reached": evaluation.counted >= evaluation.threshold,
+        "threshold_reached": evaluation.effective_count >= evaluation.threshold,
         "data_quality_score": evaluation.quality_score,
         "accumulated": encode_statistics(progress.statistics),
     }

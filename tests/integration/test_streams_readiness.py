@@ -155,9 +155,7 @@ async def test_a_burst_makes_epochs_of_whole_panes(room: Room, connection: async
 
 async def test_rubbish_does_not_train(room: Room, connection: asyncpg.Connection) -> None:
     """A threshold would be enough, whatever the data is worth."""
-    user = uuid.uuid4()
-    bot = [feedback(number, user_id=user) for number in range(600)]
-    await room.feed(bot)
+    await room.feed([feedback(number) for number in range(600)])
     await room.feed([transaction(1)] * 400, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
     sentence = await room.check(ModelType.RECOMMENDATION)
     again = await room.check(ModelType.RECOMMENDATION)
@@ -169,6 +167,20 @@ async def test_rubbish_does_not_train(room: Room, connection: asyncpg.Connection
     stored = await connection.fetch("SELECT decision FROM threshold_evaluations WHERE model_type = 'recommendation'")
     assert [found["decision"] for found in stored] == ["waiting_for_quality"]
     assert await crossings(connection) == []
+
+
+async def test_a_bot_does_not_push_a_threshold(room: Room, connection: asyncpg.Connection) -> None:
+    """One user would decide when a model learns, and mostly from what."""
+    bot = uuid.uuid4()
+    await room.feed([feedback(number, user_id=bot) for number in range(5_000)])
+    alone = await room.check(ModelType.RECOMMENDATION)
+    assert alone.startswith("250 of 500 (5000 counted, 4750 beyond 250 a user)")
+    await room.feed([feedback(number) for number in range(5_000, 5_400)])
+    with_others = await room.check(ModelType.RECOMMENDATION)
+    assert with_others.startswith("436 of 500 (5400 counted, 4964 beyond 36 a user)")
+    assert await crossings(connection) == []
+    row = await connection.fetchrow("SELECT * FROM training_datasets WHERE dataset_type = 'recommendation'")
+    assert (row["data_count"], row["threshold_reached"]) == (5_400, False)
 
 
 def feedback(number: int, **changes: object) -> RecommendationInteraction:
