@@ -23,6 +23,7 @@ from schemas.messages.training import ThresholdReached
 from schemas.tables import behavioral_events, epochs, ledger, threshold_evaluations, training_datasets
 from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType, Room
+from trainers.decisions import clean
 from trainers.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
 from trainers.queue import TrainingQueue
 from trainers.settings import TrainersSettings
@@ -167,5 +168,5 @@ def snapshot_files(events: Iterable[AnyBehavioralEvent], *, new_from: int = 0, p
         }
         for number, event in enumerate(events)
     ]  # fmt: skip
-    table = pa.Table.from_pylist(rows, EVENT_SCHEMA).sort_by(ORDER)
-    return {EVENTS_FILE: parquet_bytes(table), FEEDBACK_FILE: parquet_bytes(FEEDBACK_SCHEMA.empty_table())}
+    cleaned = clean(pa.Table.from_pylist(rows, EVENT_SCHEMA).sort_by(ORDER), FEEDBACK_SCHEMA.empty_table())
+    return {EVENTS_FILE: parquet_bytes(cleaned.events), FEEDBACK_FILE: parquet_bytes(cleaned.feedback)}

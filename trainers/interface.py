@@ -16,17 +16,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fincoach_events.events import AnyBehavioralEvent
+from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
 from models.interface import Runtime
 from schemas.codec import decode_behavioral_event
 from schemas.errors import FinCoachError
 from schemas.vocabulary import ModelType
+from trainers.cleaning import LEFT_OUT, Reason
 from trainers.validation import Evidence, GatePolicy
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ Float32Array = npt.NDArray[np.float32]
 
 EVENTS_FILE = "events.parquet"
 FEEDBACK_FILE = "feedback.parquet"
+CLEANING_FILE = "cleaning.json"
 
 
 class NotEnoughHistoryError(FinCoachError):
@@ -52,21 +55,28 @@ class Moments(NamedTuple):
 
 
 class UserHistory(NamedTuple):
-    """One user's events in the order in which the reducer folded them, and for each whether it came after the champion's cut."""
+    """One user's events in the order in which the reducer folded them, and for each whether it came after the champion's cut.
+
+    ``events`` are what features are made of, as when serving; ``clean`` is what labels and the choice of samples may look at:
+    without what cleaning left out, with repaired amounts. The very same list where nothing had to be cleaned.
+    """
 
     user_id: UUID
     events: list[AnyBehavioralEvent]
     is_new: list[bool]
+    clean: list[AnyBehavioralEvent]
 
 
 class Snapshot:
     """A frozen training set: the consented events up to the run's cut, and served predictions with their feedback.
 
     ``events`` has the columns user_id (16 bytes), occurred_at (UTC, microseconds), event_type, interaction_type, source, generation,
-    partition, offset, is_new, payload (the event as JSON), ordered by user_id, generation, partition, offset.
+    partition, offset, is_new, payload (the event as JSON), cleaning (the reason for which it is not kept as it is, else null),
+    repaired_minor (the amount that labels see in place of an anomalous one), ordered by user_id, generation, partition, offset.
     ``feedback`` has one row for each served recommendation that was seen or answered: prediction_id, user_id, predicted_at,
     version, kind, reducer_version, action_set, action, propensity, propensities, features (as served), shown_at (None:
-    answered without a view), responses and responded_at (lists, oldest first), is_new; ordered by predicted_at, prediction_id.
+    answered without a view), responses and responded_at (lists, oldest first), is_new, cleaning (as above); ordered by
+    predicted_at, prediction_id.
     """
 
     def __init__(self, files: Mapping[str, bytes], *, digest: str) -> None:
@@ -83,6 +93,16 @@ class Snapshot:
         """Return the table of served recommendations with what came back."""
         return pq.read_table(pa.BufferReader(self._files[FEEDBACK_FILE]))
 
+    @cached_property
+    def kept(self) -> pa.Table:
+        """Return the events that cleaning did not leave out: what samples and labels may be chosen by."""
+        return _not_left_out(self.events)
+
+    @cached_property
+    def kept_feedback(self) -> pa.Table:
+        """Return the served recommendations that cleaning did not leave out."""
+        return _not_left_out(self.feedback)
+
     def users(self, *event_types: str) -> Iterator[UserHistory]:
         """Yield each user's events, oldest first, all of them or those of the given types; users without any are left out."""
         table = self.events
@@ -92,11 +112,13 @@ class Snapshot:
             return
         owners = table["user_id"].to_pylist()
         payloads, is_new = table["payload"].to_pylist(), table["is_new"].to_pylist()
+        reasons, repaired = table["cleaning"].to_pylist(), table["repaired_minor"].to_pylist()
         start = 0
         for end in range(1, len(owners) + 1):
             if end == len(owners) or owners[end] != owners[start]:
                 events = [decode_behavioral_event(payload) for payload in payloads[start:end]]
-                yield UserHistory(UUID(bytes=owners[start]), events, is_new[start:end])
+                cleaned = clean_history(events, reasons[start:end], repaired[start:end])
+                yield UserHistory(UUID(bytes=owners[start]), events, is_new[start:end], cleaned)
                 start = end
 
     def among(self, user_ids: Sequence[UUID]) -> Snapshot:
@@ -113,12 +135,34 @@ class Snapshot:
         Raises:
             NotEnoughHistoryError: when there are no events.
         """
-        times = self.events["occurred_at"]
+        times = self.kept["occurred_at"]
         if len(times) == 0:
             raise NotEnoughHistoryError("not enough history (no consented events up to the cut)")
         bounds = pc.min_max(times).as_py()
-        new = self.events.filter(self.events["is_new"])["occurred_at"]
+        new = self.kept.filter(self.kept["is_new"])["occurred_at"]
         return Moments(bounds["min"], bounds["max"], pc.min(new).as_py() if len(new) else None)
+
+
+def _not_left_out(table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table["cleaning"], pa.array(LEFT_OUT))))
+
+
+def clean_history(
+    events: list[AnyBehavioralEvent], reasons: Sequence[str | None], repaired: Sequence[int | None]
+) -> list[AnyBehavioralEvent]:
+    """Return what labels may see of ``events``: ``events`` itself where no reason is given. Pure."""
+    if not any(reasons):
+        return events
+    told = zip(events, reasons, repaired, strict=True)
+    return [_repaired(event, reason, amount) for event, reason, amount in told if reason not in LEFT_OUT]
+
+
+def _repaired(event: AnyBehavioralEvent, reason: str | None, amount: int | None) -> AnyBehavioralEvent:
+    if not isinstance(event, TransactionCreated):
+        return event
+    if amount is not None:
+        return msgspec.structs.replace(event, amount_minor=amount)
+    return msgspec.structs.replace(event, category="other") if reason == Reason.UNKNOWN_CATEGORY else event
 
 
 @dataclass(frozen=True, kw_only=True)

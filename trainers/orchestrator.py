@@ -179,6 +179,7 @@ class TrainingOrchestrator:
             **result.numbers,
             "snapshot_rows": snapshot.rows,
             "snapshot_new_rows": snapshot.new_rows,
+            "cleaning": dict(snapshot.cleaning),
         }
         if result.comparison is not None:
             metrics["comparison"] = msgspec.to_builtins(result.comparison)

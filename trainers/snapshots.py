@@ -1,14 +1,15 @@
 """Training sets frozen as Parquet: named by offset ranges before anything is read, addressed by digest afterwards.
 
 A snapshot holds every consented event from offset 0 to the run's cut. What lies behind the champion's cut is marked
-as new, the rest is replay. The same ranges give the same bytes, whenever and wherever they are read.
+as new, the rest is replay. Beside each row stands what cleaning decided about it, and the record of the decisions is a
+file of its own. The same ranges give the same bytes, whenever and wherever they are read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from backends.database.repositories.training import TrainingRepository
 from backends.database.repositories.training_archive import EVENT_COLUMNS, FEEDBACK_COLUMNS, ArchiveRepository
 from schemas.messages.envelope import OffsetRange
 from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
-from trainers.interface import EVENTS_FILE, FEEDBACK_FILE
+from trainers.decisions import clean, summary_of
+from trainers.interface import CLEANING_FILE, EVENTS_FILE, FEEDBACK_FILE
 
 if TYPE_CHECKING:
     from backends.database.repositories.training import ChampionVersion, Run
@@ -32,25 +34,26 @@ _MOMENT = pa.timestamp("us", tz="UTC")
 EVENT_SCHEMA = pa.schema([
     ("user_id", pa.binary()), ("occurred_at", _MOMENT), ("event_type", pa.string()), ("interaction_type", pa.string()),
     ("source", pa.string()), ("generation", pa.int16()), ("partition", pa.int32()), ("offset", pa.int64()), ("is_new", pa.bool_()),
-    ("payload", pa.binary()),
+    ("payload", pa.binary()), ("cleaning", pa.string()), ("repaired_minor", pa.int64()),
 ])  # fmt: skip
 FEEDBACK_SCHEMA = pa.schema([
     ("prediction_id", pa.binary()), ("user_id", pa.binary()), ("predicted_at", _MOMENT), ("version", pa.string()), ("kind", pa.string()),
     ("reducer_version", pa.int32()), ("action_set", pa.string()), ("action", pa.int32()), ("propensity", pa.float64()),
     ("propensities", pa.list_(pa.float64())), ("features", pa.list_(pa.float64())), ("shown_at", _MOMENT),
-    ("responses", pa.list_(pa.string())), ("responded_at", pa.list_(_MOMENT)), ("is_new", pa.bool_()),
+    ("responses", pa.list_(pa.string())), ("responded_at", pa.list_(_MOMENT)), ("is_new", pa.bool_()), ("cleaning", pa.string()),
 ])  # fmt: skip
 ORDER = [("user_id", "ascending"), ("generation", "ascending"), ("partition", "ascending"), ("offset", "ascending")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSnapshot:
-    """Where a snapshot lies. ``rows`` counts events, ``new_rows`` those behind the champion's cut."""
+    """Where a snapshot lies. ``rows`` counts events, ``new_rows`` those behind the champion's cut; ``cleaning`` sums the decisions up."""
 
     address: str
     digest: str
     rows: int
     new_rows: int
+    cleaning: Mapping[str, Any]
 
 
 class _Served(msgspec.Struct):
@@ -138,12 +141,16 @@ class SnapshotService:
         return await asyncio.to_thread(_feedback_table, rows)
 
     def _put(self, events: pa.Table, feedback: pa.Table) -> StoredSnapshot:
-        files = {EVENTS_FILE: parquet_bytes(events.sort_by(ORDER)), FEEDBACK_FILE: parquet_bytes(feedback)}
+        cleaned = clean(events.sort_by(ORDER), feedback)
+        files = {
+            EVENTS_FILE: parquet_bytes(cleaned.events), FEEDBACK_FILE: parquet_bytes(cleaned.feedback),
+            CLEANING_FILE: msgspec.json.encode(cleaned.record, order="deterministic"),
+        }  # fmt: skip
         address = self._store.put("snapshots", files)
-        new_rows = int(pc.sum(events["is_new"]).as_py() or 0)
         return StoredSnapshot(
-            address=address, digest=address.rsplit("/", 1)[-1], rows=events.num_rows, new_rows=new_rows
-        )
+            address=address, digest=address.rsplit("/", 1)[-1], rows=events.num_rows,
+            new_rows=int(pc.sum(events["is_new"]).as_py() or 0), cleaning=summary_of(cleaned.record),
+        )  # fmt: skip
 
 
 def _parts(cut: Sequence[OffsetRange], firsts: Sequence[int]) -> list[OffsetRange]:
@@ -160,6 +167,7 @@ def _event_batch(rows: Sequence[Any], span: OffsetRange, first_new: int) -> pa.R
     columns["generation"] = [span.generation] * len(rows)
     columns["partition"] = [span.partition] * len(rows)
     columns["is_new"] = [offset >= first_new for offset in columns["offset"]]
+    columns["cleaning"] = columns["repaired_minor"] = [None] * len(rows)
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[column.name], column.type) for column in EVENT_SCHEMA], schema=EVENT_SCHEMA
     )
@@ -171,6 +179,7 @@ def _feedback_table(rows: Sequence[Any]) -> pa.Table:
     columns["features"] = [item.features for item in served]
     columns["reducer_version"] = [item.reducer_version for item in served]
     columns["propensities"] = [item.propensities for item in served]
+    columns["cleaning"] = [None] * len(rows)
     return pa.table([pa.array(columns[column.name], column.type) for column in FEEDBACK_SCHEMA], schema=FEEDBACK_SCHEMA)
 
 

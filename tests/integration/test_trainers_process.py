@@ -162,6 +162,7 @@ async def test_a_crossing_ends_in_a_model_that_is_ready_or_a_champion_that_is_ke
     assert event["status"] == TrainingStatus.COMPLETED
     assert event["verdict"] in {Verdict.CANDIDATE_WINS, Verdict.CHAMPION_KEPT}, event["reasons"]
     assert event["performance_metrics"]["values"]["candidate"] > 0
+    assert event["performance_metrics"]["cleaning"]["events"]["left_out"] == 0
     (job,) = await rows_of(database, training_jobs)
     assert (job["status"], job["training_event_id"]) == (JobStatus.DONE, event["id"])
     progress = await messages_of(

@@ -31,7 +31,7 @@ from tests.training_factories import (
     span,
     transaction,
 )
-from trainers.interface import Snapshot
+from trainers.interface import CLEANING_FILE, Snapshot
 from trainers.snapshots import SnapshotService, StoredSnapshot
 
 
@@ -107,6 +107,24 @@ async def test_reading_the_same_ranges_again_gives_the_same_digest(
     await archive(database, [transaction("late", 60, 5)], start=1_000)
     other = ContentStore(f"file://{tmp_path}/other")
     assert (await taken(database, other, run)).digest == first.digest
+
+
+async def test_the_decisions_about_unclean_events_travel_with_the_snapshot(
+    database: Database, database_url: str, store: ContentStore, tmp_path: Path
+) -> None:
+    """Nobody could say later which events a model did not learn from, or other decisions would stand under the same digest."""
+    events = [transaction(f"user-{number % 4}", number + 0.01, 100 + number) for number in range(50)]
+    again = msgspec.structs.replace(events[7], event_id=uuid4())
+    ranges = await archive(database, [*events, again, transaction("user-1", 60.01, 0)])
+    stored = await taken(database, store, await run_of(database, database_url, tmp_path, ranges=ranges))
+    files = store.get(stored.address)
+    record = msgspec.json.decode(files[CLEANING_FILE])
+    assert record["events"] == stored.cleaning["events"] == {"kept": 50, "repaired": 0, "left_out": 2}
+    assert record["reasons"]["duplicate_content"]["examples"] == [str(again.event_id)]
+    assert stored.cleaning["reasons"] == {"duplicate_content": 1, "zero_amount": 1}
+    snapshot = opened(store, stored)
+    assert (snapshot.events.num_rows, snapshot.kept.num_rows) == (52, 50)
+    assert store.put("snapshots", {**files, CLEANING_FILE: b"{}"}) != stored.address
 
 
 async def test_the_ranges_are_stored_before_anything_is_read(

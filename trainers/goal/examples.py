@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified
 from models.features import GOAL_FEATURES, goal_features, replay
-from trainers.interface import NotEnoughHistoryError, Snapshot
+from trainers.interface import NotEnoughHistoryError, Snapshot, UserHistory
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -112,8 +112,8 @@ def goal_examples(snapshot: Snapshot, *, seed: int) -> GoalExamples:
     ends = _source_ends(snapshot)
     rows = [
         row
-        for number, events in enumerate(_histories(snapshot, seed=seed))
-        for row in _rows(number, events, ends)
+        for number, history in enumerate(_histories(snapshot, seed=seed))
+        for row in _rows(number, history, ends)
     ]  # fmt: skip
     if len(rows) < FEWEST_OUTCOMES:
         message = f"not enough history ({len(rows)} views of goals whose end has come, {FEWEST_OUTCOMES} are needed)"
@@ -173,19 +173,18 @@ def _border(moments: FloatArray, known_at: FloatArray) -> float:
 
 
 def _source_ends(snapshot: Snapshot) -> dict[str, dt.datetime]:
-    bounds = snapshot.events.group_by("source").aggregate([("occurred_at", "max")])
+    bounds = snapshot.kept.group_by("source").aggregate([("occurred_at", "max")])
     return {row["source"]: row["occurred_at_max"] for row in bounds.to_pylist()}
 
 
-def _histories(snapshot: Snapshot, *, seed: int) -> Iterator[Sequence[AnyBehavioralEvent]]:
+def _histories(snapshot: Snapshot, *, seed: int) -> Iterator[UserHistory]:
     """Yield all events of up to ``MOST_USERS`` users with an outcome, drawn by seed from the order of their ids."""
-    events = snapshot.events
+    events = snapshot.kept
     outcomes = events.filter(pc.is_in(events["interaction_type"], pa.array(["achieve", "fail"])))
     known = sorted(outcomes["user_id"].unique().to_pylist())
     drawn = np.random.default_rng(seed).permutation(len(known))[:MOST_USERS]
     chosen = [UUID(bytes=known[number]) for number in sorted(drawn.tolist())]
-    for history in snapshot.among(chosen).users():
-        yield history.events
+    yield from snapshot.among(chosen).users()
 
 
 def decided_goals(events: Sequence[AnyBehavioralEvent]) -> list[DecidedGoal]:
@@ -206,11 +205,12 @@ def decided_goals(events: Sequence[AnyBehavioralEvent]) -> list[DecidedGoal]:
     return list(decided.values())
 
 
-def _rows(number: int, events: Sequence[AnyBehavioralEvent], ends: Mapping[str, dt.datetime]) -> Iterator[_Row]:
+def _rows(number: int, history: UserHistory, ends: Mapping[str, dt.datetime]) -> Iterator[_Row]:
     """Yield the views of one user's goals whose planned end lies before the newest event of their source."""
+    events = history.events
     views: dict[dt.datetime, list[DecidedGoal]] = defaultdict(list)
-    for goal in decided_goals(events):
-        if goal.known_at <= ends[events[0].source]:
+    for goal in decided_goals(history.clean):
+        if goal.known_at <= ends[history.clean[0].source]:
             for moment in goal.moments():
                 views[moment].append(goal)
     for moment, state in replay(events, sorted(views)):

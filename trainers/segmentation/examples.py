@@ -68,7 +68,7 @@ def segmentation_examples(snapshot: Snapshot, *, seed: int) -> SegmentationExamp
     histories = list(_histories(snapshot, seed=seed))
     if len(histories) < FEWEST_USERS:
         raise NotEnoughHistoryError(_too_few(len(histories), "at the cut", FEWEST_USERS))
-    moments = _moments([history.events for history in histories], source_ends(snapshot))
+    moments = _moments([history.clean for history in histories], source_ends(snapshot))
     rows = [row for number, history in enumerate(histories) for row in _rows(number, history, moments)]
     for part, name in ((TRAIN, "to fit on"), (VALIDATION, "to select on"), (HOLDOUT, "to judge on")):
         users = sum(row[1] == part for row in rows)
@@ -93,8 +93,8 @@ def is_held_out(user_id: UUID) -> bool:
 
 
 def _histories(snapshot: Snapshot, *, seed: int) -> Iterator[UserHistory]:
-    """Yield all events of up to ``MOST_USERS`` users with enough transactions, drawn by seed from the order of their ids."""
-    events = snapshot.events
+    """Yield all events of up to ``MOST_USERS`` users with enough transactions that cleaning kept, drawn by seed from the order of their ids."""
+    events = snapshot.kept
     transactions = events.filter(pc.equal(events["event_type"], TRANSACTION))
     counts = transactions.group_by("user_id").aggregate([("user_id", "count")]).sort_by("user_id")
     enough = counts.filter(pc.greater_equal(counts["user_id_count"], SUFFICIENT_TRANSACTIONS))["user_id"].to_pylist()
@@ -108,7 +108,7 @@ def source_ends(snapshot: Snapshot) -> dict[str, dt.datetime]:
 
     A partition with less than half of an even share of the rows says little about how far the source is.
     """
-    bounds = snapshot.events.group_by(["source", "partition"]).aggregate(
+    bounds = snapshot.kept.group_by(["source", "partition"]).aggregate(
         [("occurred_at", "max"), ("occurred_at", "count")]
     )
     found: dict[str, list[tuple[dt.datetime, int]]] = defaultdict(list)
@@ -147,7 +147,7 @@ def _rows(number: int, history: UserHistory, moments: Mapping[str, Moments]) -> 
     """Yield (user, part, features) for each moment at which the user had enough history and was of the part."""
     fitted_on = False
     held_out = is_held_out(history.user_id)
-    for part, (moment, state) in enumerate(replay(history.events, moments[history.events[0].source])):
+    for part, (moment, state) in enumerate(replay(history.events, moments[history.clean[0].source])):
         if state is None or state.transactions < SUFFICIENT_TRANSACTIONS:
             continue
         fitted_on = fitted_on or (part == TRAIN and not held_out)

@@ -1,7 +1,9 @@
 """From a snapshot to rows: features at rolling origins, and the truth of the four weeks behind each.
 
-Each source of events has its own clock: its newest day is the earliest of its partitions' newest moments, because what a
-partition has not shown yet is unknown, not nothing. The population of an origin is fixed at the origin.
+Features are replayed from all events, as serving sees them; the truth is replayed from the clean ones: without duplicates,
+with amounts beyond all measure at their limit. Each source of events has its own clock: its newest day is the earliest of
+its partitions' newest moments, because what a partition has not shown yet is unknown, not nothing. The population of an
+origin is fixed at the origin.
 """
 
 from __future__ import annotations
@@ -17,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from fincoach_events.events import AnyBehavioralEvent
-from models.features import SERIES_WEEKS, SPENDING_FEATURES, replay, spending_features, weekly_series
-from trainers.interface import NotEnoughHistoryError, Snapshot
+from models.features import SERIES_WEEKS, SPENDING_FEATURES, UserState, replay, spending_features, weekly_series
+from trainers.interface import NotEnoughHistoryError, Snapshot, UserHistory
 from trainers.spending.distribution import STEPS
 
 Float32Array = npt.NDArray[np.float32]
@@ -126,7 +127,7 @@ def spending_examples(snapshot: Snapshot, *, seed: int) -> SpendingExamples:
 
 def source_ends(snapshot: Snapshot) -> dict[str, tuple[dt.datetime, dt.datetime]]:
     """Return for each source its first moment with transactions and the moment up to which all its partitions are known."""
-    events = snapshot.events
+    events = snapshot.kept
     transactions = events.filter(pc.equal(events["event_type"], "transaction_creation"))
     if transactions.num_rows == 0:
         return {}
@@ -178,34 +179,44 @@ def _midnight(moment: dt.datetime) -> dt.datetime:
 Plan = tuple[tuple[dt.datetime, int], ...]
 
 
-def _chosen(
-    snapshot: Snapshot, plans: Mapping[str, Plan], *, seed: int
-) -> Iterator[tuple[int, Sequence[AnyBehavioralEvent], Plan]]:
-    """Yield (number, events, plan) of up to ``MOST_USERS`` users, drawn by seed from a list that is ordered by their ids."""
+def _chosen(snapshot: Snapshot, plans: Mapping[str, Plan], *, seed: int) -> Iterator[tuple[int, UserHistory, Plan]]:
+    """Yield (number, history, plan) of up to ``MOST_USERS`` users, drawn by seed from a list that is ordered by their ids."""
     known: list[UUID] = [history.user_id for history in snapshot.users("transaction_creation")]
     generator = np.random.default_rng(seed)
     drawn = set(generator.permutation(len(known))[:MOST_USERS].tolist())
     for number, history in enumerate(snapshot.users("transaction_creation")):
         plan = plans.get(history.events[0].source)
         if number in drawn and plan is not None:
-            yield number, history.events, plan
+            yield number, history, plan
 
 
 def _rows(
-    chosen: Iterator[tuple[int, Sequence[AnyBehavioralEvent], Plan]],
+    chosen: Iterator[tuple[int, UserHistory, Plan]],
 ) -> Iterator[tuple[int, int, int, Float32Array, Float32Array]]:
     """Yield (user, part, origin day, features, truth) of each user at each origin at which the user was active lately."""
-    for number, events, plan in chosen:
+    for number, history, plan in chosen:
         parts = dict(plan)
         moments = sorted({*parts, *(origin + HORIZON for origin in parts)})
         known: dict[dt.datetime, tuple[int, Float32Array]] = {}
-        for moment, state in replay(events, moments):
+        for moment, state, clean in _served_and_clean(history, moments):
             before = moment - HORIZON
             if before in known:
                 part, features = known.pop(before)
-                yield number, part, (before - _EPOCH).days, features, weekly_series(state, moment, weeks=STEPS)
+                yield number, part, (before - _EPOCH).days, features, weekly_series(clean, moment, weeks=STEPS)
             if moment in parts and state is not None and state.last_debit_at >= _milliseconds(moment - ACTIVE_WITHIN):
                 known[moment] = (parts[moment], spending_features(state, moment))
+
+
+def _served_and_clean(
+    history: UserHistory, moments: Sequence[dt.datetime]
+) -> Iterator[tuple[dt.datetime, UserState | None, UserState | None]]:
+    """Yield (moment, state of all events, state of the clean ones); one state for both where nothing had to be cleaned."""
+    served = replay(history.events, moments)
+    if history.clean is history.events:
+        yield from ((moment, state, state) for moment, state in served)
+        return
+    for (moment, state), (_, clean) in zip(served, replay(history.clean, moments), strict=True):
+        yield moment, state, clean
 
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
