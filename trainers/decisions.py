@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.codec import decode_behavioral_event
 from trainers.cleaning import (
     CLEANING_VERSION,
     RULES,
@@ -30,6 +31,9 @@ from trainers.cleaning import (
     implausible_times,
     transaction_reasons,
 )
+
+if TYPE_CHECKING:
+    from fincoach_events.events import RecommendationInteraction, TransactionCreated
 
 IntArray = npt.NDArray[np.int64]
 MOST_EXAMPLES = 10
@@ -45,24 +49,10 @@ class CleanTables(NamedTuple):
     record: dict[str, Any]
 
 
-class _Transaction(msgspec.Struct):
-    amount_minor: int = 0
-    currency: str = ""
-    category: str = ""
-    transaction_type: str = ""
-    merchant: str | None = None
-
-
-class _Answer(msgspec.Struct):
-    prediction_id: UUID | None = None
-
-
 class _Named(msgspec.Struct):
     event_id: str = ""
 
 
-_transaction = msgspec.json.Decoder(_Transaction)
-_answer = msgspec.json.Decoder(_Answer)
 _named = msgspec.json.Decoder(_Named)
 
 
@@ -125,7 +115,7 @@ def _spread(mask: npt.NDArray[np.bool_], places: IntArray, rows: int) -> npt.NDA
 
 def _transactions(table: pa.Table, moments: IntArray) -> tuple[TransactionColumns, list[str]]:
     """Return the transactions as numbers, and the name of each flow."""
-    told = [_transaction.decode(payload) for payload in table["payload"].to_pylist()]
+    told = [cast("TransactionCreated", decode_behavioral_event(payload)) for payload in table["payload"].to_pylist()]
     sources = table["source"].to_pylist()
     flows = [f"{source} {one.currency} {one.transaction_type}" for source, one in zip(sources, told, strict=True)]
     contents = [f"{flow}\n{one.category}\n{one.merchant}" for flow, one in zip(flows, told, strict=True)]
@@ -148,7 +138,7 @@ def _answers_to_nothing(events: pa.Table, served: set[bytes]) -> npt.NDArray[np.
     places = np.flatnonzero(pc.fill_null(is_answer, False).to_numpy(zero_copy_only=False))  # noqa: FBT003 - arrow's own shape
     found = np.zeros(events.num_rows, dtype=np.bool_)
     for place, payload in zip(places.tolist(), events["payload"].take(pa.array(places)).to_pylist(), strict=True):
-        name = _answer.decode(payload).prediction_id
+        name = cast("RecommendationInteraction", decode_behavioral_event(payload)).prediction_id
         found[place] = name is None or name.bytes not in served
     return found
 

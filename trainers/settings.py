@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backends.settings import ProcessSettings
+
+IMPLICIT_SIGNALS = frozenset({"unanswered_view", "time_on_page"})
+LARGEST_IMPLICIT = 0.1  # half of what the smallest answer is worth by default
 
 
 class TrainersSettings(ProcessSettings):
@@ -52,6 +55,10 @@ class RecommendationTrainingSettings(BaseSettings):
         default={"implement": 1.0, "helpful": 0.2, "click": 0.4, "dismiss": -0.5, "not_helpful": -1.0},
         description="Reward of each kind of answer (JSON); the kinds of one recommendation add up, within -1 and 1.",
     )
+    recommendation_implicit_weights: dict[str, float] = Field(
+        default={"unanswered_view": -0.01, "time_on_page": 0.05},
+        description="What a view without an answer and a minute on its page teach (JSON); never judged by, together at most 0.1.",
+    )
     recommendation_reward_window_hours: float = Field(
         default=168.0, gt=0, description="Answers that come later after a recommendation was seen do not count."
     )
@@ -66,6 +73,21 @@ class RecommendationTrainingSettings(BaseSettings):
         ge=1,
         description="Effective samples asked of a large holdout; a smaller one is asked for a tenth of its rows, at least 100.",
     )
+
+    @field_validator("recommendation_implicit_weights")
+    @classmethod
+    def _small(cls, weights: dict[str, float]) -> dict[str, float]:
+        """Refuse weights with which silence could weigh as much as an answer."""
+        unknown = sorted(weights.keys() - IMPLICIT_SIGNALS)
+        if unknown:
+            raise ValueError(
+                f"there is no implicit signal {unknown[0]!r}; choose of {', '.join(sorted(IMPLICIT_SIGNALS))}"
+            )
+        if not sum(abs(weight) for weight in weights.values()) <= LARGEST_IMPLICIT:
+            raise ValueError(
+                f"implicit weights may add up to {LARGEST_IMPLICIT} at most: an answer must always weigh more"
+            )
+        return weights
 
 
 def child_environment() -> dict[str, str]:

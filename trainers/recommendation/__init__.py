@@ -31,7 +31,10 @@ class RecommendationTrainer:
         del seed
         window = dt.timedelta(hours=self._settings.recommendation_reward_window_hours)
         return recommendation_examples(
-            snapshot, reward_weights=self._settings.recommendation_reward_weights, window=window
+            snapshot,
+            reward_weights=self._settings.recommendation_reward_weights,
+            implicit_weights=self._settings.recommendation_implicit_weights,
+            window=window,
         )
 
     def samples(self, examples: RecommendationExamples) -> int:
@@ -41,9 +44,11 @@ class RecommendationTrainer:
     def fit(self, examples: RecommendationExamples, context: FitContext) -> Sequence[Candidate]:
         """Return the CQL candidates and the bandit."""
         settings = self._settings
-        return candidates_of(
-            examples, context, gamma=settings.recommendation_gamma, rewards=settings.recommendation_reward_weights
-        )
+        weights = {
+            "rewards": settings.recommendation_reward_weights,
+            "implicit": settings.recommendation_implicit_weights,
+        }
+        return candidates_of(examples, context, gamma=settings.recommendation_gamma, weights=weights)
 
     def evaluate(
         self, examples: RecommendationExamples, *, candidate: Runtime, champion: Runtime | None, seed: int

@@ -107,11 +107,11 @@ class CqlRecipe:
 
 
 def candidates_of(
-    examples: RecommendationExamples, context: FitContext, *, gamma: float, rewards: Mapping[str, float]
+    examples: RecommendationExamples, context: FitContext, *, gamma: float, weights: Mapping[str, Mapping[str, float]]
 ) -> list[Candidate]:
-    """Return the bandit and one CQL candidate per recipe, the full retrain first; ``rewards`` are noted in each."""
+    """Return the bandit and one CQL candidate per recipe, the full retrain first; ``weights`` of rewards are noted in each."""
     judge = _ValidationJudge(examples)
-    noted = {"rewards": dict(rewards), "gamma": gamma}
+    noted = {**weights, "gamma": gamma}
     recipes = [CqlRecipe(name="cql_full", learning_rate=FULL_RATE), *_incremental(context)]
     found = []
     for recipe in recipes:
@@ -171,7 +171,7 @@ def fit_bandit(rows: LoggedRecommendations) -> BanditValues:
     spread = rows.features.std(axis=0)
     scale = np.where(spread > 1e-3, spread, 1.0).astype(np.float32)  # noqa: PLR2004 - a column that hardly varies
     contexts = bandit_context(rows.features, center, scale)
-    statistics = Statistics.empty(ARMS, contexts.shape[1]).updated(contexts, rows.log.actions, rows.log.rewards)
+    statistics = Statistics.empty(ARMS, contexts.shape[1]).updated(contexts, rows.log.actions, rows.taught)
     return BanditValues.of(statistics, center, scale, ridge=RIDGE)
 
 

@@ -193,7 +193,7 @@ class _Batches:
         with torch.no_grad():
             self._observations = network.scaled(torch.from_numpy(np.ascontiguousarray(rows.features))).numpy()
         self._actions = rows.log.actions.astype(np.float32)[:, None]
-        self._rewards = rows.log.rewards.astype(np.float32)[:, None]
+        self._rewards = rows.taught.astype(np.float32)[:, None]
         self._next, self._ended = _next_rows(rows.users)
         self._pools = _pools(rows, plan.new_share)
         self._generator = np.random.default_rng(plan.seed)

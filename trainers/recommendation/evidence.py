@@ -158,4 +158,7 @@ def _logged_report(holdout: LoggedRecommendations) -> dict[str, float]:
     return {
         "click_rate": float(holdout.clicked.mean()),
         "satisfaction": float(holdout.helpful.sum()) / told if told else float("nan"),
+        # Told, never judged by: what users did without answering.
+        "unanswered_views": float(holdout.unanswered.mean()),
+        "time_on_page_known": float(np.isfinite(holdout.page_seconds).mean()),
     }

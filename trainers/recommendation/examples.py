@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,7 +17,8 @@ from models.recommendation import STATE_CONTEXT
 from schemas.vocabulary import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS
 from trainers.interface import NotEnoughHistoryError, Snapshot
 from trainers.off_policy import Log
-from trainers.recommendation.rewards import answers_within, reward_of, settled
+from trainers.recommendation.implicit import ImplicitSignals, page_seconds
+from trainers.recommendation.rewards import HIGHEST, LOWEST, answers_within, reward_of, settled
 from trainers.splits import Split, clusters_of, time_ordered
 
 Float32Array = npt.NDArray[np.float32]
@@ -41,6 +42,8 @@ class LoggedRecommendations:
 
     ``features`` (n, 35); ``log`` holds actions, propensities and rewards (n,); ``users`` numbers the users; ``is_new`` says
     what came back after the champion's cut; ``clicked``, ``helpful`` and ``not_helpful`` are what people read apart.
+    ``implicit`` (n,) is what was done without answering adds in a fit; ``unanswered`` (seen, nothing said) and ``page_seconds``
+    (NaN: not measured) are that, as it was recorded. ``log.rewards`` knows answers alone: judge by it.
     """
 
     features: Float32Array
@@ -50,6 +53,14 @@ class LoggedRecommendations:
     clicked: BoolArray
     helpful: BoolArray
     not_helpful: BoolArray
+    implicit: FloatArray
+    unanswered: BoolArray
+    page_seconds: FloatArray
+
+    @property
+    def taught(self) -> FloatArray:
+        """Return the rewards that a fit sees, (n,): those of answers, and in their absence the implicit ones."""
+        return np.asarray(np.clip(self.log.rewards + self.implicit, LOWEST, HIGHEST))
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -92,14 +103,18 @@ class RecommendationExamples:
 
 
 def recommendation_examples(
-    snapshot: Snapshot, *, reward_weights: Mapping[str, float], window: dt.timedelta
+    snapshot: Snapshot,
+    *,
+    reward_weights: Mapping[str, float],
+    implicit_weights: Mapping[str, float],
+    window: dt.timedelta,
 ) -> RecommendationExamples:
     """Return the settled rows of the default action set, with their time-ordered parts.
 
     Raises:
         NotEnoughHistoryError: saying how many there are and how many are needed.
     """
-    usable = _usable(snapshot.feedback)
+    usable = _usable(snapshot.kept_feedback)
     if usable.num_rows:
         usable = usable.filter(pa.array(_settled(usable, snapshot.moments.last, window)))
     if usable.num_rows < FEWEST_ROWS:
@@ -112,7 +127,11 @@ def recommendation_examples(
     )
     if min(part.size for part in split) == 0:
         raise NotEnoughHistoryError("not enough history (all recommendations were served at one moment)")
-    return RecommendationExamples(rows=_rows(usable, reward_weights, window), split=split)
+    seconds = page_seconds(snapshot, usable["prediction_id"].to_pylist(), usable["user_id"].to_pylist())
+    answers = _answers(usable, window)
+    signals = ImplicitSignals(_unanswered(usable, answers), seconds)
+    rows = _rows(usable, answers, reward_weights, signals=signals, implicit=signals.taught(implicit_weights))
+    return RecommendationExamples(rows=rows, split=split)
 
 
 def _usable(feedback: pa.Table) -> pa.Table:
@@ -144,13 +163,25 @@ def _seconds(moments: pa.ChunkedArray) -> FloatArray:
     return np.asarray(moments.cast(pa.int64()).to_numpy(), dtype=np.float64) / 1e6
 
 
-def _rows(usable: pa.Table, weights: Mapping[str, float], window: dt.timedelta) -> LoggedRecommendations:
-    answers = [
+def _answers(usable: pa.Table, window: dt.timedelta) -> list[frozenset[str]]:
+    """Return for each row the kinds of answers that came within its window."""
+    return [
         answers_within(said, [moment.timestamp() for moment in at], start=start, window_seconds=window.total_seconds())
         for said, at, start in zip(
             usable["responses"].to_pylist(), usable["responded_at"].to_pylist(), _starts(usable), strict=True
         )
     ]
+
+
+def _unanswered(usable: pa.Table, answers: Sequence[frozenset[str]]) -> BoolArray:
+    """Say of which rows (n,) a view is all that came back."""
+    seen = usable["shown_at"].is_valid().to_numpy(zero_copy_only=False)
+    return np.asarray(seen & np.array([not said for said in answers]))
+
+
+def _rows(
+    usable: pa.Table, answers: Sequence[frozenset[str]], weights: Mapping[str, float], *, signals: ImplicitSignals, implicit: FloatArray
+) -> LoggedRecommendations:  # fmt: skip
     return LoggedRecommendations(
         features=np.array(usable["features"].to_pylist(), dtype=np.float32),
         log=Log(
@@ -163,4 +194,7 @@ def _rows(usable: pa.Table, weights: Mapping[str, float], window: dt.timedelta) 
         clicked=np.array([_CLICKED in said for said in answers]),
         helpful=np.array([_HELPFUL in said for said in answers]),
         not_helpful=np.array([_NOT_HELPFUL in said for said in answers]),
+        implicit=implicit,
+        unanswered=signals.is_unanswered,
+        page_seconds=signals.page_seconds,
     )
