@@ -29,9 +29,15 @@ FUTURE_SECONDS = 300.0  # an event further ahead of its record's own time is ref
 ANSWERS = {"click", "dismiss", "implement", "helpful", "not_helpful"}
 OUTCOMES = {"achieve", "fail"}
 ENOUGH_TRANSACTIONS = 10
-MALFORMED = {"not_json", "unknown_type", "missing_field", "invalid_field", "unknown_version", "in_the_future", "key_mismatch"}  # fmt: skip
-# The kind in a journal -> the reasons that the dead letter may give. A kind such as ``malformed:not_json`` knows better.
-REASONS_BY_KIND = {"malformed": MALFORMED, "oversized": {"too_large"}}
+MALFORMED = {"not_json", "unknown_type", "missing_field", "invalid_field"}
+# The kind in a journal -> the reasons that the dead letter may give; any other kind is malformed somehow.
+REASONS_BY_KIND = {
+    "oversized": {"too_large"},
+    "key_mismatch": {"key_mismatch"},
+    "in_the_future": {"in_the_future"},
+    "no_value": {"not_json"},
+    "wrong_type": {"invalid_field"},
+}
 IN_THE_FUTURE = {"in_the_future"}
 
 
@@ -78,16 +84,10 @@ def _delivery(record: Record, send: Send | None) -> Delivery:
     if send is None:
         return Delivery(record, Fate.UNKNOWN)
     if not send.valid or send.event is None:
-        return Delivery(record, Fate.DEAD, reasons=reasons_of(send.kind))
+        return Delivery(record, Fate.DEAD, reasons=REASONS_BY_KIND.get(send.kind, MALFORMED))
     if key_of(send.event)[1].timestamp() - record.at_ms / 1000 > FUTURE_SECONDS:
         return Delivery(record, Fate.DEAD, reasons=IN_THE_FUTURE)
     return Delivery(record, Fate.ARCHIVED, send.event)
-
-
-def reasons_of(kind: str) -> set[str]:
-    """Return the reasons that the dead letter of a record of this kind may give."""
-    group, _, reason = kind.partition(":")
-    return {reason} if reason in MALFORMED else REASONS_BY_KIND.get(group, MALFORMED)
 
 
 def counted(events: Iterable[Json]) -> Counter[str]:

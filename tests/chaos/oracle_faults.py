@@ -11,16 +11,22 @@ CAUGHT_UP_SECONDS = 20.0
 
 
 def faults_hit(world: World) -> Law:
-    """Enough faults were injected, each with evidence that it hit; where workers were frozen, zombies were refused."""
-    faults = [line for line in world.timeline if line.get("kind") == "fault"]
-    names = Counter(str(line.get("fault") or line.get("name")) for line in faults)
+    """Enough faults were injected, each with evidence that it hit; where workers were frozen, zombies were refused.
+
+    A line of the timeline with the phase ``end`` is a fault that was proven and healed. One that could not be shown to
+    have hit does not count.
+    """
+    faults = [line for line in world.timeline if line.get("phase") == "end"]
+    kinds = Counter(str(line["kind"]) for line in faults)
     complaints = [f"fault {line} has no evidence that it hit" for line in faults if not line.get("evidence")]
-    frozen = [line for line in faults if line.get("freezes_worker")]
+    frozen = [line for line in faults if "freeze" in line["kind"] and str(line["target"]).startswith("streams")]
     refused = int(world.run.get("zombies_refused", 0))
     if frozen and refused < 1:
         complaints.append(f"workers were frozen {len(frozen)} times and no zombie was refused")
-    seen = world.shown(faults=len(faults))
-    return verdict(complaints, seen={**seen, **{name: (number, 1) for name, number in sorted(names.items())}})
+    return verdict(
+        complaints,
+        seen={**world.shown(faults=len(faults)), **{kind: (number, 1) for kind, number in sorted(kinds.items())}},
+    )
 
 
 def caught_up(world: World) -> Law:

@@ -60,7 +60,7 @@ def read_journals(folder: Path) -> Iterator[Send]:
     """Yield the sends of all producers, each with whether it was acknowledged."""
     for journal in sorted((folder / "producers").glob("*.jsonl")):
         lines = list(_lines(journal))
-        acknowledged = {line["id"] for line in lines if line["op"] == "ack"}
+        acknowledged = {line["id"] for line in lines if line["op"] == "ack"}  # numbers are the journal's own
         for line in lines:
             if line["op"] == "send":
                 yield Send(

@@ -303,7 +303,7 @@ def _answer_invented(world: World) -> None:
 
 @breaks("faults_hit", "no evidence")
 def _fault_missed(world: World) -> None:
-    world.timeline = [{"kind": "fault", "fault": "kill", "evidence": ""}]
+    world.timeline = [{"phase": "end", "kind": "kill", "target": "trainers-1", "evidence": {}}]
 
 
 @breaks("faults_hit", "no zombie was refused")

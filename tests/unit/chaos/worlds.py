@@ -89,7 +89,7 @@ def delivered() -> dict[int, list[Delivered]]:
     sent: dict[int, list[Delivered]] = {
         place: [("good", bytes_of(item), item) for item in items] for place, items in parts.items()
     }
-    sent[1].insert(2, ("malformed:not_json", b"{", None))
+    sent[1].insert(2, ("no_value", b"{", None))
     return sent
 
 
@@ -98,7 +98,7 @@ def healthy() -> World:
     sent = delivered()
     world = World(
         run={"thresholds": LIMITS, "minimums": dict.fromkeys(_counted_things(), 1), "caught_up_seconds": 3.0, "zombies_refused": 1},
-        timeline=[{"kind": "fault", "fault": "kill", "evidence": "it was working", "freezes_worker": True}],
+        timeline=[{"phase": "end", "kind": "freeze", "target": "streams-1", "evidence": {"was": "working"}}],
     )  # fmt: skip
     world.records = {
         EVENTS: [
