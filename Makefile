@@ -45,7 +45,7 @@ migrate: setup ## Bring the database that FINCOACH_DATABASE_URL names to the new
 	@$(BIN)/alembic upgrade head
 
 ##@ Prove
-.PHONY: test check bench
+.PHONY: test check bench chaos
 test: setup ## Run all tests on a real broker and a real Postgres, with coverage of branches
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)
 
@@ -53,6 +53,11 @@ check: format-check lint imports types docs-check schema-check test ## All that 
 
 bench: setup ## Measure against peers; writes benchmarks/results/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# SECONDS is a variable of bash, not of make: it is only taken from the command line or the environment.
+chaos: setup ## Pull plugs for SECONDS (900) by SEED, then recount everything; JSON=FILE, ONLY="KIND ...", KEEP=1 (ARGS=--help: all of it)
+	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep) $(ARGS)
 
 ##@ Look after
 .PHONY: format format-check lint imports types spelling docs docs-check schema-check schema-lock lock hooks wheels clean

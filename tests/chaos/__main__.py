@@ -1,0 +1,130 @@
+"""``python -m tests.chaos``: pull plugs for a while, then see whether the numbers still agree."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.errors import FinCoachError
+from tests.chaos.faults import FAULTS
+from tests.chaos.report import ChaosReport, rendered
+from tests.chaos.run import ChaosRun, Judge
+from tests.chaos.settings import ChaosSettings
+
+EPILOGUE = """
+Starts the real stack (Postgres, three brokers, two streams workers, two trainers, a deployer, three replicas) on this
+machine, sends good, duplicate, late, malformed and oversized events from several producers, and injects faults by
+seed. Then everything is healed and must catch up within 20 seconds, and an oracle that shares no code with the
+product recounts from the producers' journals.
+
+  make chaos SECONDS=900 SEED=7 JSON=chaos.json    a whole run
+  make chaos SECONDS=60 ONLY="freeze kill"         only some kinds of faults
+  make chaos SECONDS=60 SEED=7 KEEP=1              keep the folder of a good run too
+
+A run that fails keeps its folder (journals, timeline.jsonl, logs, data) and prints the command that repeats it.
+Exit status: 0 every law holds, 1 one does not, 2 the run could not be carried through.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description=__doc__,
+        epilog=EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--seconds", type=float, default=900.0, help="how long load and faults last (default 900)")
+    made.add_argument("--seed", type=int, help="what is drawn follows from it (default: drawn, and printed)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    made.add_argument(
+        "--folder", type=Path, help="where everything is written (default: a new one below the temporary folder)"
+    )
+    made.add_argument("--keep", action="store_true", help="keep the folder of a run that holds too")
+    made.add_argument(
+        "--only", nargs="+", choices=sorted(FAULTS), default=(), metavar="KIND", help="only these kinds of faults"
+    )
+    made.add_argument(
+        "--rate", type=float, default=400.0, help="events a second of all producers together (default 400)"
+    )
+    made.add_argument("--every", type=float, default=5.0, help="mean seconds between two faults (default 5)")
+    made.add_argument("--list-faults", action="store_true", help="say which kinds there are, and end")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run as the command line says; return the exit status."""
+    options = parser().parse_args(arguments)
+    if options.list_faults:
+        print("\n".join(f"{kind:18} {fault.about}" for kind, fault in FAULTS.items()))  # noqa: T201 - a command line
+        return 0
+    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(3))
+    folder = options.folder or Path(tempfile.mkdtemp(prefix=f"fincoach-chaos-{seed}-"))
+    folder.chmod(0o755) if folder.exists() else None
+    settings = ChaosSettings(
+        seed=seed, seconds=options.seconds, folder=folder.resolve(), only=tuple(options.only), events_per_second=options.rate,
+        fault_every_seconds=options.every,
+    )  # fmt: skip
+    say = _Saying()
+    say(f"seed {seed}, folder {folder}")
+    try:
+        report = asyncio.run(ChaosRun(settings, say).run(_judge(say)))
+    except FinCoachError as error:
+        say(f"the run could not be carried through: {error}")
+        say(_repeat(settings))
+        return 2
+    _deliver(report, settings, options)
+    return 0 if report.ok else 1
+
+
+def _deliver(report: ChaosReport, settings: ChaosSettings, options: argparse.Namespace) -> None:
+    document = msgspec.json.format(msgspec.json.encode(report))
+    (settings.folder / "report.json").write_bytes(document)
+    if options.json is not None:
+        options.json.write_bytes(document)
+    print(rendered(report))  # noqa: T201 - a command line
+    if not report.ok:
+        print(_repeat(settings), file=sys.stderr)  # noqa: T201 - a command line
+    elif not options.keep:
+        shutil.rmtree(settings.folder, ignore_errors=True)
+
+
+def _repeat(settings: ChaosSettings) -> str:
+    only = f' ONLY="{" ".join(settings.only)}"' if settings.only else ""
+    command = f"make chaos SECONDS={settings.seconds:g} SEED={settings.seed}{only}"
+    return f"everything stands in {settings.folder}; repeat the run with\n  {command}"
+
+
+def _judge(say: _Saying) -> Judge | None:
+    """Return the oracle, where it is there."""
+    try:
+        laws: Any = importlib.import_module("tests.chaos.laws")
+        judge: Judge = laws.judge
+    except (ModuleNotFoundError, AttributeError):
+        say("there is no oracle (tests.chaos.laws), so this run cannot hold")
+        return None
+    return judge
+
+
+class _Saying:
+    """Progress on standard error, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, sentence: str) -> None:
+        print(f"[{time.monotonic() - self._began:6.1f} s] {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - a command line
+
+
+if __name__ == "__main__":
+    sys.exit(main())
