@@ -93,5 +93,6 @@ class Processor:
             labels = {"group": self._name, "topic": lag.topic, "partition": str(lag.partition)}
             METRICS.consumer_position.labels(**labels).set(lag.position)
             METRICS.consumer_lag.labels(**labels).set(lag.records)
-        if idle and lags and not any(lag.records for lag in lags):
+        # A member of a group to whom no partition fell has nothing to catch up with: it stands by.
+        if idle and not any(lag.records for lag in lags):
             self.caught_up.set()

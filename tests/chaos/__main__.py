@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run as the command line says; return the exit status."""
     options = parser().parse_args(arguments)
     if options.list_faults:
-        print("\n".join(f"{kind:18} {fault.about}" for kind, fault in FAULTS.items()))  # noqa: T201 - a command line
+        print("\n".join(f"{kind:18} {fault.about}" for kind, fault in FAULTS.items()))
         return 0
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(3))
     folder = options.folder or Path(tempfile.mkdtemp(prefix=f"fincoach-chaos-{seed}-"))
@@ -92,9 +92,9 @@ def _deliver(report: ChaosReport, settings: ChaosSettings, options: argparse.Nam
     (settings.folder / "report.json").write_bytes(document)
     if options.json is not None:
         options.json.write_bytes(document)
-    print(rendered(report))  # noqa: T201 - a command line
+    print(rendered(report))
     if not report.ok:
-        print(_repeat(settings), file=sys.stderr)  # noqa: T201 - a command line
+        print(_repeat(settings), file=sys.stderr)
     elif not options.keep:
         shutil.rmtree(settings.folder, ignore_errors=True)
 
@@ -108,10 +108,10 @@ def _repeat(settings: ChaosSettings) -> str:
 def _judge(say: _Saying) -> Judge | None:
     """Return the oracle, where it is there."""
     try:
-        laws: Any = importlib.import_module("tests.chaos.laws")
+        laws: Any = importlib.import_module("tests.chaos.oracle")
         judge: Judge = laws.judge
     except (ModuleNotFoundError, AttributeError):
-        say("there is no oracle (tests.chaos.laws), so this run cannot hold")
+        say("there is no oracle (tests.chaos.oracle), so this run cannot hold")
         return None
     return judge
 
@@ -123,7 +123,7 @@ class _Saying:
         self._began = time.monotonic()
 
     def __call__(self, sentence: str) -> None:
-        print(f"[{time.monotonic() - self._began:6.1f} s] {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - a command line
+        print(f"[{time.monotonic() - self._began:6.1f} s] {sentence}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -201,3 +201,17 @@ async def test_a_reader_without_a_group_retries_too_and_says_when_it_has_caught_
         assert handled.seen == ["a", "b", "b"]
         await send(broker_address, topic, b"c")
         await handled.until(lambda seen: seen[-1] == "c")
+
+
+async def test_a_member_of_a_group_without_a_partition_is_ready_to_step_in(broker_address: str) -> None:
+    """A second trainer would never become ready, because its topic has one partition and the first trainer reads it."""
+    topic, group = await created_topic(broker_address, "standby"), unique("group")
+    first, second = Handled(), Handled()
+    await send(broker_address, topic, b"a")
+    async with (
+        processing(broker_address, topic, group, first) as reader,
+        processing(broker_address, topic, group, second) as standby,
+    ):
+        await caught_up(reader)
+        await caught_up(standby)
+    assert "a" in {*first.seen, *second.seen}
