@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,15 +20,33 @@ OPEN_JOBS = {"queued", "running"}
 ENDED_TRAININGS = {"completed", "deployed", "failed"}
 
 
+class PanesByPartition:
+    """The panes of the events' topic, found by offsets."""
+
+    def __init__(self, panes: Iterable[Pane]) -> None:
+        self._panes: dict[int, list[Pane]] = defaultdict(list)
+        for pane in sorted(panes, key=lambda item: item.from_offset):
+            if pane.topic == EVENTS:
+                self._panes[pane.partition].append(pane)
+
+    def touching(self, partition: int, first: int, last: int) -> list[Pane]:
+        """Return the panes of ``partition`` that hold any offset from ``first`` to below ``last``, by offset."""
+        panes = self._panes[partition]
+        begin = max(bisect.bisect_right(panes, first, key=lambda pane: pane.from_offset) - 1, 0)
+        end = bisect.bisect_left(panes, last, key=lambda pane: pane.from_offset)
+        return [pane for pane in panes[begin:end] if pane.to_offset > first]
+
+
 def epochs_whole(world: World) -> Law:
     """Each epoch is made of whole panes, joins the one before, and reached its threshold with its last pane and not before."""
     complaints: list[str] = []
+    panes = PanesByPartition(world.panes)
     for model in MODELS:
         epochs = sorted((row for row in world.epochs if row.model == model), key=lambda row: row.epoch)
         complaints += _wrong_numbers(model, epochs)
         ends: dict[int, int] = {}
         for epoch in epochs:
-            complaints += _wrong_epoch(epoch, world, ends)
+            complaints += _wrong_epoch(epoch, world, panes, ends)
         complaints += _wrong_rest(model, world, ends)
     return verdict(complaints, seen=world.shown(epochs=len(world.epochs)))
 
@@ -38,7 +57,7 @@ def _wrong_numbers(model: str, epochs: Sequence[Epoch]) -> Iterator[str]:
         yield f"the epochs of {model} are numbered {numbers}"
 
 
-def _wrong_epoch(epoch: Epoch, world: World, ends: dict[int, int]) -> Iterator[str]:
+def _wrong_epoch(epoch: Epoch, world: World, panes: PanesByPartition, ends: dict[int, int]) -> Iterator[str]:
     """Judge one epoch; ``ends`` is where the one before ended by partition, and moves on."""
     name = f"epoch {epoch.model}/{epoch.epoch}"
     chosen: list[Pane] = []
@@ -48,20 +67,10 @@ def _wrong_epoch(epoch: Epoch, world: World, ends: dict[int, int]) -> Iterator[s
         if span["topic"] != EVENTS or first != before:
             yield f"{name} begins at {first} in partition {partition}, the one before ended at {before}"
         ends[partition] = last
-        panes = [
-            pane
-            for pane in world.panes
-            if (pane.topic, pane.partition) == (EVENTS, partition)
-            and first < pane.to_offset
-            and pane.from_offset < last
-        ]
-        if (
-            not panes
-            or min(pane.from_offset for pane in panes) != first
-            or max(pane.to_offset for pane in panes) != last
-        ):
+        inside = panes.touching(partition, first, last)
+        if not inside or inside[0].from_offset != first or inside[-1].to_offset != last:
             yield f"{name} holds [{first}, {last}) of partition {partition}: no whole panes"
-        chosen += panes
+        chosen += inside
     yield from _wrong_count(name, epoch, chosen, world)
 
 

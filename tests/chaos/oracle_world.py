@@ -180,7 +180,7 @@ class Deployment(NamedTuple):
     version: str
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class World:
     """A whole run. ``begins`` and ``ends`` are the offsets of each (topic, partition) as the broker gives them."""
 

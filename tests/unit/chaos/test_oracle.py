@@ -391,6 +391,13 @@ def test_a_pane_that_closed_long_before_another_closed_no_epoch(minutes_later: i
     assert found.holds is holds, found
 
 
+def test_a_longer_run_needs_more_faults() -> None:
+    """A run of a quarter of an hour with five faults would be called a storm."""
+    world = healthy()
+    world.run["seconds"] = 900
+    assert "1 faults, at least 100" in LAWS["faults_hit"](world).detail
+
+
 def test_many_complaints_are_cut_short() -> None:
     """A broken run of a million events would print a million lines."""
     found = verdict([f"complaint {number}" for number in range(1_000)], seen={"events": (5, 1)})
