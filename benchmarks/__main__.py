@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from backends.telemetry.logs import configure_logs
-from benchmarks import ingestion, prediction, swaps, transport
+from benchmarks import crossings, ingestion, memory, prediction, recovery, swaps, transport
 from benchmarks.plan import NAMES, Plan, Say, plan_for
 from benchmarks.ratios import Comparison, table
 from benchmarks.services import BenchmarkError, running_services
@@ -30,6 +30,12 @@ async def measure(plan: Plan, say: Say) -> list[Comparison]:
             found += await ingestion.measure(services, plan, say)
         if plan.wants(transport.TRANSPORT):
             found += await transport.measure(services, plan, say)
+        if plan.wants(memory.GROWTH, recovery.RESTART):
+            found += await memory.measure(services, plan, say)
+        if plan.wants(crossings.CROSSING):
+            found += await crossings.measure(services, plan, say)
+        if plan.wants(recovery.FAILOVER):
+            found += await recovery.measure_failover(services, plan, say)
         if plan.wants(prediction.RATE, prediction.P99):
             found += await prediction.measure(services, plan, say)
         if plan.wants(swaps.SWAPS):

@@ -12,6 +12,10 @@ NAMES = (
     "ingest_vs_quix_postgres",
     "ingest_with_duplicates_vs_without",
     "transport_vs_bare_aiokafka",
+    "ingest_rss_growth_mib",
+    "crossing_to_threshold_p99_ms",
+    "failover_seconds",
+    "restart_caught_up_seconds",
     "http_rate_vs_mlserver",
     "http_p99_vs_mlserver",
     "p99_during_swaps_vs_without",
@@ -28,6 +32,11 @@ class Plan:
         events: on the topic, all of which our worker takes in each round.
         naive_events: of them that the naive agent counts; its rate is steady, and it would need half a minute for all.
         transport_events: on the topic that is only decoded and counted.
+        history_events: that the worker has behind it when it is restarted.
+        growth_events: over which its memory is watched.
+        backlog_events: that wait while it is restarted once more.
+        crossing_seconds: of the flow in which thresholds are crossed.
+        least_crossings: without so many a percentile says nothing.
         http_seconds: of each HTTP measurement, after a second of warm-up.
         swap_seconds: of each measurement with and without swaps.
         swap_every_seconds: time between two swaps.
@@ -40,6 +49,11 @@ class Plan:
     events: int = 120_000
     naive_events: int = 24_000
     transport_events: int = 240_000
+    history_events: int = 1_000_000
+    growth_events: int = 5_000_000
+    backlog_events: int = 200_000
+    crossing_seconds: float = 60.0
+    least_crossings: int = 200
     http_seconds: float = 4.0
     swap_seconds: float = 8.0
     swap_every_seconds: float = 0.5
@@ -64,5 +78,7 @@ def plan_for(*, only: tuple[str, ...] = (), quick: bool = False) -> Plan:
     if not quick:
         return Plan(names=names)
     return Plan(
-        names=names, rounds=1, events=20_000, naive_events=4_000, transport_events=20_000, http_seconds=1.0, swap_seconds=2.0
+        names=names, rounds=1, events=20_000, naive_events=4_000, transport_events=20_000,
+        history_events=50_000, growth_events=150_000, backlog_events=20_000, crossing_seconds=5.0, least_crossings=10,
+        http_seconds=1.0, swap_seconds=2.0,
     )  # fmt: skip

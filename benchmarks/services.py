@@ -210,6 +210,36 @@ async def running(
                 await process.wait()
 
 
+async def eventually(
+    condition: Callable[[], Awaitable[bool]], *, what: str, seconds: float = 30.0, every_seconds: float = _POLL_SECONDS
+) -> None:
+    """Return when ``condition`` holds.
+
+    Raises:
+        BenchmarkError: it did not within ``seconds``; the message says ``what`` was waited for.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                if await condition():
+                    return
+                await asyncio.sleep(every_seconds)
+    except TimeoutError:
+        raise BenchmarkError(f"waited {seconds:.0f} s in vain for {what}") from None
+
+
+async def asked(url: str) -> bytes:
+    """Return the body of the answer to a GET, whatever its status."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(f"GET {parts.path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+    finally:
+        writer.close()
+    return answer.partition(b"\r\n\r\n")[2]
+
+
 async def until_ready(probe: Callable[[], Awaitable[bool]], process: asyncio.subprocess.Process, *, log: Path) -> None:
     """Return when ``probe`` says yes.
 

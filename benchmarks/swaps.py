@@ -13,7 +13,7 @@ from benchmarks.forest import forest_onnx, store_version
 from benchmarks.load import Load, Outcome
 from benchmarks.prediction import PATH, SEED, desired, infer_body, loaded, producing, publish, replica
 from benchmarks.ratios import Comparison, Samples, compare
-from benchmarks.services import HOST, BenchmarkError, Services
+from benchmarks.services import HOST, BenchmarkError, Services, asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,10 +99,5 @@ async def _swap(producer: BrokerProducer, desired_states: Iterator[DeploymentSta
 
 async def _swaps(port: int) -> int:
     """Ask the replica how often it has swapped; it may be unready for want of the other models."""
-    reader, writer = await asyncio.open_connection(HOST, port)
-    try:
-        writer.write(f"GET /health/ready HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
-        answer = await reader.read()
-    finally:
-        writer.close()
-    return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=Readiness).facts.swaps
+    answer = await asked(f"http://{HOST}:{port}/health/ready")
+    return msgspec.json.decode(answer, type=Readiness).facts.swaps

@@ -17,7 +17,7 @@ from schemas.vocabulary import Room
 if TYPE_CHECKING:
     import asyncpg
 
-LIVE = "/health/live"
+LIVE, READY = "/health/live", "/health/ready"
 RUN_SECONDS = 180.0
 _LOOK_SECONDS = 0.02
 

@@ -1,0 +1,101 @@
+"""A steady stream of events from our own producer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from backends.clock import SystemClock
+from benchmarks.services import BenchmarkError, Services
+from benchmarks.stencils import Stream, stencils_of
+from benchmarks.workload import USERS, behavioral_events
+from fincoach_events import EventProducer, ProducerSettings
+from fincoach_events.accounts import AcknowledgedCallback
+
+STENCILS = 20_000
+_TICK_SECONDS = 0.01
+_FLUSH_SECONDS = 60.0
+
+
+class Flow:
+    """Sends events: as many as are asked for at once, or at a rate for the length of a block."""
+
+    def __init__(self, brokers: str, stream: Stream, *, on_acknowledged: AcknowledgedCallback | None) -> None:
+        self.sent = 0
+        self._clock = SystemClock()
+        self._stream = stream
+        self._producer = EventProducer(
+            brokers,
+            consent_default=True,
+            source="bench",
+            settings=ProducerSettings(max_block_seconds=_FLUSH_SECONDS, compression=None),
+            on_acknowledged=on_acknowledged,
+        )
+
+    @property
+    def acknowledged(self) -> int:
+        """Return how many events the broker has."""
+        return self._producer.acknowledged
+
+    async def start(self) -> None:
+        """Connect."""
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Send what is accepted and let go."""
+        await self._producer.close(_FLUSH_SECONDS)
+
+    async def send(self, count: int) -> None:
+        """Hand ``count`` events over; waits only for room in the producer's buffer."""
+        for event in self._stream.take(count, at=self._clock.now()):
+            await self._producer.send_bytes(event.value, key=event.key)
+            self.sent += 1
+
+    async def flush(self) -> None:
+        """Wait until everything is acknowledged."""
+        await self._producer.flush(_FLUSH_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def at_rate(self, events_per_second: float) -> AsyncIterator[None]:
+        """Send at a rate for the length of the block.
+
+        Raises:
+            BenchmarkError: the sending failed.
+        """
+        sending = asyncio.create_task(self._run(events_per_second))
+        try:
+            yield
+        finally:
+            sending.cancel()
+            (ended,) = await asyncio.gather(sending, return_exceptions=True)
+            if not isinstance(ended, asyncio.CancelledError):
+                raise BenchmarkError(f"the flow of events broke off: {ended!r}")
+
+    async def _run(self, events_per_second: float) -> None:
+        started, before = time.perf_counter(), self.sent
+        while True:
+            due = int((time.perf_counter() - started) * events_per_second)
+            await self.send(due - (self.sent - before))
+            await asyncio.sleep(_TICK_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def flowing(
+    services: Services,
+    *,
+    users: int = USERS,
+    stencils: int = STENCILS,
+    on_acknowledged: AcknowledgedCallback | None = None,
+) -> AsyncIterator[Flow]:
+    """Give a started flow of events of ``users``, whose contents repeat after ``stencils`` of them."""
+    events = behavioral_events(stencils, ends_at=SystemClock().now(), users=users)
+    flow = Flow(
+        services.brokers, Stream(stencils_of(events), salt=time.monotonic_ns()), on_acknowledged=on_acknowledged
+    )
+    await flow.start()
+    try:
+        yield flow
+    finally:
+        await flow.stop()

@@ -1,0 +1,110 @@
+"""Whether a worker's memory stays bounded: millions of events of more users than it may remember, one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import psutil
+
+from benchmarks import recovery
+from benchmarks.flow import Flow, flowing
+from benchmarks.ratios import Comparison, bounded
+from benchmarks.services import BenchmarkError, Services, connected, eventually
+from benchmarks.worker import LIVE, ledger_sum
+from schemas.vocabulary import Room
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from benchmarks.plan import Plan, Say
+
+GROWTH = "ingest_rss_growth_mib"
+BOUND_MIB = 64.0
+UNIT = "MiB"
+# The memory of states is full long before the first look, and gives up states all the time.
+USERS = 100_000
+STENCILS = 200_000
+CACHED_STATES = 10_000
+FIRST_SHARE = 0.1
+CHUNK = 10_000
+# So much waits at most: events are produced while the worker drains them.
+LONGEST_BACKLOG = 60_000
+_DRAIN_SECONDS = 900.0
+_MIB = 1024 * 1024
+
+
+async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
+    """Return what ``plan`` asks for of memory and restart: the restart finds the history that the other leaves behind."""
+    grows, restarts = plan.wants(GROWTH), plan.wants(recovery.RESTART)
+    events = max(plan.growth_events * grows, plan.history_events * restarts)
+    found: list[Comparison] = []
+    async with services.beside() as own, own.database() as url, flowing(own, users=USERS, stencils=STENCILS) as flow:
+        say(f"history: {events:,} events of {USERS:,} users, at most {CACHED_STATES:,} states of a partition in memory")
+        growth = await _grow(own, url, flow, events=events, say=say)
+        if grows:
+            found.append(bounded(GROWTH, growth, bound=BOUND_MIB, unit=UNIT))
+        if restarts:
+            found += await recovery.measure_restart(own, url, flow, plan=plan, say=say)
+    return found
+
+
+async def _grow(services: Services, url: str, flow: Flow, *, events: int, say: Say) -> float:
+    """Let a worker drain ``events`` while they are produced; return MiB between a tenth of them and the most afterwards."""
+    settings = {"CACHED_STATES": str(CACHED_STATES)}
+    async with (
+        connected(url) as connection,
+        services.room(Room.STREAMS, database_url=url, ready_path=LIVE, settings=settings) as room,
+    ):
+        worker = psutil.Process(room.pid)
+        await _drained(flow, connection, events=int(events * FIRST_SHARE))
+        first = _resident_mib(worker)
+        say(f"history: {first:,.0f} MiB after {flow.sent:,} events")
+        async with _watching(worker) as seen:
+            await _drained(flow, connection, events=events)
+        say(f"history: {_resident_mib(worker):,.0f} MiB after {flow.sent:,} events, {max(seen):,.0f} at most")
+        archived = await connection.fetchval("SELECT count(*) FROM behavioral_events")
+        if archived != events:
+            raise BenchmarkError(f"of {events} events {archived} were archived")
+        return max(seen) - first
+
+
+async def _drained(flow: Flow, connection: asyncpg.Connection, *, events: int) -> None:
+    """Send until ``events`` have been sent in all, and wait until they are archived."""
+
+    async def near() -> bool:
+        return flow.sent - await ledger_sum(connection) < LONGEST_BACKLOG
+
+    async def done() -> bool:
+        return await ledger_sum(connection) >= events
+
+    while flow.sent < events:
+        await eventually(near, what="the worker to take events", seconds=_DRAIN_SECONDS)
+        await flow.send(min(CHUNK, events - flow.sent))
+    await flow.flush()
+    await eventually(done, what="all events to be archived", seconds=_DRAIN_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _watching(process: psutil.Process) -> AsyncIterator[list[float]]:
+    """Give a list that grows by the resident MiB of the process twice a second, and once at the end."""
+    seen: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            seen.append(_resident_mib(process))
+            await asyncio.sleep(0.5)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield seen
+        seen.append(_resident_mib(process))
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+def _resident_mib(process: psutil.Process) -> float:
+    return float(process.memory_info().rss) / _MIB
