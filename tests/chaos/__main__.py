@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from schemas.errors import FinCoachError
+from stack.settings import MachineSettings
 from tests.chaos.faults import FAULTS
 from tests.chaos.report import ChaosReport, rendered
 from tests.chaos.run import ChaosRun, Judge
@@ -68,6 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list_faults:
         print("\n".join(f"{kind:18} {fault.about}" for kind, fault in FAULTS.items()))
         return 0
+    machine = MachineSettings()
+    if machine.brokers or machine.database_url:
+        print(
+            "a run kills and restarts services of its own: unset FINCOACH_BROKERS and FINCOACH_DATABASE_URL",
+            file=sys.stderr,
+        )
+        return 2
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(3))
     folder = options.folder or Path(tempfile.mkdtemp(prefix=f"fincoach-chaos-{seed}-"))
     folder.chmod(0o755) if folder.exists() else None

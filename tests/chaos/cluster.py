@@ -16,7 +16,7 @@ from stack.processes import RestartPolicy
 from stack.system import Say, System, SystemPlan
 from tests.chaos.clockwork import Clockwork, faketime_library
 from tests.chaos.disk import SmallDisk
-from tests.chaos.faults import LEASE_SECONDS, SESSION_SECONDS, Site
+from tests.chaos.fault import LEASE_SECONDS, SESSION_SECONDS, Site
 from tests.chaos.fleet import ProducerFleet
 from tests.chaos.leadership import Leadership
 from tests.chaos.plan import KindRule
@@ -109,6 +109,7 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
         installation = await system.start(say)
         workers = {endpoint.name: endpoint.url for endpoint in system.planned if endpoint.room == Room.STREAMS}
         site = Site(
+            urls={endpoint.name: endpoint.url for endpoint in system.planned},
             supervisor=system.supervisor,
             watch=Watch(system.supervisor.states, database_url=system.database_url, worker_urls=workers),
             leadership=Leadership(installation.brokers),

@@ -21,7 +21,8 @@ from schemas.vocabulary import Room
 from stack.processes import Phase
 from tests.chaos.catching_up import CaughtUp, caught_up
 from tests.chaos.cluster import Cluster, clocks_can_be_moved, rules, running_cluster
-from tests.chaos.faults import FAULTS, Fault, UnprovenError
+from tests.chaos.fault import Fault, UnprovenError
+from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import ProducerFleet, orders
 from tests.chaos.load import PredictionLoad, Swaps
 from tests.chaos.plan import PlannedFault, planned
@@ -218,7 +219,7 @@ class ChaosRun:
                 holds=not predictions.failures and predictions.answered > 0,
                 detail=f"{len(predictions.failures)} of {predictions.answered} failed {predictions.failures[:3]}",
             ),
-            "faults_hit": Verdict(
+            "enough_faults": Verdict(
                 holds=total >= fewest,
                 detail=f"{total} proven, at least {fewest} wanted; not proven: {dict(self._timeline.unproven)}",
             ),

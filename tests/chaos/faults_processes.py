@@ -1,0 +1,234 @@
+"""Faults of our own processes: killed, frozen, joined and left, told the wrong time."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import signal
+import time
+
+import httpx
+import psutil
+
+from stack.folder import birth_of
+from stack.processes import Phase
+from tests.chaos.fault import LEASE_SECONDS, READY_WITHIN_SECONDS, SESSION_SECONDS, Evidence, Fault, UnprovenError
+from tests.chaos.watch import LogTail
+
+ZOMBIE_WORDS = ("compare_lost", "batch_delayed")
+CLOCK_TOLERANCE_SECONDS = 120.0
+
+
+class Kill(Fault):
+    """SIGKILL of one of our processes."""
+
+    about = "kill -9 of a streams worker, trainer, deployer or replica; proof: the process is gone and another is ready in its place"
+
+    async def inject(self) -> None:
+        """Kill it with its group."""
+        self._pid = self.site.pid(self.target)
+        self._born = birth_of(self._pid)
+        self.site.supervisor.kill(self.target)
+
+    async def proof(self) -> Evidence:
+        """The process is gone, and another one works in its place."""
+        await self.site.until(self._is_gone, f"process {self._pid} to be gone", seconds=5.0)
+        back = await self.site.until_back(self.target, after=self._pid)
+        return {"killed_pid": self._pid, "gone": True, "pid": self.site.state(self.target).pid, "back_seconds": back}
+
+    def _is_gone(self) -> bool:
+        return birth_of(self._pid) != self._born
+
+
+class KillProducer(Fault):
+    """SIGKILL of a producer: what it had under way may or may not be in the topic."""
+
+    about = "kill -9 of a producer in the middle of its sends; a new one with a journal of its own takes its place"
+
+    async def before(self) -> Evidence:
+        """Its journal grows."""
+        return {"pid": self.site.fleet.pid(self.target), "journal_bytes": self.site.fleet.journal_bytes(self.target)}
+
+    async def inject(self) -> None:
+        """Kill it."""
+        self._pid = self.site.fleet.pid(self.target)
+        self._bytes = self.site.fleet.journal_bytes(self.target)
+        await self.site.fleet.kill(self.target)
+
+    async def proof(self) -> Evidence:
+        """It is gone, it had written something, and its successor writes."""
+        if birth_of(self._pid) is not None or not self._bytes:
+            raise UnprovenError(f"{self.target} had written {self._bytes} bytes")
+        await self.site.until(
+            lambda: self.site.fleet.journal_bytes(self.target) > 0, "a new journal", seconds=READY_WITHIN_SECONDS
+        )
+        return {"killed_pid": self._pid, "gone": True, "pid": self.site.fleet.pid(self.target)}
+
+
+class KillTraining(Fault):
+    """SIGKILL of the child that fits a model; its trainer lives on."""
+
+    about = "kill -9 of the child process in which a training runs; proof: it was fitting, and is gone"
+
+    async def before(self) -> Evidence:
+        """A child uses processor time."""
+        child = self._busy_child()
+        if child is None:
+            raise UnprovenError(f"{self.target} trains nothing")
+        return {"pid": child.pid, "processor_seconds": round(sum(child.cpu_times()[:2]), 2)}
+
+    async def inject(self) -> None:
+        """Kill the child."""
+        child = self._busy_child()
+        if child is None:
+            raise UnprovenError(f"{self.target} trains nothing any more")
+        self._pid, self._born = child.pid, birth_of(child.pid)
+        child.kill()
+
+    async def proof(self) -> Evidence:
+        """The child is gone, the trainer is not."""
+        await self.site.until(lambda: birth_of(self._pid) != self._born, "the child to be gone", seconds=5.0)
+        return {"killed_pid": self._pid, "gone": True, "trainer_pid": self.site.pid(self.target)}
+
+    def _busy_child(self) -> psutil.Process | None:
+        try:
+            children = psutil.Process(self.site.pid(self.target)).children(recursive=True)
+            return next((child for child in children if sum(child.cpu_times()[:2]) > 0.5), None)
+        except psutil.Error:
+            return None
+
+
+class Freeze(Fault):
+    """SIGSTOP, and SIGCONT after session timeout and lease: the process wakes as a zombie."""
+
+    about = "SIGSTOP longer than session timeout and lease, then SIGCONT; proof: measured length, others went on, refused zombie batches counted"
+
+    async def inject(self) -> None:
+        """Stop it where it stands."""
+        self._pid = self.site.pid(self.target)
+        self._tail = LogTail(self.site.logs / f"{self.target}.log")
+        self.site.supervisor.kill(self.target, signal.SIGSTOP)
+        self._began = time.monotonic()
+        await self.site.until(self._is_stopped, "the freeze", seconds=2.0)
+        self._ledger = self.site.watch.ledger
+
+    async def heal(self) -> None:
+        """Let it go on."""
+        self._held = time.monotonic() - self._began
+        self._counted_meanwhile = self.site.watch.ledger - self._ledger
+        self._was_stopped = self._is_stopped()
+        self.site.supervisor.kill(self.target, signal.SIGCONT)
+
+    async def proof(self) -> Evidence:
+        """It was frozen for long enough, and, where it counts, somebody else counted meanwhile."""
+        if not self._was_stopped or self._held <= max(SESSION_SECONDS, LEASE_SECONDS):
+            raise UnprovenError(f"{self.target} was frozen for {self._held:.1f} s")
+        evidence: Evidence = {"pid": self._pid, "frozen_seconds": round(self._held, 2)}
+        if self.target.startswith("streams"):
+            evidence |= await self._zombie()
+        evidence["back_seconds"] = await self.site.until(
+            lambda: self.site.state(self.target).phase is Phase.READY,
+            f"{self.target} to be ready",
+            seconds=READY_WITHIN_SECONDS,
+        )
+        return evidence
+
+    async def _zombie(self) -> Evidence:
+        if self._counted_meanwhile <= 0:
+            raise UnprovenError("nobody counted while the worker was frozen")
+        await asyncio.sleep(3.0)  # what it had in hand is refused at once, or there was nothing
+        refused = self._tail.count(*ZOMBIE_WORDS)
+        lost = self._tail.count("compare_lost")
+        return {"counted_meanwhile": self._counted_meanwhile, "refused_batches": refused, "lost_compares": lost}
+
+    def _is_stopped(self) -> bool:
+        try:
+            return bool(psutil.Process(self._pid).status() == psutil.STATUS_STOPPED)
+        except psutil.Error:
+            return False
+
+
+class Rebalance(Fault):
+    """A further worker joins the group and leaves it in order."""
+
+    about = "a third streams worker joins, counts, and leaves in order; proof: it had partitions and counted"
+
+    async def before(self) -> Evidence:
+        """It rests, and the others count."""
+        if self.site.state(self.target).pid is not None or not self.site.watch.ledger_is_moving():
+            raise UnprovenError(f"{self.target} runs already, or nothing is committed")
+        return {"ledger": self.site.watch.ledger}
+
+    async def inject(self) -> None:
+        """Let it join; returns when it is ready."""
+        self._began = time.monotonic()
+        async with asyncio.timeout(READY_WITHIN_SECONDS):
+            await self.site.supervisor.start(self.target)
+        self._ready_after = time.monotonic() - self._began
+        self._pid = self.site.pid(self.target)
+
+    async def heal(self) -> None:
+        """Let it leave."""
+        self._counted = self.site.watch.moved.get(self.target, 0.0) > self._began
+        await self.site.supervisor.stop(self.target)
+
+    async def proof(self) -> Evidence:
+        """It counted, and is gone."""
+        if not self._counted:
+            raise UnprovenError(f"{self.target} counted nothing")
+        return {
+            "pid": self._pid,
+            "joined_seconds": round(self._ready_after, 2),
+            "counted": True,
+            "left": birth_of(self._pid) is None,
+        }
+
+
+class ClockJump(Fault):
+    """The wall clock of one process moves by hours while it runs."""
+
+    about = "the wall clock of one process jumps by hours and back (libfaketime); proof: its own answers carry the moved date"
+
+    async def inject(self) -> None:
+        """Move its clock; returns when it shows."""
+        self._pid = self.site.pid(self.target)
+        self._tail = LogTail(self.site.logs / f"{self.target}.log")
+        self._began = time.monotonic()
+        self.site.clocks.move(self.target, self.planned.size)
+        await self.site.until(self._is_moved, "the clock to jump", seconds=5.0)
+
+    async def heal(self) -> None:
+        """Move it back."""
+        self._held = time.monotonic() - self._began
+        self._was_moved = await self._is_moved()
+        shifts = self._tail.shifts(self.site.clock)
+        self._lines = sum(abs(shift - self.planned.size) < CLOCK_TOLERANCE_SECONDS for shift in shifts)
+        self.site.clocks.move(self.target, 0)
+
+    async def proof(self) -> Evidence:
+        """The same process answered with the moved date from first to last, and with the true one now."""
+        if not self._was_moved or self.site.state(self.target).pid != self._pid:
+            raise UnprovenError(f"{self.target} did not run under the moved clock to the end")
+        back = await self.site.until(self._is_true, "the clock to be right again", seconds=5.0)
+        return {
+            "pid": self._pid, "moved_seconds": self.planned.size, "held_seconds": round(self._held, 2), "lines_under_it": self._lines,
+            "back_seconds": back,
+        }  # fmt: skip
+
+    async def _is_moved(self) -> bool:
+        shift = await self._shift()
+        return shift is not None and abs(shift - self.planned.size) < CLOCK_TOLERANCE_SECONDS
+
+    async def _is_true(self) -> bool:
+        shift = await self._shift()
+        return shift is not None and abs(shift) < CLOCK_TOLERANCE_SECONDS
+
+    async def _shift(self) -> float | None:
+        """Return by how much the date of the process's answers differs from the true one."""
+        try:
+            async with httpx.AsyncClient(timeout=2.0) as client:
+                answer = await client.get(f"{self.site.urls[self.target]}/health/live")
+        except httpx.HTTPError:
+            return None
+        said = email.utils.parsedate_to_datetime(answer.headers["date"])
+        return said.timestamp() - self.site.clock.now().timestamp()

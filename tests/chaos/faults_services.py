@@ -1,0 +1,184 @@
+"""Faults of the services: brokers killed, frozen, out of disk; Postgres killed whole or one connection at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any, ClassVar
+
+import asyncpg
+
+from stack.folder import birth_of
+from stack.processes import Phase
+from tests.chaos.fault import BROKER_SESSION_SECONDS, READY_WITHIN_SECONDS, Evidence, Fault, UnprovenError, node_of
+from tests.chaos.faults_processes import Kill
+from tests.chaos.watch import LogTail
+
+
+class BrokerKill(Kill):
+    """SIGKILL of a broker; its partitions get other leaders."""
+
+    about = "kill -9 of a broker and its restart; proof: every partition that it led was led by another meanwhile"
+
+    async def before(self) -> Evidence:
+        """It leads partitions, and all copies are in step."""
+        self._led = await self.site.leadership.led_by(node_of(self.target))
+        if not self._led:
+            raise UnprovenError(f"{self.target} leads nothing")
+        if not await self.site.leadership.is_whole():
+            raise UnprovenError("not all copies are in step")
+        return {**self.at_work(), "leads": self._led}
+
+    async def inject(self) -> None:
+        """Kill it and see its leaders move."""
+        await super().inject()
+        self._moved = await self.site.leadership.until_led_by_others(node_of(self.target), seconds=20.0)
+
+    async def proof(self) -> Evidence:
+        """Gone, its leaders moved, back, and all copies in step."""
+        if self._moved is None:
+            raise UnprovenError("its partitions were not led by others")
+        evidence = await super().proof()
+        if not await self.site.leadership.until_whole(seconds=READY_WITHIN_SECONDS):
+            raise UnprovenError("the copies did not come into step again")
+        return {**evidence, "led": self._led, "leaders_moved_seconds": round(self._moved, 2)}
+
+
+class BrokerFreeze(Fault):
+    """SIGSTOP of a broker beyond its session: a leader that does not know that it is none any more."""
+
+    about = "SIGSTOP of a broker longer than its session; proof: its partitions were led by others meanwhile"
+
+    before = BrokerKill.before
+
+    async def inject(self) -> None:
+        """Stop it and see its leaders move."""
+        self._pid = self.site.pid(self.target)
+        self._began = time.monotonic()
+        self.site.supervisor.kill(self.target, signal.SIGSTOP)
+        self._moved = await self.site.leadership.until_led_by_others(node_of(self.target), seconds=20.0)
+
+    async def heal(self) -> None:
+        """Let it go on."""
+        self._held = time.monotonic() - self._began
+        self.site.supervisor.kill(self.target, signal.SIGCONT)
+
+    async def proof(self) -> Evidence:
+        """Frozen beyond its session, and its leaders moved."""
+        if self._moved is None or self._held <= BROKER_SESSION_SECONDS:
+            raise UnprovenError(f"frozen for {self._held:.1f} s, leaders moved: {self._moved}")
+        if not await self.site.leadership.until_whole(seconds=READY_WITHIN_SECONDS):
+            raise UnprovenError("the copies did not come into step again")
+        return {
+            "pid": self._pid,
+            "frozen_seconds": round(self._held, 2),
+            "leaders_moved_seconds": round(self._moved, 2),
+        }
+
+
+class DiskFull(Fault):
+    """The disk of one broker fills up and is emptied again."""
+
+    about = (
+        "the small tmpfs under a broker's log fills up, and is freed; proof: no byte was free, and the broker noticed"
+    )
+
+    before = BrokerKill.before
+
+    async def inject(self) -> None:
+        """Fill it."""
+        self._pid = self.site.pid(self.target)
+        self._tail = LogTail(self.site.logs / f"{self.target}.log")
+        self._disk = self.site.disks[self.target]
+        self._free = await asyncio.to_thread(self._disk.fill)
+
+    async def heal(self) -> None:
+        """Free it, and have the broker start anew where it has not ended by itself."""
+        await asyncio.to_thread(self._disk.free)
+
+    async def proof(self) -> Evidence:
+        """It said that no space was left, and is back with all copies."""
+        if not self._tail.count("No space left"):
+            raise UnprovenError("the broker did not notice")
+        await self.site.until(
+            lambda: self.site.state(self.target).phase is Phase.READY,
+            f"{self.target} to be ready",
+            seconds=READY_WITHIN_SECONDS,
+        )
+        if not await self.site.leadership.until_whole(seconds=READY_WITHIN_SECONDS):
+            raise UnprovenError("the copies did not come into step again")
+        ended = self.site.state(self.target).pid != self._pid
+        return {"free_bytes": self._free, "no_space_lines": self._tail.count("No space left"), "broker_ended": ended}
+
+
+class PostmasterKill(Fault):
+    """SIGKILL of the postmaster: every connection ends, the server recovers from its log."""
+
+    about = "kill -9 of the Postgres server; proof: another start time, and the ledger goes on"
+
+    async def before(self) -> Evidence:
+        """Batches are committed."""
+        if not self.site.watch.ledger_is_moving():
+            raise UnprovenError("nothing is committed")
+        return {"pid": self.site.pid(self.target), "ledger": self.site.watch.ledger}
+
+    async def inject(self) -> None:
+        """Kill the postmaster alone; its orphans notice."""
+        self._pid = self.site.pid(self.target)
+        os.kill(self._pid, signal.SIGKILL)
+
+    async def proof(self) -> Evidence:
+        """Another server runs, and what was counted goes on."""
+        back = await self.site.until_back(self.target, after=self._pid)
+        before = self.site.watch.ledger
+        went_on = await self.site.until(
+            lambda: self.site.watch.ledger > before, "the ledger to go on", seconds=READY_WITHIN_SECONDS
+        )
+        return {
+            "killed_pid": self._pid,
+            "pid": self.site.pid(self.target),
+            "back_seconds": back,
+            "ledger_went_on_seconds": went_on,
+        }
+
+
+class BackendKill(Fault):
+    """pg_terminate_backend of one connection of ours, one at work where there is one."""
+
+    about = "pg_terminate_backend of a random connection of one of our processes; proof: the backend is gone"
+
+    CANDIDATES: ClassVar[str] = (
+        "SELECT pid, application_name, state, left(query, 80) AS query FROM pg_stat_activity"
+        " WHERE application_name LIKE 'fincoach-%' AND pid <> pg_backend_pid()"
+    )
+
+    async def before(self) -> Evidence:
+        """There are connections, and some of them work."""
+        try:
+            found = await self.site.watch.rows(self.CANDIDATES)
+        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+            raise UnprovenError(f"the database is away: {error!r}") from error
+        if not found or not self.site.watch.ledger_is_moving():
+            raise UnprovenError("nobody is connected, or nothing is committed")
+        return {"connections": len(found)}
+
+    async def inject(self) -> None:
+        """End one."""
+        rows: list[dict[str, Any]] = []
+        for _ in range(20):
+            rows = await self.site.watch.rows(self.CANDIDATES)
+            if busy := [row for row in rows if row["state"] != "idle"]:
+                rows = busy
+                break
+        if not rows:
+            raise UnprovenError("nobody is connected any more")
+        self._victim = rows[int(self.site.generator.integers(len(rows)))]
+        self._ended = await self.site.watch.ask("SELECT pg_terminate_backend($1)", self._victim["pid"])
+
+    async def proof(self) -> Evidence:
+        """The backend is gone."""
+        if not self._ended or birth_of(self._victim["pid"]) is not None:
+            await self.site.until(lambda: birth_of(self._victim["pid"]) is None, "the backend to be gone", seconds=5.0)
+        return dict(self._victim)
