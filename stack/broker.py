@@ -135,6 +135,8 @@ class EmbeddedBroker:
             # A broker that comes back after a kill is refused until its old session ends: 12 s with the default.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
+            # A broker that came back leads again soon; with the default all leaders stay on the others for five minutes.
+            "leader.imbalance.check.interval.seconds": "20",
             "num.network.threads": "2",
             "num.io.threads": "4",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),  # of a heap of 768 MB; the default takes 128

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import email.utils
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from backends.clock import Clock, SystemClock
 from backends.telemetry import metrics
 
 # Names of checks and whether they hold; all must hold for readiness.
@@ -20,11 +22,18 @@ class HealthServer:
     """Answers ``/health/live``, ``/health/ready`` and ``/metrics``."""
 
     def __init__(
-        self, *, host: str, port: int, readiness: Readiness, facts: Callable[[], dict[str, Any]] | None = None
+        self,
+        *,
+        host: str,
+        port: int,
+        readiness: Readiness,
+        facts: Callable[[], dict[str, Any]] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._host, self._wanted_port = host, port
         self._readiness = readiness
         self._facts = facts or dict
+        self._clock = clock or SystemClock()
         self._server: asyncio.Server | None = None
 
     @property
@@ -46,12 +55,15 @@ class HealthServer:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), timeout=5)
             parts = head.split(b" ", 2)
             status, kind, body = self._answer(parts[1].decode(errors="replace") if len(parts) > 1 else "")
-            writer.write(
-                f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-            )
-            writer.write(body)
+            writer.write(self._head(status, kind, size=len(body)) + body)
             await writer.drain()
         writer.close()
+
+    def _head(self, status: int, kind: str, *, size: int) -> bytes:
+        """The head of an answer; its date shows whoever asks whether the process's clock is right."""
+        date = email.utils.format_datetime(self._clock.now(), usegmt=True)
+        lines = (f"HTTP/1.1 {status} {_REASONS[status]}", f"Date: {date}", f"Content-Type: {kind}", f"Content-Length: {size}", "Connection: close")
+        return "\r\n".join((*lines, "", "")).encode()
 
     def _answer(self, path: str) -> tuple[int, str, bytes]:
         if path == "/health/live":

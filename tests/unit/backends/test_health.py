@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from backends.clock import ManualClock
 from backends.telemetry.health import HealthServer
 
 
@@ -98,3 +99,12 @@ async def test_the_server_gives_its_port_back() -> None:
     await again.start()
     assert again.port == port
     await again.stop()
+
+
+async def test_an_answer_says_what_time_the_process_has(clock: ManualClock) -> None:
+    """A process whose clock went wrong could not be found from outside."""
+    server = HealthServer(host="127.0.0.1", port=0, readiness=dict, clock=clock)
+    await server.start()
+    answer = await ask(server, "/health/live")
+    await server.stop()
+    assert answer.headers["date"] == "Wed, 04 Mar 2026 12:00:00 GMT"
