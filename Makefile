@@ -45,9 +45,15 @@ migrate: setup ## Bring the database that FINCOACH_DATABASE_URL names to the new
 	@$(BIN)/alembic upgrade head
 
 ##@ Prove
-.PHONY: test check bench chaos
+.PHONY: test crash-points planted-bugs check bench chaos
 test: setup ## Run all tests on a real broker and a real Postgres, with coverage of branches
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)
+
+crash-points: setup ## Let processes die before and after each of their writes (ARGS="--resume", "--only TEXT", "--list")
+	@$(BIN)/python -m tests.chaos.crash_points $(ARGS)
+
+planted-bugs: setup ## Plant bugs that the oracle must find, beside control runs that must hold (ARGS="--only NAME")
+	@$(BIN)/python -m tests.chaos.planted_bugs $(ARGS)
 
 check: format-check lint imports types docs-check schema-check test ## All that CI runs, and the documents
 

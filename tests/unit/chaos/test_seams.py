@@ -1,0 +1,204 @@
+"""Traps and planted bugs are set where the product really passes, and a register of them forgets no write."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import launch
+from tests.chaos.crash_points import CrashPoint, crash_points, todays_share
+from tests.chaos.crash_scenarios import SCENARIOS
+from tests.chaos.planted_bugs import PLANTED
+from tests.chaos.planted_bugs import SCENARIOS as AIMED_RUNS
+from tests.chaos.planted_bugs_code import BUGS
+from tests.chaos.seams import EXEMPT, SEAMS, SeamGoneError, found, seam
+
+ROOT = Path(__file__).parents[3]
+# Every file whose functions write to Postgres, Kafka or the store.
+WRITING_FILES = (
+    *sorted((ROOT / "backends/database/repositories").glob("*.py")), ROOT / "backends/database/commands.py",
+    ROOT / "backends/database/outbox.py", ROOT / "backends/database/unit_of_work.py", ROOT / "backends/store/content.py",
+    ROOT / "backends/broker/kafka.py",
+)  # fmt: skip
+WRITES = re.compile(
+    r"INSERT INTO|UPDATE \w+ SET|DELETE FROM|copy_records_to_table|append_audit|ensure_month_partitions\(:"
+    r"|\binsert\(|\.insert\(\)|\.update\(\)|sa\.update\(|sa\.delete\(|\.send\(|_consumer\.commit\(|\.rm\(|\.rename\("
+)
+# They open what others write through, or build what others do.
+NO_WRITES = {"create_topics"}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions_of(tree: ast.Module) -> Iterator[tuple[str, Function]]:
+    """Yield name, ``Class.function`` or ``function``, and definition."""
+    for node in tree.body:
+        if isinstance(node, Function):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from ((f"{node.name}.{item.name}", item) for item in node.body if isinstance(item, Function))
+
+
+def writing_functions(file: Path) -> set[str]:
+    """Return the public functions of ``file`` that write, by themselves or through private ones and constants of the file."""
+    text = file.read_text()
+    tree = ast.parse(text)
+    constants = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and WRITES.search(ast.get_source_segment(text, node) or "")
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    sources = {name: ast.get_source_segment(text, node) or "" for name, node in functions_of(tree)}
+    writing = {
+        name
+        for name, source in sources.items()
+        if WRITES.search(source) or any(re.search(rf"\b{constant}\b", source) for constant in constants)
+    }
+    grown = True
+    while grown:
+        private = {called for name in writing if (called := name.rpartition(".")[2]).startswith("_")}
+        more = {
+            name
+            for name, source in sources.items()
+            if any(re.search(rf"(?:self\.|await ){called}\(", source) for called in private)
+        }
+        grown = not more <= writing
+        writing |= more
+    return {name for name in writing if not name.rpartition(".")[2].startswith("_")} - NO_WRITES
+
+
+@pytest.mark.parametrize("file", WRITING_FILES, ids=lambda file: file.stem)
+def test_every_write_has_a_crash_point(file: Path) -> None:
+    """A write that nobody dies at would be promised to be safe, and never shown to be."""
+    swept = {item.target.partition(":")[2] for item in SEAMS if item.rooms}
+    missing = writing_functions(file) - swept - EXEMPT.keys()
+    assert not missing, (
+        f"{file.relative_to(ROOT)}: add to tests/chaos/seams.py, or exempt with a reason: {sorted(missing)}"
+    )
+
+
+def test_the_scan_sees_writes() -> None:
+    """A scan that finds nothing would ask for no crash point, whatever is written."""
+    assert writing_functions(ROOT / "backends/database/repositories/ingestion.py") >= {
+        "IngestionRepository.advance_ledger", "IngestionRepository.archive", "IngestionRepository.save_pane", "next_offsets",
+    }  # fmt: skip
+    assert "TrainingRepository.lease" in writing_functions(ROOT / "backends/database/repositories/training.py")
+    assert not writing_functions(ROOT / "backends/database/repositories/recount.py")
+
+
+@pytest.mark.parametrize("item", SEAMS, ids=lambda item: item.name)
+def test_every_seam_is_there(item: object) -> None:
+    """A trap would be set where nobody passes, and a sweep would hold because nothing died."""
+    assert callable(found(item.target)[2])  # type: ignore[attr-defined]
+
+
+def test_a_seam_that_is_gone_is_an_error() -> None:
+    """A function that was renamed would leave its trap behind in silence."""
+    with pytest.raises(SeamGoneError, match="is gone"):
+        found("backends.database.outbox:OutboxRelay.publish_twice")
+    with pytest.raises(SeamGoneError, match="no seam"):
+        seam("nothing")
+
+
+def test_names_of_crash_points_are_unique_and_their_rooms_have_scenarios() -> None:
+    """A resumed sweep would leave a point out because its namesake held."""
+    names = [point.name for point in crash_points()]
+    assert len(names) == len(set(names))
+    assert {point.room for point in crash_points()} == set(SCENARIOS)
+
+
+def test_every_point_has_its_day() -> None:
+    """A point would be tried by hand alone."""
+    import datetime as dt  # noqa: PLC0415 - one test's own
+
+    points = crash_points()
+    begin = dt.date(2026, 1, 1)
+    seen: set[CrashPoint] = set()
+    for day in range(len(points)):
+        seen |= set(todays_share(points, size=6, day=begin + dt.timedelta(days=day)))
+    assert seen == set(points)
+
+
+def test_every_planted_bug_has_an_aimed_run() -> None:
+    """A bug would be planted by nobody."""
+    assert {bug.name for bug in PLANTED} == set(BUGS)
+    assert {bug.scenario for bug in PLANTED} == set(AIMED_RUNS)
+
+
+def test_every_bug_can_be_planted() -> None:
+    """A bug whose function is gone would be planted nowhere, and a run without it would be called a find."""
+    planting = "from tests.chaos.planted_bugs_code import BUGS\nfor plant in BUGS.values(): plant()"
+    done = subprocess.run([sys.executable, "-c", planting], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+class Door:
+    """Something that is passed."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+
+    async def go(self) -> str:
+        """Pass it."""
+        self.passed += 1
+        return "through"
+
+
+@pytest.mark.parametrize(("hit", "expected"), [(1, [None, "through", "through"]), (2, ["through", None, "through"])])
+async def test_a_trap_springs_once_at_its_passage(hit: int, expected: list[str | None], tmp_path: Path) -> None:
+    """A fault would hit at another moment than the one it is reported for."""
+    trap = launch.Trap("skip", hit=hit, seconds=0.0, when=None, trace=tmp_path / "trace")
+    go = launch._trapped(Door.go, trap, "before")
+    door = Door()
+    assert [await go(door) for _ in range(3)] == expected
+    assert door.passed == 2
+    assert (tmp_path / "trace").read_text().count("skip") == 1
+
+
+def test_a_trap_waits_until_it_is_armed(tmp_path: Path) -> None:
+    """A worker would be frozen before it has anything to lose."""
+    armed = tmp_path / "armed"
+    trap = launch.Trap("skip", hit=1, seconds=0.0, when=armed, trace=None)
+    assert not trap.passed()
+    armed.touch()
+    assert trap.passed()
+
+
+def test_a_process_that_dies_at_a_trap_says_so_by_its_status(tmp_path: Path) -> None:
+    """A process that failed otherwise would be taken for one that died where it should."""
+    script = f"""
+import asyncio, sys
+from pathlib import Path
+from tests.chaos import launch, seams
+seams._BY_NAME["door"] = seams.Seam("door", "asyncio:sleep")
+launch.set_trap("door:before", launch.Trap("exit", hit=1, seconds=0, when=None, trace=Path({str(tmp_path / "trace")!r})))
+asyncio.run(asyncio.sleep(0))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
+    assert done.returncode == launch.EXIT_STATUS
+    assert (tmp_path / "trace").exists()
+
+
+def test_commits_are_told_apart_by_what_was_written() -> None:
+    """A worker would die at the commit of another transaction than the one that is meant."""
+    called: set[str] = set()
+
+    async def write() -> None:
+        token = launch._called.set(called)
+        await launch._noted(_nothing, "a write")()
+        launch._called.reset(token)
+
+    asyncio.run(write())
+    assert called == {"a write"}
+
+
+async def _nothing() -> None:
+    """Do nothing."""
