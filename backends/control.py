@@ -50,7 +50,8 @@ class _Head(msgspec.Struct):
 _head = msgspec.json.Decoder(_Head)
 
 # Carries out a command inside the given transaction; returns (detail, result). Raise CommandRejectedError to refuse.
-Execution = Callable[["UnitOfWork", Any, ModelType], Awaitable[tuple[str, dict[str, Any]]]]
+# The third argument is the model; None for commands that are about none.
+Execution = Callable[["UnitOfWork", Any, Any], Awaitable[tuple[str, dict[str, Any]]]]
 
 
 class CommandHandler:
@@ -95,7 +96,7 @@ class CommandHandler:
         if command.expires_at < self._clock.now():
             message = f"the command expired at {command.expires_at.isoformat()}; send it again"
             raise CommandRejectedError(message)
-        model_type = known_model_type(command.model_type)
+        model_type = known_model_type(command.model_type) if command.about_a_model else None
         detail, result = await self._executions[type(command)](work, command, model_type)
         await answer(work, command, outcome="succeeded", detail=detail, now=self._clock.now(), result=result)
         log.info(

@@ -21,6 +21,8 @@ from backends.database.unit_of_work import Database, UnitOfWork
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams import ingestion
 from streams.batches import LedgerBatch
+from streams.dead_letter_limits import LimitPolicy
+from streams.dead_letters import DeadLetterService
 
 if TYPE_CHECKING:
     from backends.clock import Clock
@@ -128,7 +130,8 @@ async def take_down(database: Database, clock: Clock, batches: Sequence[LedgerBa
     record = Record()
     recorded = _RecordedDatabase(database.engine, database.room)
     recorded.record = record
-    service = ingestion.EventIngestion(recorded, clock, cached_states=cached_states)
+    letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
+    service = ingestion.EventIngestion(recorded, clock, letters, cached_states=cached_states)
     repository = functools.partial(_RecordedRepository, record)
     with (
         mock.patch.object(ingestion, "IngestionRepository", repository),

@@ -18,6 +18,7 @@ from schemas.messages.control import (
     CommandRejected,
     CommandSucceeded,
     DeployModel,
+    RetryDeadLetters,
     RollBackModel,
     TriggerTraining,
     UpdateThresholds,
@@ -108,7 +109,7 @@ PREDICTIONS = Topic(
     retention_seconds=14 * DAY_SECONDS, wide=True,
 )  # fmt: skip
 CONTROL = Topic(
-    name="fincoach.control", key="model_type", messages=(TriggerTraining, DeployModel, RollBackModel, UpdateThresholds), producers=(Room.ADMIN,),
+    name="fincoach.control", key="model_type", messages=(TriggerTraining, DeployModel, RollBackModel, UpdateThresholds, RetryDeadLetters), producers=(Room.ADMIN,),
     consumers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 CONTROL_RESULTS = Topic(
@@ -116,7 +117,7 @@ CONTROL_RESULTS = Topic(
     producers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), consumers=(Room.ADMIN,), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 ALERTS = Topic(
-    name="fincoach.alerts", key="model_type", messages=(AlertRaised, AlertCleared), producers=(Room.DEPLOYER, Room.SERVING),
+    name="fincoach.alerts", key="subject", messages=(AlertRaised, AlertCleared), producers=(Room.STREAMS, Room.DEPLOYER, Room.SERVING),
     consumers=(Room.ADMIN,), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 DEAD_LETTERS = Topic(
@@ -138,6 +139,7 @@ COMMAND_EXECUTORS: dict[type[Command], Room] = {
     DeployModel: Room.DEPLOYER,
     RollBackModel: Room.DEPLOYER,
     UpdateThresholds: Room.STREAMS,
+    RetryDeadLetters: Room.STREAMS,
 }
 UNKNOWN_COMMAND_EXECUTOR = Room.DEPLOYER
 DEFAULT_WIDE_PARTITIONS = 12

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from backends.broker.interface import Record
-from backends.database.repositories.ingestion import Archived, ArchiveTable, DeadLetterRow, IngestionRepository, PaneRow
-from backends.dead_letters import LONGEST_DETAIL_CHARACTERS, dead_letter_headers
+from backends.database.repositories.ingestion import Archived, ArchiveTable, IngestionRepository, PaneRow
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from schemas.errors import FinCoachError
@@ -93,23 +91,6 @@ def _put_aside_refused(intake: Intake[Any], refused: dict[int, str]) -> None:
     intake.accepted = [item for item in intake.accepted if item.offset not in refused]
 
 
-async def keep_dead_letters(repository: IngestionRepository, batch: LedgerBatch, letters: Sequence[DeadLetter]) -> None:
-    """Write dead letters to their table and announce them on their topic."""
-    if not letters:
-        return
-    await repository.save_dead_letters([_dead_letter_row(letter) for letter in letters])
-    await repository.announce_dead_letters(
-        [(letter.record.value or b"", _headers(batch.topic, batch.partition, letter)) for letter in letters]
-    )
-    log.warning(
-        "records_dead_lettered",
-        topic=batch.topic.name,
-        partition=batch.partition,
-        from_offset=batch.from_offset,
-        reasons=_counted(letter.reason for letter in letters),
-    )
-
-
 def pane_row(batch: LedgerBatch, outcome: BatchOutcome, pane: PaneStatistics | None) -> PaneRow:
     """Return the row of the batch's pane; ``pane`` is None for topics that feed no data set."""
     return PaneRow(
@@ -145,36 +126,3 @@ def measure(batch: LedgerBatch, outcome: BatchOutcome, *, seconds: float) -> Non
 def record_time(record: FetchedRecord) -> dt.datetime:
     """Return the broker's append time of ``record``."""
     return dt.datetime.fromtimestamp(record.timestamp / 1000, dt.UTC)
-
-
-def _dead_letter_row(letter: DeadLetter) -> DeadLetterRow:
-    record = letter.record
-    return DeadLetterRow(
-        offset=record.offset,
-        key=record.key,
-        reason=letter.reason,
-        detail=_storable(letter.detail),
-        raw=record.value or b"",
-        record_at=record_time(record),
-    )
-
-
-def _headers(topic: Topic, partition: int, letter: DeadLetter) -> dict[str, str]:
-    source = letter.record
-    record = Record(
-        topic=topic.name, partition=partition, offset=source.offset, key=source.key, value=source.value or b"",
-        timestamp=record_time(source),
-    )  # fmt: skip
-    return dead_letter_headers(record, letter.reason, _storable(letter.detail))
-
-
-def _storable(detail: str) -> str:
-    """The database's texts hold no NUL and no half of a surrogate pair; a detail may quote either."""
-    return detail[:LONGEST_DETAIL_CHARACTERS].replace("\0", "").encode(errors="replace").decode()
-
-
-def _counted(reasons: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for reason in reasons:
-        found[str(reason)] = found.get(str(reason), 0) + 1
-    return found

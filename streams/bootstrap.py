@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,15 +23,20 @@ from backends.process import Startable, run_process
 from backends.telemetry.health import HealthServer
 from backends.telemetry.logs import configure_logs, get_logger
 from backends.telemetry.metrics import METRICS
-from schemas.messages.control import Command, UpdateThresholds
+from schemas.golden import golden_messages
+from schemas.messages.control import Command, RetryDeadLetters, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, PREDICTIONS, TOPICS
 from schemas.vocabulary import Room
 from streams.agents import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
 from streams.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
 from streams.dataset_agent import DatasetAgent
-from streams.ingestion import EventIngestion
+from streams.dead_letter_limits import LimitPolicy
+from streams.dead_letters import DeadLetterService
+from streams.golden import BrokenReceiverError, GoldenCheck
+from streams.ingestion import EventIngestion, take_in_events
 from streams.placement import LedgerPlacement
-from streams.predictions import PredictionArchive
+from streams.predictions import PredictionArchive, take_in_predictions
+from streams.retries import retry_dead_letters
 from streams.service import ContinuousLearningService
 
 if TYPE_CHECKING:
@@ -43,6 +49,7 @@ MONTHS_AHEAD = 3
 PARTITIONS_EVERY_SECONDS = 86_400.0
 PARTITIONS_RETRY_SECONDS = 30.0
 WATCH_EVERY_SECONDS = 0.5
+LOOKS_IN_A_WINDOW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ class Worker:
     clock: Clock
     database: Database
     service: ContinuousLearningService
+    letters: DeadLetterService
     agent: DatasetAgent
     placement: LedgerPlacement
     app: LedgerApp
@@ -121,6 +129,16 @@ class Worker:
                 log.warning("partitions_delayed", error=repr(error))
                 await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
 
+    async def clear_limits(self) -> None:
+        """Clear the alerts about producers that keep to their limits again."""
+        pause = self.settings.dead_letter_window_seconds / LOOKS_IN_A_WINDOW
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.letters.clear(self.database)
+            except DATABASE_AWAY_ERRORS as error:
+                log.warning("clearing_delayed", error=repr(error))
+
     async def watch(self) -> None:
         """Keep the gauges of positions, lag and live view up to date, and have read again what was lost on its way."""
         while True:
@@ -136,8 +154,9 @@ class Worker:
 
 def build_worker(settings: StreamsSettings, database: Database, clock: Clock) -> Worker:
     """Put a worker together; call it inside the running loop."""
-    events = EventIngestion(database, clock, cached_states=settings.cached_states)
-    predictions = PredictionArchive(database)
+    letters = DeadLetterService(clock, limit_policy(settings), check=golden_check())
+    events = EventIngestion(database, clock, letters, cached_states=settings.cached_states)
+    predictions = PredictionArchive(database, letters)
     service = ContinuousLearningService(database, clock, events=events, predictions=predictions)
     forget = {BEHAVIORAL_EVENTS.name: events.forget, PREDICTIONS.name: predictions.forget}
     placement = LedgerPlacement(
@@ -154,9 +173,24 @@ def build_worker(settings: StreamsSettings, database: Database, clock: Clock) ->
         register_ledger_agent(app, topic, route)
     register_live_agents(app, live, wake=agent.wake)
     return Worker(
-        settings=settings, clock=clock, database=database, service=service, agent=agent, placement=placement, app=app,
+        settings=settings, clock=clock, database=database, service=service, letters=letters, agent=agent, placement=placement, app=app,
         routes=tuple(routes.values()), live=live,
     )  # fmt: skip
+
+
+def golden_check() -> GoldenCheck:
+    """Return the check whether this worker is sound."""
+    return GoldenCheck(golden_messages(), {BEHAVIORAL_EVENTS: take_in_events, PREDICTIONS: take_in_predictions})
+
+
+def limit_policy(settings: StreamsSettings) -> LimitPolicy:
+    """Return the limits of dead letters."""
+    return LimitPolicy(
+        ratio=settings.dead_letter_ratio,
+        consecutive=settings.dead_letter_consecutive,
+        least_records=settings.dead_letter_records,
+        window_seconds=settings.dead_letter_window_seconds,
+    )
 
 
 def open_database(settings: StreamsSettings) -> Database:
@@ -173,6 +207,11 @@ async def run(settings: StreamsSettings) -> int:
     """Run a worker until it is told to stop; return the exit status."""
     name = settings.instance or f"{Room.STREAMS}-{os.getpid()}"
     configure_logs(process=name, level=settings.log_level)
+    try:
+        golden_check()()
+    except BrokenReceiverError as error:
+        log.error("golden_messages_refused", error=str(error))  # noqa: TRY400 - the sentence says it all
+        return 1
     (settings.folder / "streams").mkdir(parents=True, exist_ok=True)
     clock = SystemClock()
     database = open_database(settings)
@@ -181,7 +220,10 @@ async def run(settings: StreamsSettings) -> int:
     producer = BrokerProducer(settings.brokers, client_id=name)
     relay = OutboxRelay(database, producer)
     control = BrokerConsumer(settings.brokers, [CONTROL], client_id=name)
-    executions: dict[type[Command], Execution] = {UpdateThresholds: worker.service.update_thresholds}
+    executions: dict[type[Command], Execution] = {
+        UpdateThresholds: worker.service.update_thresholds,
+        RetryDeadLetters: functools.partial(retry_dead_letters, most_attempts=settings.dead_letter_attempts),
+    }
     handler = CommandHandler(database, clock, executions)
     processor = Processor(control, handler.handle, DeadLetterTopic(producer), name=f"{APP_ID}-control")
     parts: list[Startable] = [
@@ -198,6 +240,7 @@ async def run(settings: StreamsSettings) -> int:
         worker.consume(),
         worker.agent.run(),
         worker.keep_partitions(),
+        worker.clear_limits(),
         worker.watch(),
     ]
     return await run_process(name, parts=parts, tasks=tasks)

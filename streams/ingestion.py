@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from backends.database.repositories.ingestion import EVENTS, IngestionRepository
@@ -27,12 +28,12 @@ from streams.batches import (
     LedgerBatch,
     advance_or_lose,
     archive,
-    keep_dead_letters,
     measure,
     pane_row,
 )
+from streams.dead_letters import DeadLetterService
 from streams.folding import FoldedBatch, PartitionMemory, ReducerFailedError, fold_new, load_states, states_to_save
-from streams.intake import Accepted, Intake, take_in
+from streams.intake import Accepted, FetchedRecord, Intake, take_in
 from streams.panes import PaneStatistics, Watermarks, close_pane, decode_pane
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ TYPE_NAMES: dict[type[object], str] = {kind: str(kind.__struct_config__.tag) for
 class EventIngestion:
     """Archives, folds and counts behavioural events, one batch of one partition at a time."""
 
-    def __init__(self, database: Database, clock: Clock, *, cached_states: int) -> None:
+    def __init__(self, database: Database, clock: Clock, letters: DeadLetterService, *, cached_states: int) -> None:
         self._database = database
         self._clock = clock
+        self._letters = letters
         self._cached_states = cached_states
         self._memories: dict[int, PartitionMemory] = {}
 
@@ -75,13 +77,13 @@ class EventIngestion:
         return outcome
 
     async def _attempt(self, batch: LedgerBatch, *, careful: bool) -> BatchOutcome:
-        intake = take_in(batch.records, decode_storable_event)
+        intake = take_in_events(batch.records)
         # States are folded in place: what is remembered must not outlive a transaction that failed.
         memory = self._memories.pop(batch.partition, None)
         if memory is None or memory.through != batch.from_offset:
             memory = PartitionMemory(through=batch.from_offset)
         async with self._database.transaction() as work:
-            writer = EventBatchWriter(work, batch, memory)
+            writer = EventBatchWriter(work, batch, memory, letters=self._letters)
             outcome = await writer.write(intake, careful=careful, now=self._clock.now())
         memory.move_on(batch.to_offset, most_states=self._cached_states)
         self._memories[batch.partition] = memory
@@ -91,10 +93,13 @@ class EventIngestion:
 class EventBatchWriter:
     """Writes one batch of events inside one open transaction."""
 
-    def __init__(self, work: UnitOfWork, batch: LedgerBatch, memory: PartitionMemory) -> None:
+    def __init__(
+        self, work: UnitOfWork, batch: LedgerBatch, memory: PartitionMemory, *, letters: DeadLetterService
+    ) -> None:
         self._work = work
         self._batch = batch
         self._memory = memory
+        self._letters = letters
         self._repository = IngestionRepository(work, batch.topic, batch.partition)
 
     async def write(self, intake: Intake[AnyBehavioralEvent], *, careful: bool, now: dt.datetime) -> BatchOutcome:
@@ -115,7 +120,7 @@ class EventBatchWriter:
         pane = self._pane(intake, folded, new=archived.new)
         await self._repository.save_states(**states_to_save(folded, self._memory.states))
         await self._repository.save_pane(pane_row(self._batch, outcome, pane))
-        await keep_dead_letters(self._repository, self._batch, intake.dead)
+        await self._letters.keep(self._work, self._batch, intake)
         await self._work.publish(DATASET_PROGRESS, str(self._batch.partition), self._message(outcome, pane, now=now))
         return outcome
 
@@ -166,6 +171,11 @@ class EventBatchWriter:
             event.event_id, event.occurred_at, event.user_id, TYPE_NAMES[type(event)], event.interaction_type, event.consent,
             event.source, item.text, batch.topic.generation, batch.partition, item.offset,
         )  # fmt: skip
+
+
+def take_in_events(records: Sequence[FetchedRecord]) -> Intake[AnyBehavioralEvent]:
+    """Sort records into valid events and dead letters."""
+    return take_in(records, decode_storable_event)
 
 
 def decode_storable_event(raw: bytes) -> AnyBehavioralEvent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from backends.database.repositories.ingestion import PREDICTIONS as PREDICTIONS_TABLE
@@ -15,11 +16,11 @@ from streams.batches import (
     LedgerBatch,
     advance_or_lose,
     archive,
-    keep_dead_letters,
     measure,
     pane_row,
 )
-from streams.intake import Accepted, take_in
+from streams.dead_letters import DeadLetterService
+from streams.intake import Accepted, FetchedRecord, Intake, take_in
 
 if TYPE_CHECKING:
     from backends.database.unit_of_work import Database
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 class PredictionArchive:
     """Archives predictions exactly once, one batch of one partition at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, letters: DeadLetterService) -> None:
         self._database = database
+        self._letters = letters
 
     def forget(self, partition: int) -> None:
         """Nothing is remembered of a partition."""
@@ -42,7 +44,7 @@ class PredictionArchive:
             Exception: one of ``DATABASE_AWAY_ERRORS``; whether the batch was committed is unknown.
         """
         started = time.perf_counter()
-        intake = take_in(batch.records, _decode)
+        intake = take_in_predictions(batch.records)
         async with self._database.transaction() as work:
             repository = IngestionRepository(work, batch.topic, batch.partition)
             await advance_or_lose(repository, batch)
@@ -53,9 +55,14 @@ class PredictionArchive:
                 dead_lettered=len(intake.dead),
             )
             await repository.save_pane(pane_row(batch, outcome, None))
-            await keep_dead_letters(repository, batch, intake.dead)
+            await self._letters.keep(work, batch, intake)
         measure(batch, outcome, seconds=time.perf_counter() - started)
         return outcome
+
+
+def take_in_predictions(records: Sequence[FetchedRecord]) -> Intake[PredictionServed]:
+    """Sort records into valid predictions and dead letters."""
+    return take_in(records, _decode)
 
 
 def _decode(raw: bytes) -> PredictionServed:

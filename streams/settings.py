@@ -28,3 +28,23 @@ class StreamsSettings(ProcessSettings):
     topic_replication: int = Field(
         default=1, ge=1, description="Replicas of the topics that the worker creates itself."
     )
+    dead_letter_ratio: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="More dead letters than this share of a producer's records raise an alert.",
+    )
+    dead_letter_consecutive: int = Field(
+        default=100, ge=1, description="So many dead letters of a producer without a valid record in between raise one."
+    )
+    dead_letter_records: int = Field(
+        default=100, ge=1, description="Records of a producer in the window from which on their ratio counts."
+    )
+    dead_letter_window_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How far back the limits look; the alert is over when so long nothing exceeded them.",
+    )
+    dead_letter_attempts: int = Field(
+        default=5, ge=1, le=1_000, description="How often a dead letter can be sent again before it stays where it is."
+    )

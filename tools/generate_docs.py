@@ -1,6 +1,6 @@
 """Writes docs/reference from the code, or with --check fails where the two differ.
 
-What is generated: topics, AsyncAPI, settings, metrics, the command line and the tables. Nothing there is written by hand.
+What is generated: topics, dead letters, AsyncAPI, settings, metrics, the command line and the tables. Nothing there is written by hand.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import difflib
 import sys
 from collections.abc import Callable
 
-from tools.reference import asyncapi, cli, metrics, settings, tables, topics
+from tools.reference import asyncapi, cli, dead_letters, metrics, settings, tables, topics
 from tools.reference.rooms import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
     "topics.md": topics.render,
+    "dead-letters.md": dead_letters.render,
     "asyncapi.yaml": asyncapi.render,
     "settings.md": settings.render,
     "metrics.md": metrics.render,

@@ -240,5 +240,5 @@ def _record(item: object) -> Record:
     return Record(
         topic=item.topic, partition=item.partition, offset=item.offset, key=item.key, value=item.value or b"",  # type: ignore[attr-defined]
         timestamp=dt.datetime.fromtimestamp(item.timestamp / 1000, dt.UTC),  # type: ignore[attr-defined]
-        headers={name: value.decode(errors="replace") for name, value in item.headers},  # type: ignore[attr-defined]
+        headers={name: (value or b"").decode(errors="replace") for name, value in item.headers},  # type: ignore[attr-defined]
     )  # fmt: skip

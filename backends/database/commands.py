@@ -80,7 +80,7 @@ async def answer(
     await work.audit(
         actor=command.issuer,
         action=name,
-        subject=command.model_type,
+        subject=command.subject,
         outcome=outcome,
         details={"command_id": str(command.event_id), "detail": detail},
     )

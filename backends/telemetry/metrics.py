@@ -52,6 +52,9 @@ class MetricRegister:
         "topic",
         "outcome",
     )
+    streams_dead_letters = _counter(
+        "streams_dead_letters_total", "Records of ledger topics that were put aside, by reason.", "topic", "reason"
+    )
     streams_batch_seconds = _histogram("streams_batch_seconds", "Time of one batch from decode to commit.", "topic")
     streams_lost_compares = _counter(
         "streams_lost_compares_total", "Batches dropped because another worker had moved the ledger on.", "topic"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -13,9 +13,16 @@ from schemas.messages.envelope import AwareDatetime, Message
 class Command(Message, frozen=True, kw_only=True):
     """An order, unique by (issuer, event_id). After ``expires_at`` it is rejected instead of carried out."""
 
+    about_a_model: ClassVar[bool] = True
+
     issuer: str
     expires_at: AwareDatetime
     model_type: str
+
+    @property
+    def subject(self) -> str:
+        """What the audit log says it is about."""
+        return self.model_type
 
 
 class TriggerTraining(Command, frozen=True, kw_only=True, tag="TriggerTraining"):
@@ -42,6 +49,33 @@ class UpdateThresholds(Command, frozen=True, kw_only=True, tag="UpdateThresholds
     threshold: int | None = None
     quality_gate: float | None = None
     cool_down_seconds: int | None = None
+
+
+class RetryDeadLetters(Command, frozen=True, kw_only=True, tag="RetryDeadLetters"):
+    """Send records that were put aside to their topics again, with their own key and bytes: those that fulfil all that is given.
+
+    What was sent again before is left out, but for ``again``; ``since`` and ``until`` are times of putting aside;
+    ``everything`` must be said where nothing else is. At most ``limit`` records, the oldest first.
+    """
+
+    about_a_model: ClassVar[bool] = False
+
+    model_type: str = ""
+    ids: tuple[int, ...] = ()
+    reason: str | None = None
+    topic: str | None = None
+    producer: str | None = None
+    partition: int | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    everything: bool = False
+    again: bool = False
+    limit: int = 1_000
+
+    @property
+    def subject(self) -> str:
+        """What the audit log says it is about."""
+        return "dead letters"
 
 
 class CommandResult(Message, frozen=True, kw_only=True):

@@ -116,7 +116,10 @@ async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
     await create_changelog(settings)
     database = open_database(settings)
     worker = build_worker(settings, database, SystemClock())
-    tasks = [asyncio.ensure_future(task) for task in (worker.consume(), worker.agent.run(), worker.watch())]
+    tasks = [
+        asyncio.ensure_future(task)
+        for task in (worker.consume(), worker.agent.run(), worker.clear_limits(), worker.watch())
+    ]
     try:
         yield worker
     finally:

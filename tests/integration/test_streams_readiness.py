@@ -31,6 +31,8 @@ from schemas.messages.training import ThresholdReached
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, THRESHOLD_REACHED
 from schemas.vocabulary import ModelType
 from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
+from streams.dead_letter_limits import LimitPolicy
+from streams.dead_letters import DeadLetterService
 from streams.ingestion import EventIngestion
 from streams.predictions import PredictionArchive
 from streams.readiness import PaneHoleError
@@ -47,15 +49,17 @@ class Fetched:
         self.timestamp = int(at.timestamp() * 1000)
         self.key: bytes | None = str(event.user_id).encode()
         self.value: bytes | None = raw if raw is not None else encode_event(event)
+        self.headers: list[tuple[str, bytes | None]] = []
 
 
 class Room:
     """The service over a fresh database, fed without a broker."""
 
     def __init__(self, database: Database, clock: ManualClock) -> None:
-        self._events = events = EventIngestion(database, clock, cached_states=1_000)
+        letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
+        self._events = events = EventIngestion(database, clock, letters, cached_states=1_000)
         self.service = ContinuousLearningService(
-            database, clock, events=events, predictions=PredictionArchive(database)
+            database, clock, events=events, predictions=PredictionArchive(database, letters)
         )
         self.database = database
         self.clock = clock

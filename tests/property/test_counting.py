@@ -43,6 +43,7 @@ class Appended:
         self.timestamp = 0
         self.key: bytes | None = None
         self.value: bytes | None = None
+        self.headers: list[tuple[str, bytes | None]] = []
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""What the transaction of a batch reads and writes: ledger, archive, user states, panes, dead letters.
+"""What the transaction of a batch reads and writes: ledger, archive, user states, panes.
 
 All of it runs over asyncpg inside the unit of work: bulk rows by COPY, everything else one statement a batch.
 """
@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
-import msgspec
 import sqlalchemy as sa
 
 from schemas.tables import PARTITIONED_TABLES
-from schemas.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -82,17 +80,6 @@ class PaneRow(NamedTuple):
     not_consented: int
     counts: str
     sketches: bytes | None
-
-
-class DeadLetterRow(NamedTuple):
-    """One row of the table of dead letters."""
-
-    offset: int
-    key: bytes | None
-    reason: str
-    detail: str
-    raw: bytes
-    record_at: dt.datetime | None
 
 
 class StateRow(NamedTuple):
@@ -220,29 +207,6 @@ class IngestionRepository:
             self._topic.name, self._topic.generation, self._partition,
         )  # fmt: skip
         return found
-
-    async def save_dead_letters(self, letters: Sequence[DeadLetterRow]) -> None:
-        """Keep records that cannot be archived, raw bytes and all."""
-        driver = await self._work.driver()
-        place = (self._topic.name, self._topic.generation, self._partition)
-        await driver.copy_records_to_table(
-            "dead_letters",
-            records=[(*place, *letter) for letter in letters],
-            columns=("topic", "generation", "partition", "offset", "key", "reason", "detail", "raw", "record_at"),
-        )
-
-    async def announce_dead_letters(self, letters: Sequence[tuple[bytes, Mapping[str, str]]]) -> None:
-        """Add (raw bytes, headers) to the outbox of the dead-letter topic, keyed by the source topic."""
-        driver = await self._work.driver()
-        key = self._topic.name.encode()
-        await driver.copy_records_to_table(
-            "outbox",
-            records=[
-                (str(self._work.room), DEAD_LETTERS.name, key, raw, msgspec.json.encode(headers).decode())
-                for raw, headers in letters
-            ],
-            columns=("room", "topic", "key", "payload", "headers"),
-        )
 
     async def _copy(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> Archived:
         if not rows:

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.broker.interface import Lag, Record
-from backends.dead_letters import LONGEST_DETAIL_CHARACTERS, dead_letter_headers
+from backends.dead_letters import (
+    LONGEST_DETAIL_CHARACTERS,
+    LONGEST_KEY_BYTES,
+    dead_letter_headers,
+    key_of,
+    producer_of,
+    retry_of,
+)
+from schemas.dead_letters import HEADERS
 
 AT = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
-RECORD = Record(topic="some.topic", partition=3, offset=41, key=b"k", value=b"no json", timestamp=AT)
+RECORD = Record(topic="some.topic", partition=3, offset=41, key=b"k", value=b'{"source":"shop"', timestamp=AT)
+
+
+def with_key(key: bytes | None) -> Record:
+    """Return the record under another key."""
+    return Record(topic="some.topic", partition=3, offset=41, key=key, value=b"", timestamp=AT)
 
 
 def test_the_headers_lead_back_to_the_record() -> None:
-    """Nobody could find the record on its topic, or replay it after a fix."""
+    """Nobody could find the record on its topic, blame its producer, or replay it after a fix."""
     assert dead_letter_headers(RECORD, "not_json", "line 1") == {
         "reason": "not_json",
         "detail": "line 1",
@@ -23,7 +39,60 @@ def test_the_headers_lead_back_to_the_record() -> None:
         "source_partition": "3",
         "source_offset": "41",
         "source_timestamp": "2026-03-04T12:00:00+00:00",
+        "source_key": "k",
+        "producer": "shop",
     }
+
+
+@given(st.none() | st.binary(max_size=20), st.sampled_from([{}, {"retry_of": "3", "attempt": "1"}]))
+def test_every_header_stands_in_the_register(key: bytes | None, sent_again: dict[str, str]) -> None:
+    """A header would be written that no page explains."""
+    record = Record(topic="t", partition=0, offset=9, key=key, value=b"", timestamp=AT, headers=sent_again)
+    assert set(dead_letter_headers(record, "not_json", "")) <= set(HEADERS)
+
+
+def test_a_record_that_was_sent_again_leads_back_to_its_first_letter() -> None:
+    """A retry that failed would look like a new defect, and could be sent for ever."""
+    again = Record(
+        topic="t", partition=0, offset=9, key=None, value=b"", timestamp=AT, headers={"retry_of": "17", "attempt": "2"}
+    )
+    headers = dead_letter_headers(again, "not_json", "")
+    assert (headers["retry_of"], headers["attempt"]) == ("17", "2")
+    assert retry_of(headers) == (17, 2)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, (None, 0)),
+        ({"attempt": "3"}, (None, 0)),
+        ({"retry_of": "x", "attempt": "3"}, (None, 0)),
+        ({"retry_of": "-4", "attempt": "3"}, (None, 0)),
+        ({"retry_of": "0", "attempt": "3"}, (None, 0)),
+        ({"retry_of": "9" * 30, "attempt": "3"}, (None, 0)),
+        ({"retry_of": str(2**63), "attempt": "3"}, (None, 0)),
+        ({"retry_of": "٣", "attempt": "3"}, (None, 0)),
+        ({"retry_of": "4"}, (4, 1)),
+        ({"retry_of": "4", "attempt": "many"}, (4, 1)),
+        ({"retry_of": "4", "attempt": "999999"}, (4, 10_000)),
+    ],
+)
+def test_strange_headers_of_others_are_no_retry(headers: dict[str, str], expected: tuple[int | None, int]) -> None:
+    """A producer's own header could stop the worker with a number that no column holds."""
+    assert retry_of(headers) == expected
+
+
+@given(st.none() | st.binary(max_size=200) | st.text(max_size=50).map(lambda text: text.encode(errors="replace")))
+def test_the_key_comes_back_byte_for_byte(key: bytes | None) -> None:
+    """A retried record would reach another partition, and its user's order would be lost."""
+    headers = dead_letter_headers(with_key(key), "not_json", "")
+    assert key_of(headers) == key
+    assert "\0" not in "".join(headers.values())
+
+
+def test_a_huge_key_does_not_make_a_dead_letter_too_large() -> None:
+    """A record with a key of megabytes could not be put aside, and would stop the stream."""
+    assert "source_key" not in dead_letter_headers(with_key(b"k" * (LONGEST_KEY_BYTES + 1)), "not_json", "")
 
 
 @given(st.text(max_size=3 * LONGEST_DETAIL_CHARACTERS))
@@ -31,7 +100,47 @@ def test_the_detail_never_makes_a_dead_letter_too_large(detail: str) -> None:
     """A message that quotes its own megabytes could not be put aside, and would stop the stream."""
     kept = dead_letter_headers(RECORD, "invalid_field", detail)["detail"]
     assert len(kept) <= LONGEST_DETAIL_CHARACTERS
-    assert detail.startswith(kept)
+    assert "\0" not in kept
+    assert kept.encode().decode() == kept
+
+
+@pytest.mark.parametrize(
+    ("raw", "producer"),
+    [
+        (b'{"event_type":"page_view","source":"replay:oulad"}', "replay:oulad"),
+        (b'{"event_type":"page_view"}', "host"),
+        (b'{"type":"PredictionServed","replica_id":"replica-2"}', "replica-2"),
+        (b'{"type":"TriggerTraining","issuer":"ann"}', "ann"),
+        (b'{"event_type":"page_view","source":"shop","additional_data":{"source":"inner"', "shop"),
+        (b'{"event_type":"page_view","source":5}', "unknown"),
+        (b'{"event_type":"page_view","source":"' + b"x" * 300 + b'"}', "x" * 100),
+        (b'{"source":"a\\u0000b"}', "ab"),
+        (b"[1]", "unknown"),
+        (b"", "unknown"),
+        (b"\xff\xfe", "unknown"),
+        (b'{"a":' * 100_000, "unknown"),
+    ],
+)
+def test_the_producer_is_read_as_well_as_the_bytes_allow(raw: bytes, producer: str) -> None:
+    """The wrong producer would be blamed, or the broken one hide among all others."""
+    assert producer_of(raw) == producer
+
+
+@given(st.binary(max_size=300) | st.dictionaries(st.text(), st.text() | st.integers()).map(msgspec.json.encode))
+def test_any_bytes_have_a_producer_that_can_be_stored(raw: bytes) -> None:
+    """One record could make its batch fail again and again."""
+    named = producer_of(raw)
+    assert 0 < len(named) <= 100
+    assert "\0" not in named
+    assert named.encode()
+
+
+def test_a_cut_off_event_still_names_its_producer() -> None:
+    """Events that are cut off on their way would be nobody's."""
+    whole = msgspec.json.encode(
+        {"event_type": "page_view", "event_id": str(uuid.uuid4()), "source": "shop", "page_url": "/"}
+    )
+    assert producer_of(whole[:-5]) == "shop"
 
 
 def test_a_lag_is_never_negative() -> None:

@@ -30,6 +30,7 @@ class Fetched:
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def batches(*, size: int, count: int) -> list[LedgerBatch]:

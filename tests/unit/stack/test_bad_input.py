@@ -21,6 +21,7 @@ class Fetched:
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def test_each_kind_of_bad_input_is_there_once_and_nothing_else_is_wrong_with_it() -> None:

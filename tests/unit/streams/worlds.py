@@ -70,3 +70,4 @@ class FetchedEvent:
         self.timestamp = int(NOON.timestamp() * 1000) + 1_000
         self.key: bytes | None = key if key is not None else str(event.user_id).encode()
         self.value: bytes | None = raw if raw is not None else encode_event(event)
+        self.headers: list[tuple[str, bytes | None]] = []

@@ -1,0 +1,279 @@
+"""The table of dead letters: what batches write, what people ask, and what a retry sends again.
+
+A record that was sent again and failed again is a letter of its own, linked to the first by ``retry_of``; of such a chain
+only the last one can be retried, so that nothing is sent twice.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from schemas.dead_letters import ATTEMPT_HEADER, RETRY_OF_HEADER
+from schemas.tables import dead_letters, exceeded_limits, outbox
+from schemas.topics import DEAD_LETTERS, MIB, TOPICS
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from backends.database.unit_of_work import UnitOfWork
+
+LETTER_COLUMNS = (
+    "topic", "generation", "partition", "offset", "key", "reason", "detail", "raw", "record_at", "producer", "attempts",
+    "retry_of",
+)  # fmt: skip
+# Compressed, a record may be larger than it was: one at the topic's limit could be refused, and would stop the relay.
+SPARE_BYTES = 64 * 1024
+MOST_RETRIED_BYTES = 64 * MIB  # in one transaction, and through the memory of the relay
+EXPORT_ROWS = 200
+
+Row = dict[str, Any]
+
+
+class DeadLetterRow(NamedTuple):
+    """One row of the table of dead letters, in the order of its columns."""
+
+    topic: str
+    generation: int
+    partition: int
+    offset: int
+    key: bytes | None
+    reason: str
+    detail: str
+    raw: bytes
+    record_at: dt.datetime | None
+    producer: str
+    attempts: int = 0
+    retry_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterFilter:
+    """Which letters are meant; what is None or empty is not asked for. ``since`` and ``until`` are times of putting aside."""
+
+    ids: Sequence[int] = ()
+    reason: str | None = None
+    topic: str | None = None
+    producer: str | None = None
+    partition: int | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every letter is meant."""
+        return self == LetterFilter()
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        """Return what a row must fulfil."""
+        d = dead_letters.c
+        equal = {d.reason: self.reason, d.topic: self.topic, d.producer: self.producer, d.partition: self.partition}
+        found = [column == value for column, value in equal.items() if value is not None]
+        if self.ids:
+            found.append(d.id.in_(self.ids))
+        if self.since is not None:
+            found.append(d.created_at >= self.since)
+        if self.until is not None:
+            found.append(d.created_at < self.until)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryRule:
+    """What keeps a letter from being sent again: too many tries, or that it was sent already (but for ``again``)."""
+
+    most_attempts: int
+    again: bool = False
+    limit: int = 1_000
+
+
+class RetryFate(NamedTuple):
+    """How many of the letters that are meant have one fate: ``retry``, or why they are left out."""
+
+    fate: str
+    reason: str
+    letters: int
+
+
+class DeadLetterQuestions:
+    """Answers questions about dead letters over one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def listed(self, chosen: LetterFilter, *, limit: int) -> list[Row]:
+        """Return letters without their bytes, newest first."""
+        d = dead_letters.c
+        question = sa.select(
+            d.id, d.topic, d.partition, d.offset, d.producer, d.reason, d.detail, _state().label("state"), d.attempts, d.retry_of,
+            sa.func.length(d.raw).label("bytes"), d.record_at, d.created_at, d.retried_at, d.resolved_at,
+        )  # fmt: skip
+        return await self._rows(question.where(*chosen.conditions()).order_by(d.id.desc()).limit(limit))
+
+    async def letter(self, letter_id: int) -> Row | None:
+        """Return one letter with everything that is known of it."""
+        question = sa.select(dead_letters, _state().label("state")).where(dead_letters.c.id == letter_id)
+        found = await self._rows(question)
+        return found[0] if found else None
+
+    async def chain(self, letter: Mapping[str, Any]) -> list[Row]:
+        """Return all letters of the record in ``letter``, the first one first."""
+        d, first = dead_letters.c, letter["retry_of"] or letter["id"]
+        question = sa.select(d.id, d.reason, d.detail, _state().label("state"), d.attempts, d.created_at, d.retried_at)
+        return await self._rows(question.where((d.id == first) | (d.retry_of == first)).order_by(d.id))
+
+    async def exported(self, chosen: LetterFilter, *, limit: int) -> AsyncIterator[Row]:
+        """Yield letters with their bytes, oldest first; some at a time."""
+        d, last, left = dead_letters.c, 0, limit
+        while left > 0:
+            question = sa.select(dead_letters, _state().label("state")).where(*chosen.conditions(), d.id > last)
+            rows = await self._rows(question.order_by(d.id).limit(min(left, EXPORT_ROWS)))
+            for row in rows:
+                yield row
+            left = left - len(rows) if rows else 0
+            last = rows[-1]["id"] if rows else last
+
+    async def fates(self, chosen: LetterFilter, rule: RetryRule) -> list[RetryFate]:
+        """Return what a retry would do with the letters that are meant."""
+        fate = _fate(rule).label("fate")
+        question = sa.select(fate, dead_letters.c.reason, sa.func.count())
+        grouped = question.where(*chosen.conditions()).group_by(fate, dead_letters.c.reason)
+        return [
+            RetryFate(*row) for row in await self._connection.execute(grouped.order_by(fate, dead_letters.c.reason))
+        ]
+
+    async def _rows(self, question: sa.Select[Any]) -> list[Row]:
+        return [dict(row) for row in (await self._connection.execute(question)).mappings()]
+
+
+class DeadLetterRepository:
+    """Writes dead letters, and what becomes of them, in one open transaction."""
+
+    def __init__(self, work: UnitOfWork) -> None:
+        self._work = work
+        self.questions = DeadLetterQuestions(work.connection)
+
+    async def save(self, letters: Sequence[DeadLetterRow]) -> None:
+        """Keep new letters; their positions must not be in the table yet."""
+        driver = await self._work.driver()
+        await driver.copy_records_to_table("dead_letters", records=letters, columns=LETTER_COLUMNS)
+
+    async def save_unknown(self, letter: DeadLetterRow) -> bool:
+        """Keep a letter if its position is not in the table yet; return whether it was new."""
+        row = letter._asdict()
+        statement = insert(dead_letters).values(**row).on_conflict_do_nothing().returning(dead_letters.c.id)
+        return (await self._work.connection.execute(statement)).first() is not None
+
+    async def announce(self, letters: Sequence[tuple[bytes, bytes, Mapping[str, str]]]) -> None:
+        """Add (key, raw bytes, headers) to the outbox of the dead-letter topic."""
+        driver = await self._work.driver()
+        await driver.copy_records_to_table(
+            "outbox",
+            records=[
+                (str(self._work.room), DEAD_LETTERS.name, key, raw, msgspec.json.encode(headers).decode())
+                for key, raw, headers in letters
+            ],
+            columns=("room", "topic", "key", "payload", "headers"),
+        )
+
+    async def settle(self, first_ids: Collection[int]) -> None:
+        """Mark all letters of records that were sent again and taken in now; unknown numbers are ignored."""
+        d, ids = dead_letters.c, sorted(first_ids)
+        sent = d.retried_at.is_not(None) & d.resolved_at.is_(None) & (d.id.in_(ids) | d.retry_of.in_(ids))
+        await self._work.connection.execute(sa.update(dead_letters).where(sent).values(resolved_at=sa.func.now()))
+
+    async def remember_limit(self, producer: str, alert_id: UUID, detail: str) -> bool:
+        """Note that ``producer`` exceeds a limit now; return whether nobody had noted it before."""
+        row = {"producer": producer, "alert_id": alert_id, "detail": detail}
+        statement = insert(exceeded_limits).values(row)
+        seen_again = statement.on_conflict_do_update(
+            index_elements=[exceeded_limits.c.producer],
+            set_={"exceeded_at": sa.func.now(), "detail": statement.excluded.detail},
+        )
+        is_new = await self._work.connection.scalar(seen_again.returning(sa.literal_column("xmax = 0")))
+        return bool(is_new)
+
+    async def forget_limits(self, seconds: float) -> list[Row]:
+        """Forget the producers that nobody saw beyond a limit for ``seconds``; return what was noted of them."""
+        e = exceeded_limits.c
+        over = e.exceeded_at < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+        statement = sa.delete(exceeded_limits).where(over).returning(exceeded_limits)
+        return [dict(row) for row in (await self._work.connection.execute(statement)).mappings()]
+
+    async def send_again(self, chosen: LetterFilter, rule: RetryRule) -> int:
+        """Add the chosen letters to the outbox with their own key and bytes, mark them, and return how many these are.
+
+        Of letters that two transactions choose, the second one sends those that the first one did not.
+        """
+        ids = await self._locked(await self._choice(chosen, rule), rule)
+        if not ids:
+            return 0
+        d, connection = dead_letters.c, self._work.connection
+        headers = sa.func.jsonb_build_object(
+            RETRY_OF_HEADER, sa.cast(sa.func.coalesce(d.retry_of, d.id), sa.Text),
+            ATTEMPT_HEADER, sa.cast(d.attempts + 1, sa.Text),
+        )  # fmt: skip
+        room = sa.literal(str(self._work.room))
+        rows = sa.select(room, d.topic, d.key, d.raw, headers).where(d.id.in_(ids)).order_by(d.id)
+        columns = ["room", "topic", "key", "payload", "headers"]
+        await connection.execute(outbox.insert().from_select(columns, rows))
+        marked = {"retried_at": sa.func.now(), "attempts": d.attempts + 1}
+        await connection.execute(sa.update(dead_letters).where(d.id.in_(ids)).values(marked))
+        return len(ids)
+
+    async def _choice(self, chosen: LetterFilter, rule: RetryRule) -> list[int]:
+        """Return the letters to send, oldest first, as many as one transaction may hold."""
+        d = dead_letters.c
+        question = sa.select(d.id, sa.func.length(d.raw)).where(*chosen.conditions(), _fate(rule) == "retry")
+        ids: list[int] = []
+        total = 0
+        for letter_id, size in await self._work.connection.execute(question.order_by(d.id).limit(rule.limit)):
+            total += size
+            if total > MOST_RETRIED_BYTES and ids:
+                break
+            ids.append(letter_id)
+        return ids
+
+    async def _locked(self, ids: Sequence[int], rule: RetryRule) -> list[int]:
+        if not ids:
+            return []
+        free = sa.select(dead_letters.c.id).where(dead_letters.c.id.in_(ids), _fate(rule) == "retry")
+        found = await self._work.connection.scalars(free.order_by(dead_letters.c.id).with_for_update(of=dead_letters))
+        return list(found)
+
+
+def _superseded() -> sa.ColumnElement[bool]:
+    later, d = dead_letters.alias("later"), dead_letters.c
+    return sa.exists().where(later.c.retry_of == sa.func.coalesce(d.retry_of, d.id), later.c.id > d.id)
+
+
+def _state() -> sa.ColumnElement[str]:
+    d = dead_letters.c
+    return sa.case(
+        (d.resolved_at.is_not(None), "resolved"),
+        (_superseded(), "failed again"),
+        (d.retried_at.is_not(None), "sent again"),
+        else_="open",
+    )
+
+
+def _fate(rule: RetryRule) -> sa.ColumnElement[str]:
+    d = dead_letters.c
+    size = sa.func.length(d.raw) + sa.func.coalesce(sa.func.length(d.key), 0)
+    limits = [(d.topic == topic.name, topic.max_message_bytes - SPARE_BYTES) for topic in TOPICS.values()]
+    causes = [
+        (d.resolved_at.is_not(None), "resolved"),
+        (_superseded(), "failed again"),
+        (d.attempts >= rule.most_attempts, "tried too often"),
+        (size > sa.case(*limits, else_=0), "too large to send"),
+    ]
+    if not rule.again:
+        causes.append((d.retried_at.is_not(None), "sent again"))
+    return sa.case(*causes, else_="retry")

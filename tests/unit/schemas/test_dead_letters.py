@@ -1,0 +1,28 @@
+"""The register of reasons: complete, and in words that help at night."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.dead_letters import REASONS, Fault, Reason, RetryHelps
+from schemas.vocabulary import DeadLetterReason
+
+
+def test_every_reason_is_in_the_register() -> None:
+    """A letter would say a code that nobody explains."""
+    assert list(REASONS) == list(DeadLetterReason)
+
+
+@pytest.mark.parametrize("reason", REASONS.values(), ids=[str(code) for code in REASONS])
+def test_each_entry_is_a_sentence_and_a_next_step(reason: Reason) -> None:
+    """An operator would know the code and not what to do."""
+    assert reason.meaning.endswith(".")
+    assert reason.next_step.endswith(".")
+    assert (reason.retry_helps == RetryHelps.NEVER) <= (reason.fault == Fault.PRODUCER)
+
+
+def test_what_is_our_fault_can_be_retried() -> None:
+    """Events that a later build can read would be given up."""
+    ours = {code for code, reason in REASONS.items() if reason.fault == Fault.RECEIVER}
+    assert ours == {DeadLetterReason.UNKNOWN_VERSION, DeadLetterReason.REDUCER_ERROR}
+    assert all(REASONS[code].retry_helps == RetryHelps.AFTER_UPGRADE for code in ours)
