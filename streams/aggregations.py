@@ -3,23 +3,50 @@
 Each takes the events of its own type, already archived and folded, and returns statistics that merge. What
 counts towards the threshold: recommendation: answers (click, dismiss, implement, helpful, not_helpful);
 segmentation: users whose history became sufficient; spending: transactions; goal: goals achieved or failed.
+Views without an answer and time on a page are kept apart: they belong to the recommendation set and never count.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
-from uuid import UUID
 
-from fincoach_events.events import GoalModified, RecommendationInteraction, TransactionCreated
+import msgspec
+
+from fincoach_events.events import (
+    AnyBehavioralEvent,
+    GoalModified,
+    PageViewed,
+    RecommendationInteraction,
+    TransactionCreated,
+)
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, SUFFICIENT_TRANSACTIONS, ModelType
-from streams.sketches import DatasetStatistics, bounded_categories, bounded_heaviest, quantile_sketch, user_sketch
+from streams.consistency import ANY_CONTRADICTION, CONTRADICTIONS, FIRST_ANSWER
+from streams.fields import (
+    OPTIONAL_FIELDS,
+    goal_fields,
+    goal_out_of_range,
+    is_linked,
+    recommendation_out_of_range,
+    says_nothing,
+    transaction_out_of_range,
+)
+from streams.freshness import HORIZON_SECONDS
+from streams.sketches import (
+    DatasetStatistics,
+    Histogram,
+    bounded_categories,
+    bounded_heaviest,
+    bounded_sources,
+    histogram,
+    merged,
+    user_sketch,
+)
 
-# Within it an event is fresh: the window over which the host computes its behavioural features.
-FRESHNESS_HORIZON_SECONDS = 30 * 86_400
-UNKNOWN_WORDS = frozenset({"", "unknown", "none", "null", "n/a", "undefined"})
+LONGEST_READING_SECONDS = 1_800  # a page that was left open is not read
+SECONDS_PER_DAY = 86_400
 
 # Which data sets the events of a type belong to; the other types are archived and folded, and belong to none.
 DATASETS_OF_EVENT_TYPE: dict[str, tuple[ModelType, ...]] = {
@@ -27,160 +54,172 @@ DATASETS_OF_EVENT_TYPE: dict[str, tuple[ModelType, ...]] = {
     "transaction_creation": (ModelType.SPENDING, ModelType.SEGMENTATION),
     "goal_modification": (ModelType.GOAL,),
 }
-# How many fields an event of a data set must have filled to be worth all it could be.
-EXPECTED_FIELDS: dict[ModelType, int] = {
-    ModelType.RECOMMENDATION: 3,
-    ModelType.SEGMENTATION: 4,
-    ModelType.SPENDING: 4,
-    ModelType.GOAL: 3,
-}
 
 
 class FoldedEvent(NamedTuple):
     """A new event with what its batch knows about it.
 
     ``age_seconds``: how far it lies behind the watermark of its source; ``transactions_before`` and
-    ``transactions_after``: the user's transactions around it; ``inconsistent``: it contradicts the user's state.
+    ``transactions_after``: the user's transactions around it; ``findings``: what the user's state says of it, as bits
+    (:mod:`streams.consistency`).
     """
 
-    event: object
+    event: AnyBehavioralEvent
     age_seconds: float
     transactions_before: int
     transactions_after: int
-    inconsistent: bool
+    findings: int
 
 
 def aggregate_recommendation_feedback(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what recommendation interactions add: answers count, views belong to the set without counting."""
     interactions = [folded.event for folded in events if isinstance(folded.event, RecommendationInteraction)]
     answers = [event for event in interactions if event.interaction_type in FEEDBACK_INTERACTIONS]
-    return _statistics(
-        ModelType.RECOMMENDATION,
-        events,
-        counted=[event.user_id for event in answers],
-        present=_total(interactions, _feedback_fields),
-        categories=[event.interaction_type for event in answers],
-        users={event.user_id.hex for event in interactions},
+    counts = {
+        "counted": len(answers),
+        "fields_expected": len(interactions),
+        "fields_present": sum(map(is_linked, interactions)),
+        "out_of_range": sum(map(recommendation_out_of_range, interactions)),
+        "views": len(interactions) - len(answers),
+        "views_answered": sum(folded.findings & FIRST_ANSWER != 0 for folded in events),
+    }
+    return msgspec.structs.replace(
+        _of_any_type(events, counts, Counter(event.user_id.int for event in interactions)),
+        categories=bounded_categories(Counter(event.interaction_type for event in answers)),
+        heaviest=_heaviest(Counter(event.user_id.int for event in answers)),
     )
 
 
 def aggregate_user_transactions(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what transactions add to the spending model's set: each one counts."""
-    transactions = _transactions(events)
-    return _statistics(
-        ModelType.SPENDING,
-        events,
-        counted=[event.user_id for event in transactions],
-        present=_total(transactions, _transaction_fields),
-        categories=[event.category for event in transactions],
-        users={event.user_id.hex for event in transactions},
-        values=[float(event.amount_minor) for event in transactions],
+    transactions = [folded.event for folded in events if isinstance(folded.event, TransactionCreated)]
+    users = Counter(event.user_id.int for event in transactions)
+    categories = Counter(event.category for event in transactions)
+    vague = sum(count for category, count in categories.items() if says_nothing(category))
+    counts = {
+        "counted": len(transactions),
+        "fields_expected": len(transactions),
+        "fields_present": len(transactions) - vague,
+        "out_of_range": sum(map(transaction_out_of_range, transactions)),
+    }
+    return msgspec.structs.replace(
+        _of_any_type(events, counts, users),
+        categories=bounded_categories(categories),
+        filled={name: sum(getattr(event, name) is not None for event in transactions) for name in OPTIONAL_FIELDS},
+        heaviest=_heaviest(users),
+        values={"amount_minor": histogram([event.amount_minor for event in transactions])},
     )
 
 
-def aggregate_user_segments(events: Sequence[FoldedEvent]) -> DatasetStatistics:
-    """Return what transactions add to the segmentation model's set: a user counts once, with the transaction that suffices."""
-    transactions = _transactions(events)
+def aggregate_user_segments(
+    events: Sequence[FoldedEvent], spending: DatasetStatistics | None = None
+) -> DatasetStatistics:
+    """Return what transactions add to the segmentation model's set: a user counts once, with the transaction that suffices.
+
+    All else is what they add to the spending set; where that is at hand as ``spending`` it is not made again.
+    """
+    basis = spending or aggregate_user_transactions(events)
     crossed = [
-        event.user_id
-        for event, folded in zip(transactions, events, strict=True)
+        folded.event.user_id.int
+        for folded in events
         if folded.transactions_before < SUFFICIENT_TRANSACTIONS <= folded.transactions_after
+        and isinstance(folded.event, TransactionCreated)
     ]
-    return _statistics(
-        ModelType.SEGMENTATION,
-        events,
-        counted=crossed,
-        present=_total(transactions, _transaction_fields),
-        categories=[event.category for event in transactions],
-        users={event.user_id.hex for event in transactions},
-        values=[float(event.amount_minor) for event in transactions],
-    )
+    counts = msgspec.structs.replace(basis.counts, counted=len(crossed))
+    return msgspec.structs.replace(basis, counts=counts, heaviest=_heaviest(Counter(crossed)))
 
 
 def aggregate_goal_events(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what goal events add: goals achieved or failed count."""
     goals = [folded.event for folded in events if isinstance(folded.event, GoalModified)]
     outcomes = [event for event in goals if event.interaction_type in GOAL_OUTCOMES]
-    return _statistics(
-        ModelType.GOAL,
-        events,
-        counted=[event.user_id for event in outcomes],
-        present=_total(goals, _goal_fields),
-        categories=[event.interaction_type for event in outcomes],
-        users={event.user_id.hex for event in goals},
-        values=[float(event.target_minor) for event in goals if event.target_minor is not None],
+    fields = [goal_fields(event) for event in goals]
+    counts = {
+        "counted": len(outcomes),
+        "fields_expected": sum(expected for expected, _ in fields),
+        "fields_present": sum(filled for _, filled in fields),
+        "out_of_range": sum(map(goal_out_of_range, goals)),
+    }
+    targets = [event.target_minor for event in goals if event.target_minor is not None]
+    return msgspec.structs.replace(
+        _of_any_type(events, counts, Counter(event.user_id.int for event in goals)),
+        categories=bounded_categories(Counter(event.interaction_type for event in outcomes)),
+        heaviest=_heaviest(Counter(event.user_id.int for event in outcomes)),
+        values=_named(target_minor=histogram(targets), due_days=histogram(_days_given(goals))),
     )
 
 
-Aggregation = Callable[[Sequence[FoldedEvent]], DatasetStatistics]
-AGGREGATIONS: dict[ModelType, tuple[type[object], Aggregation]] = {
-    ModelType.RECOMMENDATION: (RecommendationInteraction, aggregate_recommendation_feedback),
-    ModelType.SEGMENTATION: (TransactionCreated, aggregate_user_segments),
-    ModelType.SPENDING: (TransactionCreated, aggregate_user_transactions),
-    ModelType.GOAL: (GoalModified, aggregate_goal_events),
-}
+def aggregate_page_views(events: Sequence[FoldedEvent]) -> DatasetStatistics:
+    """Return what page views that say how long they lasted add to the recommendation set: implicit feedback, and no answer."""
+    views = [folded.event for folded in events if isinstance(folded.event, PageViewed)]
+    seconds = [event.duration_seconds for event in views if event.duration_seconds is not None]
+    read = sum(min(round(duration), LONGEST_READING_SECONDS) for duration in seconds)
+    return DatasetStatistics(counts=DatasetCounts(page_views=len(seconds), page_seconds=read))
 
 
-def refused(model_type: ModelType, *, invalid: int, missing: int) -> DatasetStatistics:
+def aggregate_by_model(by_type: Mapping[type[object], Sequence[FoldedEvent]]) -> dict[str, DatasetStatistics]:
+    """Return what the events of a batch, sorted by their type, add to each data set that they belong to."""
+    datasets: dict[str, DatasetStatistics] = {}
+    if interactions := by_type.get(RecommendationInteraction):
+        datasets[ModelType.RECOMMENDATION] = aggregate_recommendation_feedback(interactions)
+    if transactions := by_type.get(TransactionCreated):
+        spending = aggregate_user_transactions(transactions)
+        datasets[ModelType.SPENDING] = spending
+        datasets[ModelType.SEGMENTATION] = aggregate_user_segments(transactions, spending)
+    if goals := by_type.get(GoalModified):
+        datasets[ModelType.GOAL] = aggregate_goal_events(goals)
+    if (pages := by_type.get(PageViewed)) and (read := aggregate_page_views(pages)).counts.page_views:
+        datasets[ModelType.RECOMMENDATION] = merged(datasets.get(ModelType.RECOMMENDATION, DatasetStatistics()), read)
+    return datasets
+
+
+def refused(*, invalid: int, missing: int) -> DatasetStatistics:
     """Return what ``invalid`` dead letters of a data set's type add, ``missing`` of them for want of a field."""
-    expected = EXPECTED_FIELDS[model_type] * missing
-    counts = DatasetCounts(
-        invalid=invalid, missing=missing, fields_expected=expected, fields_present=expected - missing
-    )
-    return DatasetStatistics(counts=counts)
+    return DatasetStatistics(counts=DatasetCounts(invalid=invalid, missing=missing, fields_expected=missing))
 
 
-def _statistics(  # noqa: PLR0913 - the parts of one value
-    model_type: ModelType,
-    events: Sequence[FoldedEvent],
-    *,
-    counted: Sequence[UUID],
-    present: int,
-    categories: Iterable[str],
-    users: set[str],
-    values: Sequence[float] = (),
+def _of_any_type(
+    events: Sequence[FoldedEvent], counts: Mapping[str, int], users: Mapping[int, int]
 ) -> DatasetStatistics:
-    expected = EXPECTED_FIELDS[model_type] * len(events)
+    """Return what every data set's statistics hold; ``counts`` are those that its type alone knows."""
+    found = Counter(folded.findings for folded in events)
+    contradictions = {
+        name: sum(count for bits, count in found.items() if bits & bit) for name, bit in CONTRADICTIONS.items()
+    }
     return DatasetStatistics(
         counts=DatasetCounts(
-            counted=len(counted),
             relevant=len(events),
-            missing=expected - present,
-            inconsistent=sum(folded.inconsistent for folded in events),
-            fields_expected=expected,
-            fields_present=present,
+            missing=counts["fields_expected"] - counts["fields_present"],
+            inconsistent=sum(count for bits, count in found.items() if bits & ANY_CONTRADICTION),
+            **contradictions,
+            **counts,
         ),
-        fresh=sum(folded.age_seconds <= FRESHNESS_HORIZON_SECONDS for folded in events),
-        categories=bounded_categories(Counter(categories)),
-        heaviest=bounded_heaviest(Counter(user_id.bytes for user_id in counted)),
+        fresh=sum(folded.age_seconds <= HORIZON_SECONDS for folded in events),
+        tiers=dict(Counter(folded.transactions_after.bit_length() for folded in events)),
         users=user_sketch(users),
-        ages_seconds=quantile_sketch([folded.age_seconds for folded in events]),
-        values_minor=quantile_sketch(values),
+        ages=_ages(events),
     )
 
 
-def _transactions(events: Sequence[FoldedEvent]) -> list[TransactionCreated]:
-    return [folded.event for folded in events if isinstance(folded.event, TransactionCreated)]
+def _ages(events: Sequence[FoldedEvent]) -> dict[str, Histogram]:
+    by_source: dict[str, list[float]] = defaultdict(list)
+    for folded in events:
+        by_source[folded.event.source].append(folded.age_seconds)
+    return bounded_sources({source: histogram(ages) for source, ages in by_source.items()})
 
 
-def _total(events: Sequence[object], fields: Callable[[object], int]) -> int:
-    return sum(map(fields, events))
+def _days_given(goals: Iterable[GoalModified]) -> list[float]:
+    """Return how many days new goals have until they are due."""
+    return [
+        (event.due_at - event.occurred_at).total_seconds() / SECONDS_PER_DAY
+        for event in goals
+        if event.interaction_type == "create" and event.due_at is not None and event.due_at >= event.occurred_at
+    ]
 
 
-def _feedback_fields(event: object) -> int:
-    """Filled: identity, interaction, and which answer of ours (or which logged action) it is about."""
-    linked = getattr(event, "prediction_id", None) or getattr(event, "action", None)
-    return 2 + (linked is not None)
+def _named(**values: Histogram) -> dict[str, Histogram]:
+    return {name: found for name, found in values.items() if found}
 
 
-def _transaction_fields(event: object) -> int:
-    """Filled: amount, currency and type are required; a category that says nothing counts as missing."""
-    return 3 + (getattr(event, "category", "").strip().lower() not in UNKNOWN_WORDS)
-
-
-def _goal_fields(event: object) -> int:
-    """Filled: identity and interaction are required; a new goal should say what it wants or by when."""
-    vague = getattr(event, "interaction_type", "") == "create" and not any(
-        getattr(event, name, None) is not None for name in ("target_minor", "due_at", "goal_kind")
-    )
-    return 3 - vague
+def _heaviest(users: Mapping[int, int]) -> dict[bytes, int]:
+    return bounded_heaviest({user.to_bytes(16): count for user, count in users.items()})

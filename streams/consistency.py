@@ -1,54 +1,117 @@
 """Whether an event fits what is known of its user: cheap checks against the state before the event. Pure.
 
-Only what the state remembers can be checked: shown and implemented recommendations, goals, the balance after the
-latest transaction. An event that fits nothing is still archived and counted; it lowers the consistency score.
+Only what the state remembers can be checked. An event that fits nothing is still archived and counted; it lowers the
+consistency score, by kind. What cannot be judged is not blamed: late events, equal times, what the state had to forget.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any, Final
 
-from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, TransactionCreated
-from models.features.state import FEEDBACK_KINDS, milliseconds
+from fincoach_events.events import (
+    AnyBehavioralEvent,
+    GoalModified,
+    PageViewed,
+    ProductInteraction,
+    RecommendationInteraction,
+    TransactionCreated,
+)
+from models.features.memory import open_view, session_key, was_shown
+from models.features.state import CREDIT, MAX_GOALS, Transaction, UserState, milliseconds
 from schemas.vocabulary import GOAL_OUTCOMES
 
-if TYPE_CHECKING:
-    from models.features.state import UserState
+# What is found of one event, as bits; the contradictions are named as their counters in ``DatasetCounts`` are.
+WITHOUT_VIEW: Final = 1
+BEFORE_CREATION: Final = 2
+BALANCE_BROKEN: Final = 4
+CURRENCY_CHANGED: Final = 8
+TIME_REVERSED: Final = 16
+FIRST_ANSWER: Final = 32  # no contradiction: a shown recommendation has its first answer
+CONTRADICTIONS: Final[dict[str, int]] = {
+    "without_view": WITHOUT_VIEW,
+    "before_creation": BEFORE_CREATION,
+    "balance_broken": BALANCE_BROKEN,
+    "currency_changed": CURRENCY_CHANGED,
+    "time_reversed": TIME_REVERSED,
+}
+ANY_CONTRADICTION: Final = sum(CONTRADICTIONS.values())
 
-_VIEWS = FEEDBACK_KINDS.index("view")
-
-
-def is_inconsistent(state: UserState | None, event: AnyBehavioralEvent) -> bool:
-    """Say whether ``event`` contradicts ``state``, the user's state before it (None for a new user)."""
-    if isinstance(event, TransactionCreated):
-        return state is not None and balance_chain_broken(state, event)
-    if isinstance(event, GoalModified):
-        return outcome_before_creation(state, event)
-    if isinstance(event, RecommendationInteraction):
-        return implemented_without_view(state, event)
-    return False
-
-
-def implemented_without_view(state: UserState | None, event: RecommendationInteraction) -> bool:
-    """A recommendation is implemented by a user to whom none was ever shown; one view may be implemented several times."""
-    if event.interaction_type != "implement":
-        return False
-    return state is None or state.feedback[_VIEWS] == 0
+SESSION_TOLERANCE_MILLISECONDS = 1_000  # two requests of one page may be written down in either order
+BALANCES_LOOKED_BACK = 8  # one wrong balance is one event's fault, not also the next one's
 
 
-def outcome_before_creation(state: UserState | None, event: GoalModified) -> bool:
-    """A goal is achieved or failed that nobody has heard of."""
+def findings(state: UserState | None, event: AnyBehavioralEvent) -> int:
+    """Return what ``state``, the user's state before ``event`` (None for a new user), says of it; 0 for nothing."""
+    found = _CHECKS[type(event)](state, event)
+    if event.session_id is not None and state is not None:
+        found |= _session(state, event)
+    return found
+
+
+def _transaction(state: UserState | None, event: TransactionCreated) -> int:
+    if state is None:
+        return 0
+    changed = CURRENCY_CHANGED if state.currency and event.currency != state.currency else 0
+    return changed | (BALANCE_BROKEN if balance_broken(state, event) else 0)
+
+
+def _recommendation(state: UserState | None, event: RecommendationInteraction) -> int:
+    if event.interaction_type == "view":
+        return 0
+    if state is None or not was_shown(state, event):
+        return WITHOUT_VIEW
+    return FIRST_ANSWER if open_view(state, event) else 0
+
+
+def _goal(state: UserState | None, event: GoalModified) -> int:
+    """A goal is achieved or failed that nobody has heard of, or before anybody had."""
     if event.interaction_type not in GOAL_OUTCOMES:
-        return False
-    return state is None or all(goal.goal_id != event.goal_id for goal in state.goals)
+        return 0
+    known = None if state is None else next((goal for goal in state.goals if goal.goal_id == event.goal_id), None)
+    if known is not None:
+        return BEFORE_CREATION if milliseconds(event.occurred_at) < known.created_at else 0
+    has_forgotten = state is not None and len(state.goals) >= MAX_GOALS
+    return 0 if has_forgotten else BEFORE_CREATION
 
 
-def balance_chain_broken(state: UserState, event: TransactionCreated) -> bool:
-    """The balance after this transaction is not the balance before it plus its amount; late events are not judged."""
-    if event.balance_after_minor is None or not state.recent:
+def _nothing(state: UserState | None, event: object) -> int:
+    del state, event
+    return 0
+
+
+def _session(state: UserState, event: AnyBehavioralEvent) -> int:
+    if event.session_id is None or session_key(event.session_id) != state.session:
+        return 0
+    behind = state.session_at - milliseconds(event.occurred_at)
+    return TIME_REVERSED if behind > SESSION_TOLERANCE_MILLISECONDS else 0
+
+
+def balance_broken(state: UserState, event: TransactionCreated) -> bool:
+    """The balance after this transaction follows from none of the latest known balances; late events are not judged."""
+    balance, recent = event.balance_after_minor, state.recent
+    if balance is None or not recent or recent[-1][0] >= milliseconds(event.occurred_at):
         return False
-    last = state.recent[-1]
-    if last[4] is None or last[0] >= milliseconds(event.occurred_at):
-        return False
-    signed = event.amount_minor if event.transaction_type == "credit" else -event.amount_minor
-    return last[4] + signed != event.balance_after_minor
+    moved = event.amount_minor if event.transaction_type == "credit" else -event.amount_minor
+    was_compared = False
+    for earlier in recent[: -BALANCES_LOOKED_BACK - 1 : -1]:
+        if earlier[4] is None:
+            break
+        was_compared = True
+        if earlier[4] + moved == balance:
+            return False
+        moved += _moved(earlier)
+    return was_compared
+
+
+def _moved(transaction: Transaction) -> int:
+    return transaction[1] if transaction[2] == CREDIT else -transaction[1]
+
+
+_CHECKS: dict[type, Callable[[UserState | None, Any], int]] = {
+    TransactionCreated: _transaction,
+    RecommendationInteraction: _recommendation,
+    GoalModified: _goal,
+    ProductInteraction: _nothing,
+    PageViewed: _nothing,
+}

@@ -14,7 +14,7 @@ from schemas.codec import decode_behavioral_event
 from schemas.errors import FinCoachError
 from schemas.vocabulary import DeadLetterReason
 from streams.aggregations import FoldedEvent
-from streams.consistency import is_inconsistent
+from streams.consistency import findings
 from streams.intake import Accepted, DeadLetter
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def fold_new(
         kept = copy_state(state) if careful and state is not None else None
         before = state.transactions if state is not None else 0
         try:
-            inconsistent = is_inconsistent(state, event)
+            found = findings(state, event)
             state = fold(state, event)
         except Exception as error:
             if not careful:
@@ -116,7 +116,7 @@ def fold_new(
         states[event.user_id] = state
         batch.touched[event.user_id] = item.offset
         age = watermarks.age(event.source, event.occurred_at.timestamp())
-        batch.events.append(FoldedEvent(event, age, before, state.transactions, inconsistent))
+        batch.events.append(FoldedEvent(event, age, before, state.transactions, found))
     return batch
 
 

@@ -9,11 +9,8 @@ import msgspec
 
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import DeadLetterReason, ModelType
-from streams.aggregations import AGGREGATIONS, DATASETS_OF_EVENT_TYPE, FoldedEvent, refused
-from streams.sketches import DatasetStatistics, merged
-
-MOST_SOURCES = 64  # of which watermarks are kept; a source is a text that any producer may choose
-OTHER_SOURCES = "(other)"
+from streams.aggregations import DATASETS_OF_EVENT_TYPE, FoldedEvent, aggregate_by_model, refused
+from streams.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics, merged
 
 EMPTY_STATISTICS = DatasetStatistics()
 
@@ -60,13 +57,10 @@ def close_pane(
     ``folded``: new events with consent, in the order of their offsets; ``duplicate_types``: the event type of each
     duplicate; ``dead``: claimed event type and reason of each dead letter.
     """
-    datasets: dict[str, DatasetStatistics] = {}
     by_type: dict[type[object], list[FoldedEvent]] = defaultdict(list)
     for item in folded:
         by_type[type(item.event)].append(item)
-    for model_type, (event_type, aggregate) in AGGREGATIONS.items():
-        if by_type.get(event_type):
-            datasets[model_type] = aggregate(by_type[event_type])
+    datasets = aggregate_by_model(by_type)
     for model_type, blame in _blamed(duplicate_types, dead).items():
         datasets[model_type] = merged(datasets.get(model_type, EMPTY_STATISTICS), blame)
     return PaneStatistics(datasets=datasets, watermarks=dict(watermarks))
@@ -104,7 +98,7 @@ def _blamed(
         for model_type in DATASETS_OF_EVENT_TYPE.get(claimed or "", ()):
             invalid[model_type].append(reason)
     blame = {
-        model_type: refused(model_type, invalid=len(reasons), missing=reasons.count(DeadLetterReason.MISSING_FIELD))
+        model_type: refused(invalid=len(reasons), missing=reasons.count(DeadLetterReason.MISSING_FIELD))
         for model_type, reasons in invalid.items()
     }
     for model_type, number in duplicates.items():

@@ -15,7 +15,12 @@ import msgspec
 
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import QualityDimension
-from streams.sketches import DatasetStatistics, distinct, quantiles, share_at_most, size
+from streams.anomalies import anomalies, usual_buckets
+from streams.consistency import CONTRADICTIONS
+from streams.diversity import diversity, largest_share, user_evenness
+from streams.fields import expected_and_filled
+from streams.freshness import allowance_seconds, freshness, late
+from streams.sketches import DatasetStatistics, Histogram, bucket_value, distinct, quantiles, size
 
 WEIGHTS: dict[QualityDimension, float] = {
     QualityDimension.COMPLETENESS: 0.25,
@@ -34,9 +39,8 @@ FLOORS: dict[QualityDimension, float] = {
     QualityDimension.DIVERSITY: 0.1,
 }
 LOWEST_FACTOR = 0.01
-USERS_FOR_FULL_DIVERSITY = 20  # fewer distinct users than this say little about the others
-ROBUST_Z = 8.0  # amounts are heavy-tailed: below it honest large purchases would be blamed
-NORMAL_IQR = 1.349  # interquartile range of a standard normal
+# Twenty silent views say about as much as one answer. Named apart, so that nobody takes it for one: it counts nowhere.
+IMPLICIT_WEIGHT = 0.05
 
 
 class QualityAssessment(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,20 +60,21 @@ def assess(statistics: DatasetStatistics) -> QualityAssessment | None:
     counts = statistics.counts
     if counts.relevant + counts.invalid == 0:
         return None
+    expected, missing = _fields(statistics)
     dimensions = {
-        QualityDimension.COMPLETENESS: _ratio(counts.fields_present, counts.fields_expected),
-        QualityDimension.VALIDITY: _ratio(counts.relevant, counts.relevant + counts.invalid),
+        QualityDimension.COMPLETENESS: _ratio(expected - missing, expected),
+        QualityDimension.VALIDITY: _ratio(counts.relevant - counts.out_of_range, counts.relevant + counts.invalid),
         QualityDimension.CONSISTENCY: _ratio(counts.relevant - counts.inconsistent, counts.relevant),
-        QualityDimension.FRESHNESS: _ratio(statistics.fresh, counts.relevant),
+        QualityDimension.FRESHNESS: freshness(statistics),
         QualityDimension.DIVERSITY: diversity(statistics),
     }
     return QualityAssessment(
         score=score(dimensions),
         dimensions={str(name): value for name, value in dimensions.items()},
         below_floor=below_floor(dimensions),
-        anomalies=anomalies(statistics.values_minor),
+        anomalies=sum(map(anomalies, statistics.values.values())),
         duplicates=counts.duplicates,
-        missing=counts.missing,
+        missing=missing,
         parts=_parts(statistics),
     )
 
@@ -95,43 +100,27 @@ def below_floor(dimensions: Mapping[QualityDimension, float | None]) -> tuple[st
     return tuple(str(name) for name, value in dimensions.items() if value is not None and value < FLOORS[name])
 
 
-def diversity(statistics: DatasetStatistics) -> float | None:
-    """Return the mean of user diversity and category diversity; either alone where the other is not applicable.
+def implicit_feedback(counts: DatasetCounts) -> dict[str, float]:
+    """Return what users did without answering, as what it is, and how many answers it is worth at its own weight.
 
-    Users: distinct users over the number wanted (20, or as many as there are events). Categories: entropy of
-    their shares over its maximum (Pielou's evenness); not applicable with one category.
+    A view may be answered in a later epoch; views that the state has forgotten stay unanswered.
     """
-    parts = [part for part in (_user_diversity(statistics), evenness(statistics.categories)) if part is not None]
-    if not statistics.users:
-        return None
-    return min(parts[0], sum(parts) / len(parts))
+    unanswered = max(counts.views - counts.views_answered, 0)
+    return {
+        "views": counts.views,
+        "unanswered": unanswered,
+        "page_views": counts.page_views,
+        "page_seconds": counts.page_seconds,
+        "weight": IMPLICIT_WEIGHT,
+        "weighted": IMPLICIT_WEIGHT * (unanswered + counts.page_views),
+    }
 
 
-def evenness(categories: Mapping[str, int]) -> float | None:
-    """Return Shannon's entropy of the shares over its maximum, in 0..1; None with fewer than two categories."""
-    total = sum(categories.values())
-    if len(categories) < 2:  # noqa: PLR2004 - the smallest number that can be uneven
-        return None
-    entropy = -sum(count / total * math.log(count / total) for count in categories.values() if count)
-    return min(max(entropy / math.log(len(categories)), 0.0), 1.0)
-
-
-def anomalies(values: bytes) -> int:
-    """Return how many values lie more than :data:`ROBUST_Z` robust deviations from the median of their sketch."""
-    found = quantiles(values, (0.25, 0.5, 0.75))
-    if not found:
-        return 0
-    low, median, high = found
-    reach = ROBUST_Z * (high - low) / NORMAL_IQR
-    if reach <= 0:
-        return 0
-    outside = 1 - share_at_most(values, median + reach) + share_at_most(values, median - reach)
-    return round(outside * size(values))
-
-
-def _user_diversity(statistics: DatasetStatistics) -> float | None:
-    wanted = min(USERS_FOR_FULL_DIVERSITY, statistics.counts.relevant)
-    return min(distinct(statistics.users) / wanted, 1.0) if wanted else None
+def _fields(statistics: DatasetStatistics) -> tuple[int, int]:
+    """Return how many fields are expected, the usual optional ones included, and how many of them are missing."""
+    counts = statistics.counts
+    expected, filled = expected_and_filled(statistics.filled, counts.relevant)
+    return counts.fields_expected + expected, counts.fields_expected - counts.fields_present + expected - filled
 
 
 def _ratio(part: int, whole: int) -> float | None:
@@ -139,13 +128,30 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def _parts(statistics: DatasetStatistics) -> dict[str, Any]:
-    ages = quantiles(statistics.ages_seconds, (0.5, 0.9))
-    values = quantiles(statistics.values_minor, (0.25, 0.5, 0.75, 0.99))
+    counts = statistics.counts
     return {
-        "counts": msgspec.to_builtins(statistics.counts),
+        "counts": msgspec.to_builtins(counts),
+        "inconsistencies": {name: getattr(counts, name) for name in CONTRADICTIONS if getattr(counts, name)},
+        "fields": statistics.filled,
         "fresh": statistics.fresh,
+        "sources": {source: _source(ages) for source, ages in statistics.ages.items()},
         "users": round(distinct(statistics.users)),
+        "users_evenness": user_evenness(statistics),
+        "largest_share": largest_share(statistics),
         "categories": statistics.categories,
-        "age_seconds": dict(zip(("p50", "p90"), ages, strict=False)),
-        "values_minor": dict(zip(("p25", "p50", "p75", "p99"), values, strict=False)),
+        "tiers": {f"{2**tier >> 1}+": count for tier, count in sorted(statistics.tiers.items())},
+        "values": {name: _values(values) for name, values in statistics.values.items()},
+        "implicit": implicit_feedback(counts),
     }
+
+
+def _source(ages: Histogram) -> dict[str, float]:
+    p50, p90 = quantiles(ages, (0.5, 0.9))
+    allowed = allowance_seconds(ages)
+    return {"events": size(ages), "late": late(ages), "allowed_seconds": allowed, "p50": p50, "p90": p90}
+
+
+def _values(values: Histogram) -> dict[str, float]:
+    found = dict(zip(("p25", "p50", "p75", "p99"), quantiles(values, (0.25, 0.5, 0.75, 0.99)), strict=True))
+    low, high = map(bucket_value, map(int, usual_buckets(values)))
+    return {**found, "lowest_usual": low, "highest_usual": high, "anomalies": anomalies(values)}

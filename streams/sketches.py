@@ -1,43 +1,62 @@
 """What a pane knows about one model's data set, as a value that merges: counters, categories and sketches. Pure.
 
-Merging is associative and commutative in every counter; sketches estimate the same, within their error. Sketches
-merge but cannot be subtracted, which is why panes are kept apart and "since the last training" is a sum.
+Merging is associative and commutative in every counter and histogram; the sketch of users and the heaviest users
+estimate the same, within their error. Sketches merge but cannot be subtracted, which is why panes are kept apart and
+"since the last training" is a sum.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 import numpy as np
-from datasketches import hll_sketch, hll_union, kll_floats_sketch, tgt_hll_type
+from datasketches import hll_sketch, hll_union, tgt_hll_type
 
 from schemas.messages.progress import DatasetCounts
 
 HLL_LOG_BUCKETS = 11  # 2,048 buckets: 2.3 % standard error in at most 1 KiB
-KLL_SIZE = 128  # 2 % rank error in about 2 KiB
+BUCKETS_PER_DOUBLING = 8  # a value is known within 4.4 %, and how many there are exactly, however panes are merged
+_SMALLEST = 2.0**-20  # a microsecond; what is less is nought
+ZERO_BUCKET = -20 * BUCKETS_PER_DOUBLING
 MOST_CATEGORIES = 200  # beyond, the rarest are added up: a category is a text that any producer may choose
 OTHER_CATEGORIES = "(other)"
-MOST_HEAVY_USERS = 512  # counters: of n counted events a user is understated by at most n / 513
+MOST_SOURCES = 64  # a source is such a text too
+OTHER_SOURCES = "(other)"
+MOST_HEAVY_USERS = 256  # counters: of n counted events a user is understated by at most n / 257, 0.4 % of an epoch
+_LOW_BITS = (1 << 63) - 1  # what an HLL takes; the other half of a UUID adds nothing to tell users apart
+
+Histogram = dict[int, int]
+"""How many values fell into each bucket; a bucket is an eighth of a doubling."""
+Key = TypeVar("Key", str, int, bytes)
+
 _COUNT_FIELDS = tuple(field for field in DatasetCounts.__struct_fields__)
 
 
 class DatasetStatistics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Statistics of one data set over some panes.
+    """Statistics of one data set over some panes. Everything merges exactly but ``users`` and ``heaviest``.
 
-    ``fresh`` are the relevant events that were not older than the freshness horizon behind the stream's
-    watermark. ``heaviest`` says how many counted events each user gave (16 bytes of the user id), see
-    :func:`bounded_heaviest`. ``users`` (HLL), ``ages_seconds`` and ``values_minor`` (KLL) are serialised sketches, empty without data.
+    Attributes:
+        fresh: relevant events not older than the freshness horizon behind the watermark of their source.
+        categories: relevant events by category, bounded.
+        tiers: relevant events by behavioural tier: the power of two of their user's transactions.
+        filled: how many transactions have each optional field.
+        heaviest: how many counted events each user gave, see :func:`bounded_heaviest`.
+        users: a serialised HLL of distinct users, empty without data.
+        ages: how far events lay behind the watermark of their source (seconds), by source.
+        values: what is searched for anomalies, by name.
     """
 
     counts: DatasetCounts = DatasetCounts()
     fresh: int = 0
     categories: dict[str, int] = {}
+    tiers: dict[int, int] = {}
+    filled: dict[str, int] = {}
     heaviest: dict[bytes, int] = {}
     users: bytes = b""
-    ages_seconds: bytes = b""
-    values_minor: bytes = b""
+    ages: dict[str, Histogram] = {}
+    values: dict[str, Histogram] = {}
 
 
 def merged(one: DatasetStatistics, other: DatasetStatistics) -> DatasetStatistics:
@@ -45,11 +64,13 @@ def merged(one: DatasetStatistics, other: DatasetStatistics) -> DatasetStatistic
     return DatasetStatistics(
         counts=merged_counts(one.counts, other.counts),
         fresh=one.fresh + other.fresh,
-        categories=bounded_categories(Counter(one.categories) + Counter(other.categories)),
-        heaviest=bounded_heaviest(Counter(one.heaviest) + Counter(other.heaviest)),
+        categories=bounded_categories(_sum(one.categories, other.categories)),
+        tiers=_sum(one.tiers, other.tiers),
+        filled=_sum(one.filled, other.filled),
+        heaviest=bounded_heaviest(_sum(one.heaviest, other.heaviest)),
         users=_merged_users(one.users, other.users),
-        ages_seconds=_merged_quantiles(one.ages_seconds, other.ages_seconds),
-        values_minor=_merged_quantiles(one.values_minor, other.values_minor),
+        ages=bounded_sources(_merged_histograms(one.ages, other.ages)),
+        values=_merged_histograms(one.values, other.values),
     )
 
 
@@ -65,6 +86,17 @@ def bounded_categories(categories: Mapping[str, int]) -> dict[str, int]:
     ordered = sorted(categories.items(), key=lambda item: (-item[1], item[0]))
     kept = dict(ordered[: MOST_CATEGORIES - 1])
     kept[OTHER_CATEGORIES] = kept.get(OTHER_CATEGORIES, 0) + sum(count for _, count in ordered[MOST_CATEGORIES - 1 :])
+    return kept
+
+
+def bounded_sources(ages: dict[str, Histogram]) -> dict[str, Histogram]:
+    """Return the ages of the busiest sources, the rest added up under one name."""
+    if len(ages) <= MOST_SOURCES:
+        return ages
+    ordered = sorted(ages, key=lambda source: (-size(ages[source]), source))
+    kept = {source: ages[source] for source in ordered[: MOST_SOURCES - 1]}
+    for source in ordered[MOST_SOURCES - 1 :]:
+        kept[OTHER_SOURCES] = _sum(kept.get(OTHER_SOURCES, {}), ages[source])
     return kept
 
 
@@ -85,23 +117,26 @@ def excess(heaviest: Mapping[bytes, int], cap: int) -> int:
     return sum(count - cap for count in heaviest.values() if count > cap)
 
 
-def user_sketch(users: Collection[str]) -> bytes:
-    """Return an HLL of distinct ``users``."""
-    if not users:
-        return b""
+def user_sketch(users: Iterable[int]) -> bytes:
+    """Return an HLL of distinct ``users``, given as the integers of their ids."""
     sketch = hll_sketch(HLL_LOG_BUCKETS, tgt_hll_type.HLL_4)
     for user in users:
-        sketch.update(user)
-    return bytes(sketch.serialize_compact())
+        sketch.update(user & _LOW_BITS)
+    return b"" if sketch.is_empty() else bytes(sketch.serialize_compact())
 
 
-def quantile_sketch(values: Sequence[float]) -> bytes:
-    """Return a KLL of ``values``."""
+def histogram(values: Sequence[float]) -> Histogram:
+    """Return the buckets of ``values``, of which none is negative."""
     if not values:
-        return b""
-    sketch = kll_floats_sketch(KLL_SIZE)
-    sketch.update(np.asarray(values, dtype=np.float32))
-    return bytes(sketch.serialize())
+        return {}
+    logarithms = np.log2(np.maximum(np.asarray(values, dtype=np.float64), _SMALLEST))
+    buckets, counts = np.unique(np.floor(logarithms * BUCKETS_PER_DOUBLING).astype(np.int64), return_counts=True)
+    return dict(zip(buckets.tolist(), counts.tolist(), strict=True))
+
+
+def bucket_value(bucket: int) -> float:
+    """Return the (geometric) middle of a bucket; 0 for the one of nought."""
+    return 0.0 if bucket <= ZERO_BUCKET else 2.0 ** ((bucket + 0.5) / BUCKETS_PER_DOUBLING)
 
 
 def distinct(users: bytes) -> float:
@@ -109,21 +144,30 @@ def distinct(users: bytes) -> float:
     return float(hll_sketch.deserialize(users).get_estimate()) if users else 0.0
 
 
-def quantiles(sketch: bytes, ranks: Sequence[float]) -> list[float]:
-    """Return the values at ``ranks`` (0..1) of a KLL; none without data."""
-    return (
-        [float(value) for value in kll_floats_sketch.deserialize(sketch).get_quantiles(list(ranks))] if sketch else []
-    )
+def quantiles(values: Histogram, ranks: Sequence[float]) -> list[float]:
+    """Return the values at ``ranks`` (0..1), within half a bucket (4.4 %); none without data."""
+    return [bucket_value(bucket) for bucket in quantile_buckets(values, ranks)]
 
 
-def share_at_most(sketch: bytes, value: float) -> float:
-    """Return the share of values that are at most ``value``; 0 without data."""
-    return float(kll_floats_sketch.deserialize(sketch).get_rank(value, True)) if sketch else 0.0  # noqa: FBT003 - inclusive
+def quantile_buckets(values: Histogram, ranks: Sequence[float]) -> list[int]:
+    """Return the buckets in which the values at ``ranks`` lie; none without data."""
+    if not values:
+        return []
+    buckets = sorted(values)
+    reached = np.cumsum([values[bucket] for bucket in buckets])
+    places = np.searchsorted(reached, np.asarray(ranks) * reached[-1])
+    return [buckets[min(int(place), len(buckets) - 1)] for place in places]
 
 
-def size(sketch: bytes) -> int:
-    """Return how many values a KLL has seen."""
-    return int(kll_floats_sketch.deserialize(sketch).n) if sketch else 0
+def share_at_most(values: Histogram, value: float) -> float:
+    """Return the share of values that are at most ``value``, within its bucket; 0 without data."""
+    last = next(iter(histogram([value])))
+    return sum(count for bucket, count in values.items() if bucket <= last) / size(values) if values else 0.0
+
+
+def size(values: Histogram) -> int:
+    """Return how many values a histogram has seen."""
+    return sum(values.values())
 
 
 def _merged_users(one: bytes, other: bytes) -> bytes:
@@ -135,9 +179,16 @@ def _merged_users(one: bytes, other: bytes) -> bytes:
     return bytes(union.get_result(tgt_hll_type.HLL_4).serialize_compact())
 
 
-def _merged_quantiles(one: bytes, other: bytes) -> bytes:
+def _merged_histograms(one: dict[str, Histogram], other: dict[str, Histogram]) -> dict[str, Histogram]:
     if not one or not other:
         return one or other
-    sketch = kll_floats_sketch.deserialize(one)
-    sketch.merge(kll_floats_sketch.deserialize(other))
-    return bytes(sketch.serialize())
+    return {name: _sum(one.get(name, {}), other.get(name, {})) for name in one | other}
+
+
+def _sum(one: dict[Key, int], other: dict[Key, int]) -> dict[Key, int]:
+    if not one or not other:
+        return one or other
+    total = one.copy()
+    for key, count in other.items():
+        total[key] = total.get(key, 0) + count
+    return total

@@ -5,7 +5,7 @@
 What is promised about order: folding the same events in the same order gives the same state however they are cut into
 batches. Late events land in the day and at the place where they belong, so transactions and page views commute, except
 that equal times keep the order of arrival and that what has already left the window is not brought back. Goal updates keep
-the values that arrived last. Folding the same event twice counts it twice: duplicates are removed before.
+the values that arrived last; what is remembered for checks alone (:mod:`models.features.memory`) goes by arrival too. Folding the same event twice counts it twice: duplicates are removed before.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fincoach_events.events import (
     TransactionCreated,
 )
 from models.features.categories import category_index
+from models.features.memory import remember_answer, remember_currency, remember_session, remember_view
 from models.features.state import (
     CREDIT,
     DAYS_KEPT,
@@ -64,6 +65,8 @@ def fold(state: UserState | None, event: AnyBehavioralEvent) -> UserState:
         state.last_at = at
     elif at < state.first_at:
         state.first_at = at
+    if event.session_id is not None:
+        remember_session(state, event.session_id, at)
     _STEPS[type(event)](state, event, at)
     return state
 
@@ -72,6 +75,7 @@ def _fold_transaction(state: UserState, event: TransactionCreated, at: int) -> N
     amount = event.amount_minor
     category = CREDIT
     state.transactions += 1
+    remember_currency(state, event.currency)
     if event.transaction_type == "debit":
         category = category_index(event.category)
         state.debits += 1
@@ -127,7 +131,12 @@ def _fold_page_view(state: UserState, event: PageViewed, at: int) -> None:
 
 def _fold_recommendation(state: UserState, event: RecommendationInteraction, at: int) -> None:
     del at
-    state.feedback[_FEEDBACK_INDEX[event.interaction_type]] += 1
+    kind = event.interaction_type
+    state.feedback[_FEEDBACK_INDEX[kind]] += 1
+    if kind == "view":
+        remember_view(state, event)
+    else:
+        remember_answer(state, event)
 
 
 def _fold_product(state: UserState, event: ProductInteraction, at: int) -> None:

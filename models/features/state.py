@@ -1,7 +1,7 @@
 """What the reducer remembers of one user, and its bytes. Pure.
 
 A state is mutable and compact (MessagePack arrays). It is bounded: at most :data:`MAX_RECENT` transactions,
-:data:`DAYS_KEPT` daily totals and :data:`MAX_GOALS` goals. Moments are integer milliseconds since 1970 in UTC;
+:data:`DAYS_KEPT` daily totals, :data:`MAX_GOALS` goals and :data:`MAX_SHOWN` shown recommendations. Moments are integer milliseconds since 1970 in UTC;
 amounts are integer minor units of the user's one currency.
 """
 
@@ -11,7 +11,7 @@ import datetime as dt
 
 import msgspec
 
-REDUCER_VERSION = 1
+REDUCER_VERSION = 2
 
 MILLISECONDS_PER_DAY = 86_400_000
 MILLISECONDS_PER_HOUR = 3_600_000
@@ -23,6 +23,7 @@ RECENT_SPAN = 31 * MILLISECONDS_PER_DAY
 DAYS_KEPT = 62 * 7
 MAX_GOALS = 32
 MAX_SCHEDULE = 64
+MAX_SHOWN = 128
 
 CATEGORIES = (
     "groceries",
@@ -101,6 +102,9 @@ class UserState(msgspec.Struct, array_like=True, kw_only=True):
         days, day_minor: days since 1970 (UTC) that have debits, ascending, and their sums.
         goals: oldest creation first.
         goals_achieved, goals_failed: lifetime outcomes.
+        shown: which recommendations were shown, newest last: their CRC-32, negative once they were answered.
+        currency, currency_votes: the currency of most transactions so far, and how firmly (a majority vote).
+        session, session_at: CRC-32 of the latest session and its newest moment; 0 before the first.
     """
 
     reducer_version: int = REDUCER_VERSION
@@ -122,6 +126,11 @@ class UserState(msgspec.Struct, array_like=True, kw_only=True):
     goals: list[Goal] = msgspec.field(default_factory=list)
     goals_achieved: int = 0
     goals_failed: int = 0
+    shown: list[int] = msgspec.field(default_factory=list)
+    currency: str = ""
+    currency_votes: int = 0
+    session: int = 0
+    session_at: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

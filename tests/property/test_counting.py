@@ -29,9 +29,10 @@ from streams.intake import Accepted
 from streams.panes import PaneStatistics, Watermarks, close_pane, encode_pane, encode_statistics
 from streams.quality import assess
 from streams.readiness import take_panes
-from streams.sketches import DatasetStatistics, distinct, merged, size
+from streams.sketches import DatasetStatistics, distinct, merged
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
+EXACT = [name for name in DatasetStatistics.__struct_fields__ if name not in {"counts", "users"}]
 USERS = [uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number}") for number in range(4)]
 
 
@@ -60,16 +61,18 @@ def made(draw: st.DrawFn, number: int) -> AnyBehavioralEvent:
         "occurred_at": NOON + dt.timedelta(hours=draw(st.integers(-2_000, 2_000))),
         "consent": draw(st.sampled_from([True, True, True, False])),
         "source": draw(st.sampled_from(["host", "replay:x"])),
+        "session_id": draw(st.sampled_from([None, "s", "t"])),
     }
     kind = draw(st.integers(0, 2))
     if kind == 0:
         return TransactionCreated(
-            **common, amount_minor=draw(st.integers(0, 9_999)), currency="USD", category=draw(st.sampled_from("abc")),
+            **common, amount_minor=draw(st.integers(0, 9_999)), currency=draw(st.sampled_from(["USD", "EUR"])), category=draw(st.sampled_from("abc")),
             transaction_type=draw(st.sampled_from(get_args(TransactionType))),
         )  # fmt: skip
     if kind == 1:
         interaction = draw(st.sampled_from(get_args(RecommendationInteractionType)))
-        return RecommendationInteraction(**common, recommendation_id="r", interaction_type=interaction)
+        name = draw(st.sampled_from("rst"))
+        return RecommendationInteraction(**common, recommendation_id=name, interaction_type=interaction)
     step = draw(st.sampled_from(get_args(GoalInteractionType)))
     return GoalModified(**common, goal_id=draw(st.sampled_from(["g", "h"])), interaction_type=step)
 
@@ -97,10 +100,8 @@ def total(panes: Sequence[PaneStatistics], model_type: ModelType) -> tuple[objec
     statistics = DatasetStatistics()
     for pane in panes:
         statistics = merged(statistics, pane.datasets.get(model_type, DatasetStatistics()))
-    return (
-        statistics.counts, statistics.fresh, statistics.categories, round(distinct(statistics.users)),
-        size(statistics.ages_seconds), size(statistics.values_minor),
-    )  # fmt: skip
+    users = round(distinct(statistics.users))
+    return (statistics.counts, users, *(getattr(statistics, name) for name in EXACT))
 
 
 @given(logs(), st.lists(st.integers(0, 100), max_size=8), st.lists(st.integers(0, 100), max_size=8))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from streams.panes import (
-    MOST_SOURCES,
-    OTHER_SOURCES,
     Watermarks,
     close_pane,
     decode_pane,
@@ -12,7 +10,7 @@ from streams.panes import (
     encode_pane,
     encode_statistics,
 )
-from streams.sketches import DatasetStatistics
+from streams.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics
 from tests.unit.streams.worlds import aimed, answered, folded, looked, paid
 
 
@@ -35,6 +33,16 @@ def test_each_event_reaches_its_data_sets() -> None:
 def test_a_pane_of_nothing_is_empty() -> None:
     """Page views would fill the panes with noughts."""
     assert close_pane([folded(looked())], duplicate_types=[], dead=[], watermarks={}).datasets == {}
+
+
+def test_time_on_a_page_reaches_the_recommendation_set() -> None:
+    """Implicit feedback would be lost, or make a data set of its own."""
+    pane = close_pane(
+        [folded(looked(duration_seconds=9.0)), folded(answered())], duplicate_types=[], dead=[], watermarks={}
+    )
+    counts = pane.counts()["recommendation"]
+    assert (counts.counted, counts.relevant, counts.page_views, counts.page_seconds) == (1, 1, 1, 9)
+    assert list(pane.datasets) == ["recommendation"]
 
 
 def test_a_pane_survives_its_bytes() -> None:

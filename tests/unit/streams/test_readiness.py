@@ -21,7 +21,7 @@ from tests.unit.streams.worlds import NOON
 def pane(partition: int, start: int, end: int, *, at: int, counted: int = 0) -> PaneSlice:
     """Return a pane that was closed ``at`` seconds after noon."""
     counts = DatasetCounts(counted=counted, relevant=counted, fields_expected=counted, fields_present=counted)
-    statistics = DatasetStatistics(counts=counts, fresh=counted, users=user_sketch({str(n) for n in range(25)}))
+    statistics = DatasetStatistics(counts=counts, fresh=counted, users=user_sketch(range(25)))
     sketches = encode_pane(PaneStatistics(datasets={"spending": statistics} if counted else {}))
     return PaneSlice(partition, start, end, NOON + dt.timedelta(seconds=at), {}, sketches)
 

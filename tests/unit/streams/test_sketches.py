@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,14 +14,18 @@ from schemas.messages.progress import DatasetCounts
 from streams.sketches import (
     MOST_CATEGORIES,
     MOST_HEAVY_USERS,
+    MOST_SOURCES,
     OTHER_CATEGORIES,
+    OTHER_SOURCES,
+    ZERO_BUCKET,
     DatasetStatistics,
     bounded_categories,
     bounded_heaviest,
+    bounded_sources,
     distinct,
     excess,
+    histogram,
     merged,
-    quantile_sketch,
     quantiles,
     share_at_most,
     size,
@@ -27,23 +33,25 @@ from streams.sketches import (
 )
 
 COUNTS = st.builds(DatasetCounts, **{name: st.integers(0, 1_000) for name in DatasetCounts.__struct_fields__})
+HISTOGRAMS = st.lists(st.floats(0, 1e12), min_size=1, max_size=8).map(histogram)
 STATISTICS = st.builds(
     DatasetStatistics,
     counts=COUNTS,
     fresh=st.integers(0, 1_000),
     categories=st.dictionaries(st.sampled_from("abcde"), st.integers(1, 50)),
     heaviest=st.dictionaries(st.binary(min_size=16, max_size=16), st.integers(1, 50), max_size=8),
-    users=st.sets(st.text(max_size=4), max_size=8).map(user_sketch),
-    values_minor=st.lists(st.integers(0, 1_000).map(float), max_size=8).map(quantile_sketch),
+    tiers=st.dictionaries(st.integers(0, 9), st.integers(1, 50)),
+    filled=st.dictionaries(st.sampled_from("xyz"), st.integers(1, 50)),
+    users=st.sets(st.integers(0, 2**128 - 1), max_size=8).map(user_sketch),
+    ages=st.dictionaries(st.sampled_from("pqr"), HISTOGRAMS),
+    values=st.dictionaries(st.sampled_from("uvw"), HISTOGRAMS),
 )
 
 
 def exact(statistics: DatasetStatistics) -> tuple[object, ...]:
     """Return all that must not depend on the order of merging."""
-    return (
-        statistics.counts, statistics.fresh, statistics.categories, statistics.heaviest, round(distinct(statistics.users)),
-        size(statistics.values_minor), quantiles(statistics.values_minor, (0.0, 0.5, 1.0)),
-    )  # fmt: skip
+    users = round(distinct(statistics.users))
+    return (users, *(getattr(statistics, name) for name in statistics.__struct_fields__ if name != "users"))
 
 
 @given(STATISTICS, STATISTICS, STATISTICS)
@@ -103,13 +111,36 @@ def test_the_excess_is_what_lies_beyond_the_cap(heaviest: dict[bytes, int], cap:
 
 def test_distinct_users_are_estimated_within_the_error() -> None:
     """Diversity would be judged by a wrong number of users."""
-    assert distinct(user_sketch({str(number) for number in range(5_000)})) == pytest.approx(5_000, rel=0.07)
+    assert distinct(user_sketch(uuid.uuid5(uuid.NAMESPACE_OID, str(n)).int for n in range(5_000))) == pytest.approx(
+        5_000, rel=0.07
+    )
     assert distinct(b"") == 0
+    assert user_sketch([]) == b""
 
 
-def test_quantiles_are_estimated_within_the_error() -> None:
+def test_sources_are_bounded_and_no_age_is_lost() -> None:
+    """A producer that invents sources would fill the memory, or hide its late events."""
+    many = {f"source-{number}": histogram([float(number)] * (number + 1)) for number in range(MOST_SOURCES + 9)}
+    kept = bounded_sources(many)
+    assert len(kept) == MOST_SOURCES
+    assert sum(map(size, kept.values())) == sum(map(size, many.values()))
+    assert size(kept[OTHER_SOURCES]) == sum(range(1, 11))
+    assert bounded_sources(kept) == kept
+
+
+@given(st.lists(st.floats(1e-3, 1e12), min_size=1, max_size=60), st.floats(0, 1))
+def test_quantiles_lie_within_half_a_bucket(values: list[float], rank: float) -> None:
     """Ages and amounts would be judged by wrong quantiles."""
-    sketch = quantile_sketch([float(number) for number in range(10_000)])
-    assert quantiles(sketch, (0.5,))[0] == pytest.approx(5_000, abs=400)
-    assert share_at_most(sketch, 2_500.0) == pytest.approx(0.25, abs=0.04)
-    assert (size(sketch), size(b""), quantiles(b"", (0.5,)), share_at_most(b"", 1.0)) == (10_000, 0, [], 0.0)
+    (found,) = quantiles(histogram(values), (rank,))
+    exact = float(np.quantile(values, rank, method="inverted_cdf"))
+    assert found == pytest.approx(exact, rel=0.05)
+
+
+def test_a_histogram_knows_how_many_there_are() -> None:
+    """A share would be estimated where it can be counted; nought would have no place."""
+    values = histogram([0.0, 0.0, *map(float, range(1, 10_000))])
+    assert (size(values), values[ZERO_BUCKET]) == (10_001, 2)
+    assert quantiles(values, (0.0, 0.5)) == [0.0, pytest.approx(5_000, rel=0.05)]
+    assert share_at_most(values, 0.0) == pytest.approx(2 / 10_001)
+    assert share_at_most(values, 2_500.0) == pytest.approx(0.25, abs=0.02)
+    assert (size({}), quantiles({}, (0.5,)), share_at_most({}, 1.0), histogram([])) == (0, [], 0.0, {})

@@ -50,14 +50,17 @@ def aimed(interaction: str = "create", **changes: object) -> GoalModified:
     return GoalModified(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def looked() -> PageViewed:
+def looked(**changes: object) -> PageViewed:
     """Return a page view."""
-    return PageViewed(event_id=uuid.uuid4(), user_id=user(), occurred_at=NOON, consent=True, page_url="/")
+    fields: dict[str, object] = {
+        "event_id": uuid.uuid4(), "user_id": user(), "occurred_at": NOON, "consent": True, "page_url": "/",
+    }  # fmt: skip
+    return PageViewed(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def folded(event: AnyBehavioralEvent, *, before: int = 0, age: float = 0.0, inconsistent: bool = False) -> FoldedEvent:
+def folded(event: AnyBehavioralEvent, *, before: int = 0, age: float = 0.0, findings: int = 0) -> FoldedEvent:
     """Return ``event`` as its batch knows it."""
-    return FoldedEvent(event, age, before, before + isinstance(event, TransactionCreated), inconsistent)
+    return FoldedEvent(event, age, before, before + isinstance(event, TransactionCreated), findings)
 
 
 class FetchedEvent:
