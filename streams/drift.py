@@ -11,21 +11,20 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from streams.sketches import DatasetStatistics, quantiles, share_at_most, size
+from streams.sketches import DatasetStatistics, Histogram, quantiles, share_at_most, size
 
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 FEWEST_SAMPLES = 50  # of either side; with fewer, chance is all there is
 FEWEST_IN_BIN = 5
-SKETCH_ERROR = 0.02  # what the rank errors of two quantile sketches add at most
 
 
 def population_stability(earlier: DatasetStatistics, new: DatasetStatistics) -> float | None:
     """Return the PSI of ``new`` against ``earlier`` beyond chance, at least 0; None where there is too little to compare."""
-    sizes = size(earlier.values_minor), size(new.values_minor)
+    sizes = size(earlier.amounts), size(new.amounts)
     if min(sizes) >= FEWEST_SAMPLES:
-        edges = sorted(set(quantiles(earlier.values_minor, TENTHS)))
-        shares = [_shares(statistics.values_minor, edges) for statistics in (earlier, new)]
-        return _beyond_chance(shares[0], shares[1], sizes, error=SKETCH_ERROR)
+        edges = sorted(set(quantiles(earlier.amounts, TENTHS)))
+        shares = [_shares(statistics.amounts, edges) for statistics in (earlier, new)]
+        return _beyond_chance(shares[0], shares[1], sizes)
     sizes = sum(earlier.categories.values()), sum(new.categories.values())
     if min(sizes) < FEWEST_SAMPLES:
         return None
@@ -39,16 +38,14 @@ def stability_index(earlier: Sequence[float], new: Sequence[float], sizes: tuple
     return sum((p - q) * math.log(p / q) for q, p in pairs)
 
 
-def _beyond_chance(
-    earlier: Sequence[float], new: Sequence[float], sizes: tuple[int, int], *, error: float = 0.0
-) -> float:
+def _beyond_chance(earlier: Sequence[float], new: Sequence[float], sizes: tuple[int, int]) -> float:
     freedom, scale = len(earlier) - 1, 1 / sizes[0] + 1 / sizes[1]
     chance = (freedom + 2 * math.sqrt(2 * freedom)) * scale
-    return max(stability_index(earlier, new, sizes) - chance - error, 0.0)
+    return max(stability_index(earlier, new, sizes) - chance, 0.0)
 
 
-def _shares(sketch: bytes, edges: Sequence[float]) -> list[float]:
-    ranks = [0.0, *(share_at_most(sketch, edge) for edge in edges), 1.0]
+def _shares(values: Histogram, edges: Sequence[float]) -> list[float]:
+    ranks = [0.0, *(share_at_most(values, edge) for edge in edges), 1.0]
     return [max(high - low, 0.0) for low, high in itertools.pairwise(ranks)]
 
 

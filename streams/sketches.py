@@ -58,6 +58,11 @@ class DatasetStatistics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     ages: dict[str, Histogram] = {}
     values: dict[str, Histogram] = {}
 
+    @property
+    def amounts(self) -> Histogram:
+        """The money in the set: what was paid, or what goals want; empty where there is none."""
+        return self.values.get("amount_minor") or self.values.get("target_minor") or {}
+
 
 def merged(one: DatasetStatistics, other: DatasetStatistics) -> DatasetStatistics:
     """Return the statistics of both together."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from backends.store.content import ContentStore
 from fincoach_events.events import AnyBehavioralEvent, PageViewed, encode_event
 from models.baselines import baseline_artifact
-from models.features import STATE_FEATURES
+from models.features import REDUCER_VERSION, STATE_FEATURES
 from models.installation_key import installation_key
 from schemas.vocabulary import ModelType
 from trainers.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
@@ -80,7 +80,7 @@ def _answered(
     said = _answer(generator, likes[action])
     return {
         "prediction_id": UUID(int=number).bytes, "user_id": UUID(int=int(generator.integers(USERS))).bytes, "predicted_at": moment,
-        "version": "0.0.0", "kind": "baseline", "reducer_version": 1, "action_set": "fincoach-5", "action": action,
+        "version": "0.0.0", "kind": "baseline", "reducer_version": REDUCER_VERSION, "action_set": "fincoach-5", "action": action,
         "propensity": float(chances[action]), "propensities": chances.tolist(), "features": context.astype(np.float32).tolist(),
         "shown_at": moment + SEEN, "responses": [said] if said else [], "responded_at": [moment + ANSWERED] if said else [],
         "is_new": is_new,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from streams.drift import population_stability, stability_index
-from streams.sketches import DatasetStatistics, quantile_sketch
+from streams.sketches import DatasetStatistics, histogram
 
 
 def amounts(number: int, *, seed: int, factor: float = 1.0) -> DatasetStatistics:
     """Return statistics of heavy-tailed amounts."""
     drawn = np.random.default_rng(seed).lognormal(7.0, 1.0, number) * factor
-    return DatasetStatistics(values_minor=quantile_sketch([float(value) for value in drawn]))
+    return DatasetStatistics(values={"amount_minor": histogram([float(value) for value in drawn])})
 
 
 def test_the_index_is_the_one_of_the_books() -> None:
