@@ -61,6 +61,7 @@ def _commit(name: str, target: str, *rooms: str, passages: int = 1) -> Seam:
 
 
 _INGESTION = "backends.database.repositories.ingestion:IngestionRepository"
+_LETTERS = "backends.database.repositories.dead_letters:DeadLetterRepository"
 _DATASETS = "backends.database.repositories.datasets:DatasetRepository"
 _TRAINING = "backends.database.repositories.training:TrainingRepository"
 _DEPLOYMENT = "backends.database.repositories.deployment:DeploymentRepository"
@@ -75,7 +76,7 @@ SEAMS: tuple[Seam, ...] = (
     # A batch.
     *_calls("streams.bootstrap:", "next_offsets", "ensure_month_partitions", rooms=_STREAMS),
     *_calls(_INGESTION, "advance_ledger", "archive", "save_states", "save_pane", rooms=_STREAMS, passages=8),
-    *_calls(_INGESTION, "save_dead_letters", "announce_dead_letters", rooms=_STREAMS, passages=3),
+    *_calls(_LETTERS, "save", "announce", rooms=_STREAMS, passages=3),
     _commit("a batch", f"{_INGESTION}.save_pane", "streams", passages=8),
     # A data set.
     *_calls(_DATASETS, "cursors", "move_cursors", "update_open", "save_evaluation", "save_quality", rooms=_STREAMS, passages=4),

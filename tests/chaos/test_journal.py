@@ -31,6 +31,7 @@ class Fetched(msgspec.Struct):
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def world(seed: int = 1) -> World:
