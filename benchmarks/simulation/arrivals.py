@@ -1,0 +1,95 @@
+"""When data points of a model arrived: of real sets, and of a year that is made up. What counts is what streams counts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from fincoach_events.events import GoalModified, TransactionCreated
+from schemas.vocabulary import GOAL_OUTCOMES, SUFFICIENT_TRANSACTIONS, ModelType
+from stack.replay.catalogue import open_source
+from stack.replay.source import ReplayItem
+
+HOUR = dt.timedelta(hours=1)
+SYNTHETIC_BEGIN = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
+
+
+class Arrival(NamedTuple):
+    """One data point that counts, and whose it is."""
+
+    at: dt.datetime
+    user: str
+
+
+Counted = Callable[[Iterable[ReplayItem]], Iterator[Arrival]]
+
+
+def transactions(items: Iterable[ReplayItem]) -> Iterator[Arrival]:
+    """Yield what counts for spending: every transaction."""
+    for item in items:
+        if isinstance(item, TransactionCreated):
+            yield Arrival(item.occurred_at, item.user_id.hex)
+
+
+def sufficient_users(items: Iterable[ReplayItem]) -> Iterator[Arrival]:
+    """Yield what counts for segmentation: each user once, with the transaction that suffices."""
+    seen: Counter[str] = Counter()
+    for arrival in transactions(items):
+        seen[arrival.user] += 1
+        if seen[arrival.user] == SUFFICIENT_TRANSACTIONS:
+            yield arrival
+
+
+def outcomes(items: Iterable[ReplayItem]) -> Iterator[Arrival]:
+    """Yield what counts for goals: achieved or failed."""
+    for item in items:
+        if isinstance(item, GoalModified) and item.interaction_type in GOAL_OUTCOMES:
+            yield Arrival(item.occurred_at, item.user_id.hex)
+
+
+REAL: Mapping[ModelType, tuple[str, Counted]] = {
+    ModelType.SPENDING: ("onlineretail", transactions),
+    ModelType.SEGMENTATION: ("onlineretail", sufficient_users),
+    ModelType.GOAL: ("oulad", outcomes),
+}
+
+
+def real(model_type: ModelType, data: Path | None) -> list[Arrival]:
+    """Return the data points of the model's set, in order of time.
+
+    Raises:
+        SettingsError: the set is not in the folder.
+    """
+    name, counted = REAL[model_type]
+    return spread(counted(open_source(name, data=data).events()))
+
+
+def synthetic(*, days: int = 365, mean_a_day: float = 24.0, burst: int = 0) -> list[Arrival]:
+    """Return a made-up year without chance: busy days and hours, growth by half, and ``burst`` data points within one hour at its end."""
+    owed = 0.0
+    found: list[Arrival] = []
+    for hour in range(days * 24):
+        at = SYNTHETIC_BEGIN + hour * HOUR
+        weekday, of_day = 0.2 if at.weekday() >= 5 else 1.32, 2.0 if 8 <= at.hour < 20 else 0.0
+        owed += mean_a_day / 24 * weekday * of_day * (0.75 + 0.5 * hour / (days * 24))
+        found += [Arrival(at, f"user-{len(found) + number}") for number in range(int(owed))]
+        owed %= 1.0
+    last = SYNTHETIC_BEGIN + dt.timedelta(days=days)
+    return spread([*found, *(Arrival(last, f"late-{number}") for number in range(burst))])
+
+
+def spread(arrivals: Iterable[Arrival]) -> list[Arrival]:
+    """Return the arrivals in order of time, those dated to one moment evenly over the hour that follows it.
+
+    Sets date a whole day's outcomes to one second; no host writes thousands within one.
+    """
+    ordered = sorted(arrivals, key=lambda arrival: arrival.at)
+    placed: list[Arrival] = []
+    for at, group in itertools.groupby(ordered, key=lambda arrival: arrival.at):
+        members = list(group)
+        placed += [Arrival(at + number * HOUR / len(members), member.user) for number, member in enumerate(members)]
+    return sorted(placed, key=lambda arrival: arrival.at)
