@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import logging
 import os
 import shutil
 import sys
@@ -83,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         seed=seed, seconds=options.seconds, folder=folder.resolve(), only=tuple(options.only), events_per_second=options.rate,
         fault_every_seconds=options.every,
     )  # fmt: skip
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers are away by intention
     say = _Saying()
     say(f"seed {seed}, folder {folder}")
     try:

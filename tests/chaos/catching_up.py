@@ -21,6 +21,11 @@ SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox,
        (SELECT count(*) FROM epochs e WHERE NOT EXISTS (
           SELECT FROM training_jobs j WHERE j.model_type = e.model_type AND j.epoch = e.epoch)) AS epochs_unheard
 """
+TRAININGS = "SELECT count(*) FROM training_jobs WHERE status IN ('queued', 'running')"
+UNDECIDED = """
+SELECT count(*) FROM model_training_events r WHERE r.verdict = 'candidate_wins'
+  AND NOT EXISTS (SELECT FROM rollout_decisions d WHERE d.training_event_id = r.id)
+"""
 _AWAY = (RetryLaterError, KafkaError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _PAUSE_SECONDS = 0.4
 
@@ -37,7 +42,7 @@ async def caught_up(brokers: str, watch: Watch, *, wide_partitions: int, within_
     """Wait until nothing is behind any more, at most ``within_seconds``."""
     began = time.monotonic()
     behind: dict[str, int] = {"never asked": 1}
-    while (passed := time.monotonic() - began) < within_seconds:
+    while time.monotonic() - began < within_seconds:
         try:
             behind = await _behind(brokers, watch, wide_partitions)
         except _AWAY as error:
@@ -45,7 +50,6 @@ async def caught_up(brokers: str, watch: Watch, *, wide_partitions: int, within_
         if not behind:
             return CaughtUp(round(time.monotonic() - began, 1), {})
         await asyncio.sleep(_PAUSE_SECONDS)
-    del passed
     return CaughtUp(None, behind)
 
 
@@ -63,3 +67,19 @@ async def _behind(brokers: str, watch: Watch, wide_partitions: int) -> dict[str,
         read |= positions
     lags = {f"{topic}/{partition}": end - read.get((topic, partition), 0) for (topic, partition), end in ends.items()}
     return {name: number for name, number in {**lags, **work[0]}.items() if number > 0}
+
+
+async def trained(watch: Watch, *, within_seconds: float) -> CaughtUp:
+    """Wait until no training waits or runs and every winner is decided about: how long a fit takes is no part of the promise."""
+    began = time.monotonic()
+    behind: dict[str, int] = {"never asked": 1}
+    while time.monotonic() - began < within_seconds:
+        try:
+            found = {"trainings": int(await watch.ask(TRAININGS)), "undecided": int(await watch.ask(UNDECIDED))}
+            behind = {name: number for name, number in found.items() if number}
+        except _AWAY as error:
+            behind = {f"could not ask: {error!r}": 1}
+        if not behind:
+            return CaughtUp(round(time.monotonic() - began, 1), {})
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return CaughtUp(None, behind)

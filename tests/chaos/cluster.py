@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -32,8 +34,10 @@ OURS = (*STREAMS, *TRAINERS, "deployer-1", *REPLICAS)
 BROKERS = ("broker-1", "broker-2", "broker-3")
 DETOURED = ("streams-1", "trainer-1")
 CLOCKED = ("streams-2", "trainer-2", "deployer-1", "replica-3")
-SMALL_DISK = "broker-3"
-SMALL_DISK_MIB = 768
+SMALL_BROKER, SMALL_BROKER_MIB = "broker-3", 768
+# Postgres has its log on a small disk; room for max_wal_size twice over, and for what a checkpoint holds on to.
+SMALL_DATABASE, SMALL_LOG_MIB = "postgres", 640
+SMALL_LOG_SETTINGS = {"max_wal_size": "192MB", "min_wal_size": "80MB"}
 # Nothing is given up during chaos, and what died is back soon: the time between faults is short.
 RESTARTS = RestartPolicy(deaths=10_000, first_delay_seconds=0.2, longest_delay_seconds=1.0)
 HOUR = 3_600.0
@@ -61,7 +65,7 @@ def rules(settings: ChaosSettings, *, disk: bool, clocks: bool) -> dict[str, Kin
     found = {
         "kill": KindRule(weight=6, targets=(*STREAMS, *OURS), heals_within_seconds=15.0),
         "kill_producer": KindRule(weight=1, targets=producers),
-        "kill_training": KindRule(weight=1, targets=TRAINERS),
+        "kill_training": KindRule(weight=1, targets=("a training",)),
         "freeze": KindRule(weight=4, targets=(*STREAMS, *OURS), seconds=freeze, heals_within_seconds=10.0),
         "broker_kill": KindRule(weight=2, targets=BROKERS, heals_within_seconds=15.0),
         "broker_freeze": KindRule(weight=1, targets=BROKERS, seconds=(5.0, 7.0), heals_within_seconds=8.0),
@@ -74,7 +78,9 @@ def rules(settings: ChaosSettings, *, disk: bool, clocks: bool) -> dict[str, Kin
         "slow_connection": KindRule(weight=1, targets=ways, seconds=(6.0, 9.0), sizes=(0.05, 0.2, 0.6)),
         "silent_connection": KindRule(weight=1, targets=ways, seconds=(8.0, 13.0)),
         "cut_connection": KindRule(weight=1, targets=ways, seconds=(1.0, 5.0)),
-        "disk_full": KindRule(weight=1, targets=(SMALL_DISK,), seconds=(4.0, 6.0), heals_within_seconds=20.0),
+        "disk_full": KindRule(
+            weight=1, targets=(SMALL_BROKER, SMALL_DATABASE), seconds=(4.0, 6.0), heals_within_seconds=20.0
+        ),
     }
     missing = {"disk_full": disk, "clock_jump": clocks}
     return {kind: rule for kind, rule in found.items() if missing.get(kind, True)}
@@ -90,7 +96,7 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
     folder = settings.folder / "stack"
     clocks = Clockwork(settings.folder / "clocks")
     async with AsyncExitStack() as stack:
-        disks = _mounted(folder, stack, say)
+        disks = _mounted(folder, settings.folder / "wal", stack, say)
         plan = SystemPlan(
             folder=folder, brokers=3, replicas=3, trainers=2, streams_workers=2, spare_streams_workers=1, detoured=DETOURED,
             wide_partitions=settings.wide_partitions, replica_port=0,
@@ -100,8 +106,11 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
                 "FINCOACH_TRAINING_RETRY_SECONDS": "1",
             },
             environments={name: clocks.environment(name) for name in CLOCKED},
+            server_settings=SMALL_LOG_SETTINGS if disks else {},
         )  # fmt: skip
         system = System(plan, policy=RESTARTS)
+        if disks:
+            _move_log(folder / "postgres" / "data" / "pg_wal", disks[SMALL_DATABASE])
         proxies = {(way.process, way.service): FaultProxy(way.listen_port, way.target_port) for way in system.detours}
         for proxy in proxies.values():
             await stack.enter_async_context(proxy.running())
@@ -120,15 +129,30 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
         yield Cluster(system=system, installation=installation, site=site)
 
 
-def _mounted(folder: Path, stack: AsyncExitStack, say: Say) -> dict[str, SmallDisk]:
-    """Give one broker a small disk where this machine allows it."""
-    disk = SmallDisk(folder / SMALL_DISK.replace("broker", "kafka"), mebibytes=SMALL_DISK_MIB)
-    refusal = disk.mount()
-    if refusal is not None:
-        say(f"no disk will run full: a tmpfs cannot be mounted here ({refusal})")
-        return {}
-    stack.callback(disk.unmount)
-    return {SMALL_DISK: disk}
+def _mounted(folder: Path, log: Path, stack: AsyncExitStack, say: Say) -> dict[str, SmallDisk]:
+    """Give one broker, and the log of the database, a small disk each; none where this machine does not allow it."""
+    disks = {
+        SMALL_BROKER: SmallDisk(folder / SMALL_BROKER.replace("broker", "kafka"), mebibytes=SMALL_BROKER_MIB),
+        SMALL_DATABASE: SmallDisk(log, mebibytes=SMALL_LOG_MIB),
+    }
+    for disk in disks.values():
+        refusal = disk.mount()
+        if refusal is not None:
+            say(f"no disk will run full: a tmpfs cannot be mounted here ({refusal})")
+            return {}
+        stack.callback(disk.unmount)
+    return disks
+
+
+def _move_log(place: Path, disk: SmallDisk) -> None:
+    """Move the log of a database that does not run yet onto a disk of its own."""
+    there = disk.folder / "pg_wal"
+    owner = place.stat()
+    shutil.move(place, there)  # keeps modes, not owners
+    for path in (disk.folder, there, *there.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    place.symlink_to(there)
+    os.lchown(place, owner.st_uid, owner.st_gid)
 
 
 def clocks_can_be_moved(say: Say) -> bool:

@@ -95,6 +95,7 @@ class Fault:
     """One fault. ``before`` may be asked several times; ``heal`` follows every ``inject``, ``proof`` every ``heal``."""
 
     about: ClassVar[str] = ""
+    _pid = 0  # nobody's, until the fault has a victim
 
     def __init__(self, planned: PlannedFault, site: Site) -> None:
         self.planned = planned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import signal
 import time
@@ -13,10 +14,11 @@ import psutil
 from stack.folder import birth_of
 from stack.processes import Phase
 from tests.chaos.fault import LEASE_SECONDS, READY_WITHIN_SECONDS, SESSION_SECONDS, Evidence, Fault, UnprovenError
-from tests.chaos.watch import LogTail
+from tests.chaos.watch import LogTail, processor_seconds
 
 ZOMBIE_WORDS = ("compare_lost", "batch_delayed")
 CLOCK_TOLERANCE_SECONDS = 120.0
+BUSY_SECONDS = 0.5  # of processor time: a training that has begun
 
 
 class Kill(Fault):
@@ -66,7 +68,7 @@ class KillProducer(Fault):
 
 
 class KillTraining(Fault):
-    """SIGKILL of the child that fits a model; its trainer lives on."""
+    """SIGKILL of a child that fits a model, whichever trainer has one; its trainer lives on."""
 
     about = "kill -9 of the child process in which a training runs; proof: it was fitting, and is gone"
 
@@ -74,28 +76,29 @@ class KillTraining(Fault):
         """A child uses processor time."""
         child = self._busy_child()
         if child is None:
-            raise UnprovenError(f"{self.target} trains nothing")
+            raise UnprovenError("nothing is trained")
         return {"pid": child.pid, "processor_seconds": round(sum(child.cpu_times()[:2]), 2)}
 
     async def inject(self) -> None:
         """Kill the child."""
         child = self._busy_child()
         if child is None:
-            raise UnprovenError(f"{self.target} trains nothing any more")
+            raise UnprovenError("nothing is trained any more")
         self._pid, self._born = child.pid, birth_of(child.pid)
         child.kill()
 
     async def proof(self) -> Evidence:
-        """The child is gone, the trainer is not."""
+        """The child is gone."""
         await self.site.until(lambda: birth_of(self._pid) != self._born, "the child to be gone", seconds=5.0)
-        return {"killed_pid": self._pid, "gone": True, "trainer_pid": self.site.pid(self.target)}
+        return {"killed_pid": self._pid, "gone": True}
 
     def _busy_child(self) -> psutil.Process | None:
-        try:
-            children = psutil.Process(self.site.pid(self.target)).children(recursive=True)
-            return next((child for child in children if sum(child.cpu_times()[:2]) > 0.5), None)
-        except psutil.Error:
-            return None
+        pids = [state.pid for state in self.site.supervisor.states() if state.name.startswith("trainer") and state.pid]
+        children: list[psutil.Process] = []
+        for pid in pids:
+            with contextlib.suppress(psutil.Error):
+                children += psutil.Process(pid).children(recursive=True)
+        return next((child for child in children if (processor_seconds(child.pid) or 0.0) > BUSY_SECONDS), None)
 
 
 class Freeze(Fault):
@@ -105,12 +108,11 @@ class Freeze(Fault):
 
     async def inject(self) -> None:
         """Stop it where it stands."""
-        self._pid = self.site.pid(self.target)
         self._tail = LogTail(self.site.logs / f"{self.target}.log")
+        self._began, self._ledger = time.monotonic(), self.site.watch.ledger
+        self._pid = self.site.pid(self.target)
         self.site.supervisor.kill(self.target, signal.SIGSTOP)
-        self._began = time.monotonic()
         await self.site.until(self._is_stopped, "the freeze", seconds=2.0)
-        self._ledger = self.site.watch.ledger
 
     async def heal(self) -> None:
         """Let it go on."""
@@ -191,9 +193,9 @@ class ClockJump(Fault):
 
     async def inject(self) -> None:
         """Move its clock; returns when it shows."""
-        self._pid = self.site.pid(self.target)
         self._tail = LogTail(self.site.logs / f"{self.target}.log")
         self._began = time.monotonic()
+        self._pid = self.site.pid(self.target)
         self.site.clocks.move(self.target, self.planned.size)
         await self.site.until(self._is_moved, "the clock to jump", seconds=5.0)
 

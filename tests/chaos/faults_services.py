@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -15,6 +16,8 @@ from stack.processes import Phase
 from tests.chaos.fault import BROKER_SESSION_SECONDS, READY_WITHIN_SECONDS, Evidence, Fault, UnprovenError, node_of
 from tests.chaos.faults_processes import Kill
 from tests.chaos.watch import LogTail
+
+MOST_SEGMENTS = 40  # that the log may have in store when its disk is full
 
 
 class BrokerKill(Kill):
@@ -55,8 +58,8 @@ class BrokerFreeze(Fault):
 
     async def inject(self) -> None:
         """Stop it and see its leaders move."""
-        self._pid = self.site.pid(self.target)
         self._began = time.monotonic()
+        self._pid = self.site.pid(self.target)
         self.site.supervisor.kill(self.target, signal.SIGSTOP)
         self._moved = await self.site.leadership.until_led_by_others(node_of(self.target), seconds=20.0)
 
@@ -79,38 +82,52 @@ class BrokerFreeze(Fault):
 
 
 class DiskFull(Fault):
-    """The disk of one broker fills up and is emptied again."""
+    """A disk fills up and is emptied again: that of one broker, or that of the database's log."""
 
-    about = (
-        "the small tmpfs under a broker's log fills up, and is freed; proof: no byte was free, and the broker noticed"
-    )
+    about = "the small tmpfs under a broker, or under the log of Postgres, fills up and is freed; proof: no byte was free and it noticed"
 
-    before = BrokerKill.before
+    async def before(self) -> Evidence:
+        """The broker leads and all copies are in step; the database commits."""
+        if self.target == "postgres":
+            return await PostmasterKill(self.planned, self.site).before()
+        return await BrokerKill(self.planned, self.site).before()
 
     async def inject(self) -> None:
-        """Fill it."""
+        """Fill it, and let the database ask for space at once."""
         self._pid = self.site.pid(self.target)
         self._tail = LogTail(self.site.logs / f"{self.target}.log")
-        self._disk = self.site.disks[self.target]
-        self._free = await asyncio.to_thread(self._disk.fill)
+        self._free = await asyncio.to_thread(self.site.disks[self.target].fill)
+        if self.target == "postgres":
+            await self._use_log_up()
 
     async def heal(self) -> None:
-        """Free it, and have the broker start anew where it has not ended by itself."""
-        await asyncio.to_thread(self._disk.free)
+        """Free it; what ended for want of space is started again by its supervisor."""
+        await asyncio.to_thread(self.site.disks[self.target].free)
 
     async def proof(self) -> Evidence:
-        """It said that no space was left, and is back with all copies."""
-        if not self._tail.count("No space left"):
-            raise UnprovenError("the broker did not notice")
-        await self.site.until(
-            lambda: self.site.state(self.target).phase is Phase.READY,
-            f"{self.target} to be ready",
-            seconds=READY_WITHIN_SECONDS,
-        )
-        if not await self.site.leadership.until_whole(seconds=READY_WITHIN_SECONDS):
+        """It said that no space was left, and is back: a broker with all copies, the database with a ledger that goes on."""
+        lines = self._tail.count("No space left")
+        if not lines:
+            raise UnprovenError(f"{self.target} did not notice")
+        evidence: Evidence = {"free_bytes": self._free, "no_space_lines": lines}
+        await self.site.until(self._is_ready, f"{self.target} to be ready", seconds=READY_WITHIN_SECONDS)
+        if self.target == "postgres":
+            before = self.site.watch.ledger
+            await self.site.until(
+                lambda: self.site.watch.ledger > before, "the ledger to go on", seconds=READY_WITHIN_SECONDS
+            )
+        elif not await self.site.leadership.until_whole(seconds=READY_WITHIN_SECONDS):
             raise UnprovenError("the copies did not come into step again")
-        ended = self.site.state(self.target).pid != self._pid
-        return {"free_bytes": self._free, "no_space_lines": self._tail.count("No space left"), "broker_ended": ended}
+        return {**evidence, "ended": self.site.state(self.target).pid != self._pid}
+
+    def _is_ready(self) -> bool:
+        return self.site.state(self.target).phase is Phase.READY
+
+    async def _use_log_up(self) -> None:
+        """Ask for a new segment of the log until there is none."""
+        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            for _ in range(MOST_SEGMENTS):
+                await self.site.watch.ask("SELECT pg_switch_wal() FROM pg_logical_emit_message(true, 'chaos', 'full')")
 
 
 class PostmasterKill(Fault):

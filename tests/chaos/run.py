@@ -16,10 +16,11 @@ from aiokafka.errors import KafkaError
 
 from admin.gateway import CommandGateway
 from backends.clock import SystemClock
+from schemas.errors import FinCoachError
 from schemas.messages.control import UpdateThresholds
 from schemas.vocabulary import Room
 from stack.processes import Phase
-from tests.chaos.catching_up import CaughtUp, caught_up
+from tests.chaos.catching_up import CaughtUp, caught_up, trained
 from tests.chaos.cluster import Cluster, clocks_can_be_moved, rules, running_cluster
 from tests.chaos.fault import Fault, UnprovenError
 from tests.chaos.faults import FAULTS
@@ -34,8 +35,16 @@ Say = Callable[[str], None]
 UNTIL_AT_WORK_SECONDS = 15.0
 HEAL_SECONDS = 90.0
 LONGEST_CATCH_UP_SECONDS = 120.0
+LONGEST_TRAINING_SECONDS = 240.0
 _FAILURES = (UnprovenError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError, TimeoutError)
+COUNT_ALONE = """
+UPDATE thresholds SET adaptive = false, quality_gate = 0, cool_down_seconds = 0, max_age_seconds = NULL, user_share = 0.5
+"""
 Judge = Callable[..., Awaitable[dict[str, Any]]]
+
+
+class InterruptedRunError(FinCoachError):
+    """The run was stopped from outside."""
 
 
 class ChaosRun:
@@ -79,7 +88,12 @@ class ChaosRun:
                 within_seconds=LONGEST_CATCH_UP_SECONDS,
             )
             self._write_run(cluster, started_at=started_at, load_ended_at=load_ended_at, done=done)
+            self._say("waiting until everything is trained")
+            ended = await trained(cluster.site.watch, within_seconds=LONGEST_TRAINING_SECONDS)
             laws = self._own_laws(done, healed, predictions)
+            laws["trained"] = Verdict(
+                holds=ended.seconds is not None, detail=f"after {ended.seconds} s {ended.behind or ''}".strip()
+            )
             if judge is not None:
                 self._say("judging")
                 found = await judge(settings.folder, brokers=cluster.brokers, database_url=cluster.system.database_url)
@@ -93,9 +107,10 @@ class ChaosRun:
                 swaps=dict(swaps.outcomes), caught_up_seconds=done.seconds,
                 ok=judge is not None and all(law.holds for law in laws.values()),
             )  # fmt: skip
+        raise InterruptedRunError("it was stopped by a signal")  # the supervisor ends its block quietly then
 
     async def _set_thresholds(self, cluster: Cluster) -> None:
-        """Let epochs close often, by command as an operator would."""
+        """Let epochs close often, by command as an operator would, and by count alone: the oracle knows no other rule."""
         gateway = CommandGateway(cluster.brokers, issuer="chaos", clock=self._clock)
         await gateway.start(timeout_seconds=30.0)
         try:
@@ -104,6 +119,7 @@ class ChaosRun:
                 await gateway.execute(command, timeout_seconds=30.0)
         finally:
             await gateway.stop()
+        await cluster.site.watch.rows(COUNT_ALONE)
 
     @asynccontextmanager
     async def _load(self, cluster: Cluster) -> AsyncIterator[tuple[PredictionLoad, Swaps]]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from schemas.vocabulary import ModelType
 
-# So small that every model's epochs close every 10 to 20 seconds at 400 events a second.
+# So small that every model's epochs close every 15 to 20 seconds at 400 events a second.
 THRESHOLDS = {
-    ModelType.RECOMMENDATION: 400,
-    ModelType.SEGMENTATION: 120,
-    ModelType.SPENDING: 2_000,
-    ModelType.GOAL: 120,
+    ModelType.RECOMMENDATION: 600,
+    ModelType.SEGMENTATION: 150,
+    ModelType.SPENDING: 2_500,
+    ModelType.GOAL: 180,
 }
 
 
