@@ -44,7 +44,7 @@ async def succession(run: Run, doomed: Room, heir: Room, *, point: str) -> Async
 
     async def succeed() -> None:
         await doomed.died_at_the_trap(seconds=60.0)
-        await forget_the_dead(run.brokers)
+        await forget_the_dead(run.brokers, doomed.room)
         heir.release()
         run.hit("crash", doomed, point=point)
 

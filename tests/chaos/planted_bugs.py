@@ -33,7 +33,7 @@ async def quiet(run: Run) -> None:
     await run.panes(4)
     await worker.kill()
     run.hit("kill", worker, panes=4)
-    await forget_the_dead(run.brokers)
+    await forget_the_dead(run.brokers, "streams")
     await run.load.send(400)
     await run.start()
     await run.catch_up()
@@ -47,7 +47,7 @@ def dies_at(point: str, *, hit: int) -> Scenario:
         await run.load.send(600)
         await worker.died_at_the_trap()
         run.hit("crash", worker, point=point, passage=hit)
-        await forget_the_dead(run.brokers)
+        await forget_the_dead(run.brokers, "streams")
         await run.load.send(300)
         await run.start()
         await run.catch_up()
@@ -74,7 +74,7 @@ async def wakes_as_a_zombie(run: Run) -> None:
     armed.touch()
     await run.load.send(100)
     await first.stopped_at_the_trap()
-    await forget_the_dead(run.brokers)  # the frozen one counts as dead
+    await forget_the_dead(run.brokers, "streams")  # the frozen one counts as dead
     second = await run.start()
     await run.load.send(300)
     await run.catch_up()
@@ -83,7 +83,7 @@ async def wakes_as_a_zombie(run: Run) -> None:
     run.hit("freeze", first, refused=first.said("compare_lost"))
     await second.kill()
     run.hit("kill", second, panes=1)
-    await forget_the_dead(run.brokers)
+    await forget_the_dead(run.brokers, "streams")
     await run.load.send(300)
     await run.catch_up()
 

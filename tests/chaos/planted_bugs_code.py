@@ -143,13 +143,6 @@ def duplicates_counted() -> None:
     _replace(f"{_REPOSITORY}.archive", wrong)
 
 
-class _Kept(dict[Any, Any]):
-    """Remembers: what is taken out stays in."""
-
-    def pop(self, key: Any, default: Any = None) -> Any:  # noqa: ANN401 - a dictionary
-        return self.get(key, default)
-
-
 class _Always(int):
     """An offset that is equal to every other."""
 
@@ -160,6 +153,19 @@ class _Always(int):
 
     def __ne__(self, other: object) -> bool:
         return not isinstance(other, int)
+
+
+class _Kept(dict[Any, Any]):
+    """Remembers: what is taken out stays in, and holds wherever the ledger stands."""
+
+    def get(self, key: Any, default: Any = None) -> Any:  # noqa: ANN401 - a dictionary
+        memory = super().get(key, default)
+        if memory is not None:
+            memory.through = _Always(_attribute(memory, "through"))
+        return memory
+
+    def pop(self, key: Any, default: Any = None) -> Any:  # noqa: ANN401 - see above
+        return self.get(key, default)
 
 
 def cache_kept() -> None:
@@ -173,15 +179,8 @@ def cache_kept() -> None:
 
         return begin
 
-    def moved(original: Callable[..., Any]) -> Callable[..., Any]:
-        def move_on(self: Any, through: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - see above
-            return original(self, _Always(through), *args, **kwargs)
-
-        return move_on
-
     _replace("streams.ingestion:EventIngestion.__init__", wrong)
     _replace("streams.ingestion:EventIngestion.forget", lambda _: lambda self, partition: None)  # noqa: ARG005 - forgets nothing
-    _replace("streams.folding:PartitionMemory.move_on", moved)
 
 
 def pane_outside() -> None:

@@ -47,6 +47,11 @@ class Room:
     log: Path
     hold: Path | None = None
 
+    @property
+    def room(self) -> str:
+        """Which room it is of."""
+        return self.name.partition("-")[0]
+
     def release(self) -> None:
         """Let a held process run."""
         if self.hold is not None:

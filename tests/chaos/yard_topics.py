@@ -40,15 +40,15 @@ async def empty_topics(brokers: str, *, wide_partitions: int) -> None:
         await admin.close()
 
 
-async def forget_the_dead(brokers: str) -> None:
-    """Tell the broker that the members of all groups have left: call it when they are dead.
+async def forget_the_dead(brokers: str, room: str) -> None:
+    """Tell the broker that the members of a room's group have left: call it when they are dead.
 
     Otherwise their partitions are given to others only when their sessions have run out, which is tested elsewhere.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
     try:
-        await _forget(admin, await _groups(admin))
+        await _forget(admin, [group for group in await _groups(admin) if room in group])
     finally:
         await admin.close()
 
