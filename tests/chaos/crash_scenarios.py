@@ -14,8 +14,8 @@ import psutil
 
 from backends.clock import SystemClock
 from schemas.codec import encode
-from schemas.messages.control import Command, RollBackModel, UpdateThresholds
-from schemas.topics import CONTROL, MODEL_READY, PREDICTIONS
+from schemas.messages.control import Command, RetryDeadLetters, RollBackModel, UpdateThresholds
+from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, MODEL_READY, PREDICTIONS
 from tests.chaos.oracle import STREAMS_LAWS
 from tests.chaos.yard import Run
 from tests.chaos.yard_rooms import Room, Trap, YardError, eventually
@@ -24,6 +24,7 @@ from tests.versions import Shelf, ready
 
 RUN_LAWS = ("faults_hit", "caught_up")
 ANSWERS = 20
+MORE_THAN_ALLOWED = 130  # records of one producer that cannot be taken in, one after the other
 USER = "6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11"
 TRAINERS_SETTINGS = {
     "training_lease_seconds": 1, "training_retry_seconds": 0.1, "training_poll_seconds": 0.1, "training_grace_seconds": 1,
@@ -60,20 +61,25 @@ async def succession(run: Run, doomed: Room, heir: Room, *, point: str) -> Async
 
 
 def command(kind: type[Command], **fields: object) -> bytes:
-    """Return a command about the goal model."""
+    """Return a command of the yard's own."""
     now = SystemClock().now()
     about = {"event_id": uuid4(), "occurred_at": now, "issuer": "yard", "expires_at": now + dt.timedelta(minutes=5)}
-    return encode(kind(**about, model_type="goal", **fields))  # type: ignore[arg-type]
+    return encode(kind(**about, **fields))  # type: ignore[arg-type]
 
 
 async def a_worker_dies(run: Run, seam: str, trap: Trap) -> None:
-    """Events and a command; the worker dies at one of its writes."""
-    del seam
+    """Events and commands; the worker dies at one of its writes."""
     doomed, heir = await run.start(trap=trap), await run.start(held=True)
-    same = command(UpdateThresholds, threshold=run.thresholds["goal"])
     async with succession(run, doomed, heir, point=trap.at):
-        await run.load.say(CONTROL.name, b"goal", same)
+        await run.load.say(
+            CONTROL.name, b"goal", command(UpdateThresholds, model_type="goal", threshold=run.thresholds["goal"])
+        )
         await run.load.send(450)
+        if seam.endswith(".remember_limit"):
+            await run.load.send_nothing(MORE_THAN_ALLOWED)
+        if seam.endswith(".send_again"):
+            await run.panes(8)
+            await run.load.say(CONTROL.name, b"", command(RetryDeadLetters, topic=BEHAVIORAL_EVENTS.name))
         await eventually(lambda: _is_dead(doomed), what=f"{doomed.name} to die at {trap.at} ({doomed.log})")
     await run.load.send(150)
     await run.catch_up()
@@ -136,7 +142,7 @@ def the_second_half(room: str) -> Callable[[Run, str, Trap], Awaitable[None]]:
         async with succession(run, doomed, heir, point=trap.at):
             await run.load.say(MODEL_READY.name, b"goal", encode(candidate))
             await eventually(lambda: _stands_at(run, 2), what="the candidate to be deployed", seconds=40)
-            await run.load.say(CONTROL.name, b"goal", command(RollBackModel))
+            await run.load.say(CONTROL.name, b"goal", command(RollBackModel, model_type="goal"))
             await eventually(lambda: _stands_at(run, 3), what="the candidate to be rolled back")
             await leaver.ready()
             leaver.process.terminate()

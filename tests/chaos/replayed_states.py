@@ -7,22 +7,25 @@ is added to the state is one line there.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 
 from tests.chaos.laws import Law, verdict
 from tests.chaos.oracle_world import ArchivedEvent, Json, World, moment
 
-VERSION = 1
+VERSION = 2
 DAY = 86_400_000
 KEPT_DAYS = 434
 RECENT_WINDOW = 31 * DAY
-MOST_RECENT, MOST_GOALS, MOST_SCHEDULED = 512, 32, 64
+MOST_RECENT, MOST_GOALS, MOST_SCHEDULED, MOST_SHOWN, MOST_VOTES = 512, 32, 64, 128, 8
+SHARED_NAME = "auto_generated"  # of a recommendation: the prediction tells such ones apart
 CREDIT = -1
 SENSIBLE_DAYS = 1e6
 CATEGORIES = "groceries dine_out entertainment bills transport shopping health fitness savings income other".split()  # noqa: SIM905 - a sentence of words
@@ -120,6 +123,53 @@ def _days(history: History) -> dict[int, int]:
     return dict(sorted(sums.items()))
 
 
+def _mark(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+def _shown(history: History) -> list[int]:
+    """Marks of the recommendations that were shown, newest last; negative once they were answered."""
+    kept: list[int] = []
+    for seen in history:
+        if seen.kind != "recommendation_interaction":
+            continue
+        name, prediction = seen.event["recommendation_id"], seen.event.get("prediction_id")
+        by_prediction = zlib.crc32(UUID(prediction).bytes) if prediction else 0
+        if seen.step == "view":
+            mark = by_prediction if name == SHARED_NAME else _mark(name)
+            if mark not in map(abs, kept):
+                kept = [*kept, mark][-MOST_SHOWN:]
+            continue
+        answered = next((mark for mark in (_mark(name), by_prediction if prediction else None) if mark in kept), None)
+        if answered:
+            kept[kept.index(answered)] = -answered
+    return kept
+
+
+def _currency(history: History) -> tuple[str, int]:
+    """The currency that leads, and its lead: each transaction in it adds one, each other takes one off."""
+    leader, lead = "", 0
+    for seen in _transactions(history):
+        currency = seen.event["currency"]
+        if currency == leader:
+            lead = min(lead + 1, MOST_VOTES)
+        elif lead > 0:
+            lead -= 1
+        else:
+            leader, lead = currency, 1
+    return leader, lead
+
+
+def _session(history: History) -> tuple[int, int]:
+    """The latest session by arrival, and its newest moment."""
+    named = [(_mark(seen.event["session_id"]), seen.at) for seen in history if seen.event.get("session_id") is not None]
+    if not named:
+        return 0, 0
+    last = named[-1][0]
+    moments = itertools.takewhile(lambda item: item[0] == last, reversed(named))
+    return last, max(at for _, at in moments)
+
+
 # A goal is an array too; the names of its places.
 GOAL = "goal_id created_at kind target_minor due_at status progress updates scored score_sum score_last timed late_days schedule".split()  # noqa: SIM905 - see above
 
@@ -214,6 +264,11 @@ FIELDS: tuple[tuple[str, Callable[[History], Any]], ...] = (
     ("goals", lambda history: Goals(history).arrays()),
     ("goals_achieved", lambda history: Goals(history).outcomes["achieve"]),
     ("goals_failed", lambda history: Goals(history).outcomes["fail"]),
+    ("shown", _shown),
+    ("currency", lambda history: _currency(history)[0]),
+    ("currency_votes", lambda history: _currency(history)[1]),
+    ("session", lambda history: _session(history)[0]),
+    ("session_at", lambda history: _session(history)[1]),
 )
 
 

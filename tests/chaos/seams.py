@@ -76,7 +76,8 @@ SEAMS: tuple[Seam, ...] = (
     # A batch.
     *_calls("streams.bootstrap:", "next_offsets", "ensure_month_partitions", rooms=_STREAMS),
     *_calls(_INGESTION, "advance_ledger", "archive", "save_states", "save_pane", rooms=_STREAMS, passages=8),
-    *_calls(_LETTERS, "save", "announce", rooms=_STREAMS, passages=3),
+    *_calls(_LETTERS, "save", "announce", "settle", rooms=_STREAMS, passages=3),
+    *_calls(_LETTERS, "send_again", "remember_limit", "forget_limits", rooms=_STREAMS),
     _commit("a batch", f"{_INGESTION}.save_pane", "streams", passages=8),
     # A data set.
     *_calls(_DATASETS, "cursors", "move_cursors", "update_open", "save_evaluation", "save_quality", rooms=_STREAMS, passages=4),
@@ -113,6 +114,7 @@ _BY_NAME = {seam.name: seam for seam in SEAMS}
 # Functions that write and are passed by no sweep, each with its reason.
 EXEMPT = {
     "IngestionRepository.remove": "takes back what the reducer failed on: no valid event makes it fail",
+    "DeadLetterRepository.save_unknown": "no room calls it",
     "ContentStore.delete": "cleans up artifacts that nothing points to any more, an hour after the start",
 }
 

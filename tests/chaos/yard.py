@@ -107,7 +107,7 @@ class Run:
 
     async def is_counted(self) -> bool:
         """Say whether everything that was sent is counted, taken into the data sets and announced."""
-        sent = self.load.acknowledged
+        sent = await self.load.end_of(BEHAVIORAL_EVENTS.name)
         ledger = await self.connection.fetchval(
             "SELECT coalesce(sum(next_offset), 0) FROM ledger WHERE topic = $1", BEHAVIORAL_EVENTS.name
         )

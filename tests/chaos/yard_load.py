@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from backends.clock import SystemClock
+from schemas.dead_letters import ATTEMPT_HEADER, RETRY_OF_HEADER
 from schemas.topics import BEHAVIORAL_EVENTS
 from tests.chaos.journal import ProducerJournal
-from tests.chaos.mix import RAW_MIX, Mix
+from tests.chaos.mix import RAW_MIX, Drawn, Mix
 from tests.chaos.world import World
 
+Headers = Sequence[tuple[str, bytes]]
 USERS = 60
+# Of a dead letter that nobody knows: whoever takes the record in looks for it and finds nothing to settle.
+RETRIED: Headers = ((RETRY_OF_HEADER, b"999999"), (ATTEMPT_HEADER, b"1"))
+RETRIED_EVERY = 25
 LARGEST_REQUEST_BYTES = 3 * 1024 * 1024
 
 
@@ -29,7 +35,6 @@ class Load:
         self._mix = Mix(generator, world, RAW_MIX)
         self._producer: AIOKafkaProducer | None = None
         self._looker: AIOKafkaConsumer | None = None
-        self.acknowledged = 0
 
     async def start(self) -> None:
         """Connect."""
@@ -39,19 +44,26 @@ class Load:
         await self._producer.start()
 
     async def send(self, records: int) -> None:
-        """Send so many records of the mix, and wait until the broker has them."""
+        """Send so many records of the mix, and wait until the broker has them; some say that they are sent again."""
+        drawn = [self._mix.next() for _ in range(records)]
+        await self._send(drawn, headers=lambda number: RETRIED if number % RETRIED_EVERY == 0 else ())
+
+    async def send_nothing(self, records: int) -> None:
+        """Send so many records without value, one after the other: more than a producer may."""
+        await self._send([Drawn("no_value", valid=False, key=b"tombstone", value=None)] * records)
+
+    async def _send(self, records: Sequence[Drawn], *, headers: Callable[[int], Headers] = lambda _: ()) -> None:
         assert self._producer is not None
         answers = []
-        for _ in range(records):
-            drawn = self._mix.next()
+        for drawn in records:
             number = self._journal.sending(drawn.kind, drawn.value, valid=drawn.valid)
-            answers.append(
-                (number, await self._producer.send(BEHAVIORAL_EVENTS.name, value=drawn.value, key=drawn.key))
+            answer = await self._producer.send(
+                BEHAVIORAL_EVENTS.name, value=drawn.value, key=drawn.key, headers=list(headers(number))
             )
+            answers.append((number, answer))
         for number, answer in answers:
             place = await answer
             self._journal.acknowledged(number, topic=place.topic, partition=place.partition, offset=place.offset)
-            self.acknowledged += 1
 
     async def end_of(self, topic: str) -> int:
         """Return how many records a topic with several partitions has."""

@@ -7,12 +7,40 @@ from typing import Any
 
 import msgspec
 from hypothesis import given
+from hypothesis import strategies as st
 
-from fincoach_events.events import AnyBehavioralEvent
+from fincoach_events.events import AnyBehavioralEvent, RecommendationInteraction, TransactionCreated
 from models.features import REDUCER_VERSION, UserState, encode_state, fold
 from tests.chaos.oracle_world import ArchivedEvent, StoredState, World, key_of
 from tests.chaos.replayed_states import FIELDS, states_replayed
-from tests.property.test_features import histories
+from tests.property.test_features import histories, moments
+
+USER = uuid.UUID(int=1)
+about_advice = {
+    "event_id": st.uuids(), "user_id": st.just(USER), "occurred_at": moments, "consent": st.just(True),  # noqa: FBT003 - a value
+    "recommendation_id": st.sampled_from(["r1", "r2", "auto_generated"]),
+    "prediction_id": st.none() | st.sampled_from([uuid.UUID(int=7), uuid.UUID(int=8)]),
+}  # fmt: skip
+advice = st.builds(
+    RecommendationInteraction,
+    **about_advice,
+    interaction_type=st.sampled_from(["view", "view", "click", "dismiss"]),
+)
+sessions = st.none() | st.sampled_from(["s1", "s2"])
+currencies = st.sampled_from(["USD", "EUR", "CZK"])
+
+
+@st.composite
+def marked_histories(draw: st.DrawFn) -> list[AnyBehavioralEvent]:
+    """Draw a history with sessions, several currencies, and recommendations that are shown and answered."""
+    events = draw(st.permutations([*draw(histories), *draw(st.lists(advice, max_size=20))]))
+    marked: list[AnyBehavioralEvent] = []
+    for event in events:
+        changes: dict[str, Any] = {"session_id": draw(sessions)}
+        if isinstance(event, TransactionCreated):
+            changes["currency"] = draw(currencies)
+        marked.append(msgspec.structs.replace(event, **changes))
+    return marked
 
 
 def archived(event: AnyBehavioralEvent, offset: int) -> ArchivedEvent:
@@ -25,7 +53,7 @@ def archived(event: AnyBehavioralEvent, offset: int) -> ArchivedEvent:
     )  # fmt: skip
 
 
-@given(histories)
+@given(marked_histories())
 def test_two_reducers_agree(events: list[AnyBehavioralEvent]) -> None:
     """A law of user states that compares with another rule would break on every run, or on none."""
     state: UserState | None = None
