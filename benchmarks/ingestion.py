@@ -69,7 +69,7 @@ async def statements_of(services: Services, panes: Sequence[Pane]) -> Record:
         settings = StreamsSettings(database_url=SecretStr(url))
         database = open_database(settings)
         try:
-            return await take_down(database, SystemClock(), batches, cached_states=settings.cached_states)
+            return await take_down(database, SystemClock(), batches, state_cache_bytes=settings.state_cache_mib * 2**20)
         finally:
             await database.close()
 

@@ -121,7 +121,9 @@ class _RecordedDatabase(Database):
         self.record.seconds["commit"] += time.perf_counter() - started
 
 
-async def take_down(database: Database, clock: Clock, batches: Sequence[LedgerBatch], *, cached_states: int) -> Record:
+async def take_down(
+    database: Database, clock: Clock, batches: Sequence[LedgerBatch], *, state_cache_bytes: int
+) -> Record:
     """Let our ingestion handle ``batches`` on a fresh database and return what it did there; the collector rests meanwhile.
 
     What is alive afterwards is frozen: it stays, and every later collection would walk it.
@@ -131,7 +133,7 @@ async def take_down(database: Database, clock: Clock, batches: Sequence[LedgerBa
     recorded = _RecordedDatabase(database.engine, database.room)
     recorded.record = record
     letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-    service = ingestion.EventIngestion(recorded, clock, letters, cached_states=cached_states)
+    service = ingestion.EventIngestion(recorded, clock, letters, state_cache_bytes=state_cache_bytes)
     repository = functools.partial(_RecordedRepository, record)
     with (
         mock.patch.object(ingestion, "IngestionRepository", repository),

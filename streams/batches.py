@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from schemas.errors import FinCoachError
 from schemas.vocabulary import DeadLetterReason
-from streams.intake import Accepted, DeadLetter, FetchedRecord, Intake, TimedMessage
+from streams.intake import DeadLetter, FetchedRecord, Intake, TimedMessage
 from streams.panes import PaneStatistics, encode_pane
 
 if TYPE_CHECKING:
@@ -68,20 +68,28 @@ async def archive(
     table: ArchiveTable,
     intake: Intake[MessageT],
     *,
-    row: Callable[[Accepted[MessageT]], tuple[Any, ...]],
+    rows: Sequence[tuple[Any, ...]],
+    suspects: Collection[int] = (),
 ) -> Archived:
-    """Insert what is new of ``intake``; what the database cannot hold becomes a dead letter.
+    """Insert what is new of ``rows``; what the database cannot hold becomes a dead letter.
 
-    Of messages that stand twice in one batch the first is tried, the others are duplicates.
+    Of rows that stand twice in one batch the first is tried, the others are duplicates. ``suspects``: the offsets of
+    rows that may well be archived already.
     """
-    rows: dict[tuple[Any, Any], tuple[Any, ...]] = {}
-    for item in intake.accepted:
-        made = row(item)
-        rows.setdefault(made[:2], made)  # both tables begin with their key
-    archived = await repository.archive(table, list(rows.values()))
+    archived = await repository.archive(table, _first_of_each(rows), suspects=suspects)
     if archived.refused:
         _put_aside_refused(intake, archived.refused)
     return archived
+
+
+def _first_of_each(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+    """Both archive tables have the id first and the time second: together the key."""
+    if len({row[0] for row in rows}) == len(rows):
+        return rows
+    first: dict[tuple[Any, Any], tuple[Any, ...]] = {}
+    for row in rows:
+        first.setdefault(row[:2], row)
+    return list(first.values())
 
 
 def _put_aside_refused(intake: Intake[Any], refused: dict[int, str]) -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from streams.transport import LedgerApp
 
 log = get_logger("streams.bootstrap")
+MEBIBYTE = 1024 * 1024
 STOP_SECONDS = 8.0
 MONTHS_AHEAD = 3
 PARTITIONS_EVERY_SECONDS = 86_400.0
@@ -155,7 +156,7 @@ class Worker:
 def build_worker(settings: StreamsSettings, database: Database, clock: Clock) -> Worker:
     """Put a worker together; call it inside the running loop."""
     letters = DeadLetterService(clock, limit_policy(settings), check=golden_check())
-    events = EventIngestion(database, clock, letters, cached_states=settings.cached_states)
+    events = EventIngestion(database, clock, letters, state_cache_bytes=settings.state_cache_mib * MEBIBYTE)
     predictions = PredictionArchive(database, letters)
     service = ContinuousLearningService(database, clock, events=events, predictions=predictions)
     forget = {BEHAVIORAL_EVENTS.name: events.forget, PREDICTIONS.name: predictions.forget}

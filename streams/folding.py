@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+from backends.database.repositories.ingestion import SavedState
 from backends.telemetry.logs import get_logger, hashed
 from fincoach_events.events import AnyBehavioralEvent
 from models.features import REDUCER_VERSION, UserState, copy_state, decode_state, encode_state, fold
@@ -16,13 +17,15 @@ from schemas.vocabulary import DeadLetterReason
 from streams.aggregations import FoldedEvent
 from streams.consistency import findings
 from streams.intake import Accepted, DeadLetter
+from streams.recent import RecentEvents
+from streams.state_cache import StateCache
 
 if TYPE_CHECKING:
     from backends.database.repositories.ingestion import IngestionRepository
     from streams.panes import Watermarks
 
 log = get_logger("streams.folding")
-States = dict[UUID, UserState]
+States = dict[bytes, UserState]  # by the 16 bytes of the user's id
 AcceptedEvent = Accepted[AnyBehavioralEvent]
 
 
@@ -32,56 +35,54 @@ class ReducerFailedError(FinCoachError):
 
 @dataclass(slots=True)
 class PartitionMemory:
-    """What a worker remembers of a partition: valid only while the ledger stands at ``through``."""
+    """What a worker remembers of a partition: valid only while the ledger stands at ``through``, changed only after a commit."""
 
     through: int
-    states: States = field(default_factory=dict)
+    states: StateCache = field(default_factory=StateCache)
     watermarks: Watermarks | None = None
+    recent: RecentEvents = field(default_factory=RecentEvents)
 
-    def move_on(self, through: int, *, most_states: int) -> None:
-        """Stand at ``through``; of more than ``most_states`` states the ones known longest go."""
+    def move_on(
+        self, through: int, *, watermarks: Watermarks, saved: Sequence[SavedState], event_ids: Sequence[bytes]
+    ) -> None:
+        """Stand at ``through``, with what the committed batch has written."""
         self.through = through
-        for user_id in list(self.states)[: max(len(self.states) - most_states, 0)]:
-            del self.states[user_id]
+        self.watermarks = watermarks
+        self.states.put((state.user_id.bytes, state.state) for state in saved)
+        if event_ids:
+            self.recent.remember(event_ids)
 
 
 @dataclass(slots=True)
 class FoldedBatch:
-    """The new events of a batch, folded: what to aggregate, whose states changed (with the last offset), what failed."""
+    """The new events of a batch, folded: what to aggregate, whose states changed (with the last event), what failed."""
 
     events: list[FoldedEvent] = field(default_factory=list)
-    touched: dict[UUID, int] = field(default_factory=dict)
+    touched: dict[bytes, AcceptedEvent] = field(default_factory=dict)
     failed: list[DeadLetter] = field(default_factory=list)
 
 
-class StatesToSave(TypedDict):
-    """Arguments of the repository's ``save_states``."""
-
-    states: dict[UUID, tuple[int, bytes]]
-    reducer_version: int
-
-
-async def load_states(
-    repository: IngestionRepository, memory: PartitionMemory, accepted: Sequence[AcceptedEvent]
-) -> None:
-    """Bring the states of all users of a batch into memory; one of another reducer version is folded anew from the archive."""
-    wanted = {item.message.user_id for item in accepted if item.message.consent}
-    missing = list(wanted - memory.states.keys())
+async def load_states(repository: IngestionRepository, cache: StateCache, accepted: Sequence[AcceptedEvent]) -> States:
+    """Return the states of all users of a batch, made for it alone; one of another reducer version is folded anew from the archive."""
+    users = {item.user: item.message.user_id for item in accepted if item.message.consent}
+    states = {user: decode_state(encoded) for user in users if (encoded := cache.get(user)) is not None}
+    missing = [user_id for user, user_id in users.items() if user not in states]
     if not missing:
-        return
+        return states
     outdated: list[UUID] = []
     for user_id, row in (await repository.states(missing)).items():
         if row.reducer_version == REDUCER_VERSION:
-            memory.states[user_id] = decode_state(row.state)
+            states[user_id.bytes] = decode_state(row.state)
         else:
             outdated.append(user_id)
     if outdated:
-        await _fold_anew(repository, memory.states, outdated)
+        await _fold_anew(repository, states, outdated)
+    return states
 
 
 async def _fold_anew(repository: IngestionRepository, states: States, users: Sequence[UUID]) -> None:
     for user_id, text in await repository.archived_payloads(users):
-        states[user_id] = fold(states.get(user_id), decode_behavioral_event(text.encode()))
+        states[user_id.bytes] = fold(states.get(user_id.bytes), decode_behavioral_event(text.encode()))
     log.info("states_folded_anew", users=len(users), reducer_version=REDUCER_VERSION)
 
 
@@ -101,36 +102,40 @@ def fold_new(
         event = item.message
         if not event.consent:
             continue
-        state = states.get(event.user_id)
+        user = item.user
+        state = states.get(user)
         kept = copy_state(state) if careful and state is not None else None
         before = state.transactions if state is not None else 0
+        seconds = item.at / 1_000_000
         try:
             found = findings(state, event)
-            state = fold(state, event)
+            state = fold(state, event, at=round(seconds * 1000.0))
         except Exception as error:
             if not careful:
                 raise ReducerFailedError from error
             batch.failed.append(_failure(item, error))
-            _restore(states, event.user_id, kept)
+            _restore(states, user, kept)
             continue
-        states[event.user_id] = state
-        batch.touched[event.user_id] = item.offset
-        age = watermarks.age(event.source, event.occurred_at.timestamp())
+        states[user] = state
+        batch.touched[user] = item
+        age = watermarks.age(event.source, seconds)
         batch.events.append(FoldedEvent(event, age, before, state.transactions, found))
     return batch
 
 
-def states_to_save(folded: FoldedBatch, states: States) -> StatesToSave:
+def states_to_save(folded: FoldedBatch, states: States) -> list[SavedState]:
     """Return the changed states, encoded, with the offset of the last event in each."""
-    encoded = {user_id: (offset, encode_state(states[user_id])) for user_id, offset in folded.touched.items()}
-    return {"states": encoded, "reducer_version": REDUCER_VERSION}
+    return [
+        SavedState(item.message.user_id, item.offset, encode_state(states[user]))
+        for user, item in folded.touched.items()
+    ]
 
 
-def _restore(states: States, user_id: UUID, kept: UserState | None) -> None:
+def _restore(states: States, user: bytes, kept: UserState | None) -> None:
     if kept is None:
-        states.pop(user_id, None)
+        states.pop(user, None)
     else:
-        states[user_id] = kept
+        states[user] = kept
 
 
 def _failure(item: AcceptedEvent, error: Exception) -> DeadLetter:

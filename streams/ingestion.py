@@ -12,11 +12,12 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.database.repositories.ingestion import EVENTS, IngestionRepository
 from fincoach_events.events import EVENT_TYPES, AnyBehavioralEvent
 from fincoach_events.identifiers import new_event_id
+from models.features import REDUCER_VERSION
 from schemas import codec
 from schemas.errors import InvalidMessageError
 from schemas.messages.envelope import OffsetRange
@@ -32,12 +33,22 @@ from streams.batches import (
     pane_row,
 )
 from streams.dead_letters import DeadLetterService
-from streams.folding import FoldedBatch, PartitionMemory, ReducerFailedError, fold_new, load_states, states_to_save
-from streams.intake import Accepted, FetchedRecord, Intake, take_in
+from streams.folding import (
+    AcceptedEvent,
+    FoldedBatch,
+    PartitionMemory,
+    ReducerFailedError,
+    fold_new,
+    load_states,
+    states_to_save,
+)
+from streams.intake import FetchedRecord, Intake, take_in
 from streams.panes import PaneStatistics, Watermarks, close_pane, decode_pane
 
 if TYPE_CHECKING:
     from backends.clock import Clock
+    from backends.database.event_rows import EventRow
+    from backends.database.repositories.ingestion import Archived, SavedState
     from backends.database.unit_of_work import Database, UnitOfWork
 
 LONGEST_SOURCE_CHARACTERS = 100  # of the archive's column
@@ -47,11 +58,11 @@ TYPE_NAMES: dict[type[object], str] = {kind: str(kind.__struct_config__.tag) for
 class EventIngestion:
     """Archives, folds and counts behavioural events, one batch of one partition at a time."""
 
-    def __init__(self, database: Database, clock: Clock, letters: DeadLetterService, *, cached_states: int) -> None:
+    def __init__(self, database: Database, clock: Clock, letters: DeadLetterService, *, state_cache_bytes: int) -> None:
         self._database = database
         self._clock = clock
         self._letters = letters
-        self._cached_states = cached_states
+        self._state_cache_bytes = state_cache_bytes
         self._memories: dict[int, PartitionMemory] = {}
 
     def forget(self, partition: int) -> None:
@@ -78,20 +89,29 @@ class EventIngestion:
 
     async def _attempt(self, batch: LedgerBatch, *, careful: bool) -> BatchOutcome:
         intake = take_in_events(batch.records)
-        # States are folded in place: what is remembered must not outlive a transaction that failed.
-        memory = self._memories.pop(batch.partition, None)
-        if memory is None or memory.through != batch.from_offset:
-            memory = PartitionMemory(through=batch.from_offset)
+        memory = self._memory_for(batch)
         async with self._database.transaction() as work:
             writer = EventBatchWriter(work, batch, memory, letters=self._letters)
             outcome = await writer.write(intake, careful=careful, now=self._clock.now())
-        memory.move_on(batch.to_offset, most_states=self._cached_states)
-        self._memories[batch.partition] = memory
+        if self._memories.get(batch.partition) is memory:  # else the partition was revoked meanwhile
+            writer.remember()
+            self._keep_within_bounds()
         return outcome
+
+    def _memory_for(self, batch: LedgerBatch) -> PartitionMemory:
+        memory = self._memories.get(batch.partition)
+        if memory is None or memory.through != batch.from_offset:
+            memory = self._memories[batch.partition] = PartitionMemory(through=batch.from_offset)
+        return memory
+
+    def _keep_within_bounds(self) -> None:
+        share = self._state_cache_bytes // len(self._memories)
+        for memory in self._memories.values():
+            memory.states.shrink(share)
 
 
 class EventBatchWriter:
-    """Writes one batch of events inside one open transaction."""
+    """Writes one batch of events inside one open transaction; after its commit :meth:`remember` what is known now."""
 
     def __init__(
         self, work: UnitOfWork, batch: LedgerBatch, memory: PartitionMemory, *, letters: DeadLetterService
@@ -100,16 +120,19 @@ class EventBatchWriter:
         self._batch = batch
         self._memory = memory
         self._letters = letters
+        self._watermarks = Watermarks()
+        self._saved: list[SavedState] = []
+        self._event_ids: list[bytes] = []
         self._repository = IngestionRepository(work, batch.topic, batch.partition)
 
     async def write(self, intake: Intake[AnyBehavioralEvent], *, careful: bool, now: dt.datetime) -> BatchOutcome:
         """Do all of the batch's work but the commit."""
         await advance_or_lose(self._repository, self._batch)
-        watermarks = await self._watermarks()
-        await load_states(self._repository, self._memory, intake.accepted)
-        archived = await archive(self._repository, EVENTS, intake, row=self._row)
+        self._watermarks = await self._last_watermarks()
+        states = await load_states(self._repository, self._memory.states, intake.accepted)
+        archived = await self._archive(intake)
         fresh = [item for item in intake.accepted if item.offset in archived.new]
-        folded = fold_new(fresh, self._memory.states, watermarks=watermarks, careful=careful)
+        folded = fold_new(fresh, states, watermarks=self._watermarks, careful=careful)
         await self._take_back(folded, intake)
         outcome = BatchOutcome(
             archived=len(fresh) - len(folded.failed),
@@ -118,17 +141,31 @@ class EventBatchWriter:
             not_consented=sum(not item.message.consent for item in fresh),
         )
         pane = self._pane(intake, folded, new=archived.new)
-        await self._repository.save_states(**states_to_save(folded, self._memory.states))
+        self._saved = states_to_save(folded, states)
+        await self._repository.save_states(self._saved, reducer_version=REDUCER_VERSION)
         await self._repository.save_pane(pane_row(self._batch, outcome, pane))
         await self._letters.keep(self._work, self._batch, intake)
         await self._work.publish(DATASET_PROGRESS, str(self._batch.partition), self._message(outcome, pane, now=now))
         return outcome
 
-    async def _watermarks(self) -> Watermarks:
-        if self._memory.watermarks is None:
-            sketches = await self._repository.last_sketches()
-            self._memory.watermarks = Watermarks(decode_pane(sketches).watermarks if sketches else None)
-        return self._memory.watermarks
+    def remember(self) -> None:
+        """Let the partition's memory stand where the ledger stands now; only after the commit."""
+        self._memory.move_on(
+            self._batch.to_offset, watermarks=self._watermarks, saved=self._saved, event_ids=self._event_ids
+        )
+
+    async def _archive(self, intake: Intake[AnyBehavioralEvent]) -> Archived:
+        rows = [self._row(item) for item in intake.accepted]
+        self._event_ids = [row[0] for row in rows]
+        seen = self._memory.recent.seen(self._event_ids) if rows else []
+        suspects = {intake.accepted[place].offset for place in seen}
+        return await archive(self._repository, EVENTS, intake, rows=rows, suspects=suspects)
+
+    async def _last_watermarks(self) -> Watermarks:
+        if self._memory.watermarks is not None:
+            return Watermarks(self._memory.watermarks.seconds)
+        sketches = await self._repository.last_sketches()
+        return Watermarks(decode_pane(sketches).watermarks if sketches else None)
 
     async def _take_back(self, folded: FoldedBatch, intake: Intake[AnyBehavioralEvent]) -> None:
         """Turn events on which the reducer failed from archived ones into dead letters."""
@@ -137,12 +174,11 @@ class EventBatchWriter:
             intake.dead.extend(folded.failed)
 
     def _pane(self, intake: Intake[AnyBehavioralEvent], folded: FoldedBatch, *, new: set[int]) -> PaneStatistics:
-        watermarks = self._memory.watermarks
         return close_pane(
             folded.events,
             duplicate_types=[TYPE_NAMES[type(item.message)] for item in intake.accepted if item.offset not in new],
             dead=[(letter.event_type, letter.reason) for letter in intake.dead],
-            watermarks=watermarks.seconds if watermarks else {},
+            watermarks=self._watermarks.seconds,
         )
 
     def _message(self, outcome: BatchOutcome, pane: PaneStatistics, *, now: dt.datetime) -> PaneClosed:
@@ -165,11 +201,11 @@ class EventBatchWriter:
             datasets=pane.counts(),
         )
 
-    def _row(self, item: Accepted[AnyBehavioralEvent]) -> tuple[Any, ...]:
+    def _row(self, item: AcceptedEvent) -> EventRow:
         event, batch = item.message, self._batch
         return (
-            event.event_id, event.occurred_at, event.user_id, TYPE_NAMES[type(event)], event.interaction_type, event.consent,
-            event.source, item.text, batch.topic.generation, batch.partition, item.offset,
+            event.event_id.int.to_bytes(16, "big"), item.at, item.user, TYPE_NAMES[type(event)], event.interaction_type,
+            event.consent, event.source, item.record.value or b"", batch.topic.generation, batch.partition, item.offset,
         )  # fmt: skip
 
 

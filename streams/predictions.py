@@ -48,7 +48,8 @@ class PredictionArchive:
         async with self._database.transaction() as work:
             repository = IngestionRepository(work, batch.topic, batch.partition)
             await advance_or_lose(repository, batch)
-            archived = await archive(repository, PREDICTIONS_TABLE, intake, row=lambda item: _row(batch, item))
+            rows = [_row(batch, item) for item in intake.accepted]
+            archived = await archive(repository, PREDICTIONS_TABLE, intake, rows=rows)
             outcome = BatchOutcome(
                 archived=len(archived.new),
                 duplicates=len(intake.accepted) - len(archived.new),
@@ -74,6 +75,6 @@ def _row(batch: LedgerBatch, item: Accepted[PredictionServed]) -> tuple[Any, ...
     served = item.message
     return (
         served.event_id, served.occurred_at, served.user_id, served.model_type, served.version, served.artifact_digest,
-        served.kind, served.replica_id, served.action_set, served.action, served.propensity, item.text,
+        served.kind, served.replica_id, served.action_set, served.action, served.propensity, (item.record.value or b"").decode(),
         batch.topic.generation, batch.partition, item.offset,
     )  # fmt: skip

@@ -16,8 +16,8 @@ class StreamsSettings(ProcessSettings):
         le=20_000,
         description="Most records of one fetch; a batch of one partition is one transaction.",
     )
-    cached_states: int = Field(
-        default=50_000, ge=0, description="Most user states that a worker keeps in memory per partition."
+    state_cache_mib: int = Field(
+        default=48, ge=0, description="Most memory for user states, in MiB, over all partitions of a worker."
     )
     readiness_seconds: float = Field(
         default=1.0, gt=0, description="Longest time between two looks at the data sets when no pane wakes the agent."

@@ -52,13 +52,16 @@ _OUTCOMES = {"achieve": GOAL_ACHIEVED, "fail": GOAL_FAILED, "delete": GOAL_DELET
 _moment_of = itemgetter(0)
 
 
-def fold(state: UserState | None, event: AnyBehavioralEvent) -> UserState:
+def fold(state: UserState | None, event: AnyBehavioralEvent, *, at: int | None = None) -> UserState:
     """Return ``state`` (a new one for None) after ``event``; the given state is changed in place.
+
+    ``at``: ``occurred_at`` in milliseconds, where the caller has it already.
 
     Raises:
         KeyError: for an event of a type that the reducer does not know.
     """
-    at = round(event.occurred_at.timestamp() * 1000.0)
+    if at is None:
+        at = milliseconds(event.occurred_at)
     if state is None:
         state = UserState(first_at=at, last_at=at)
     elif at > state.last_at:

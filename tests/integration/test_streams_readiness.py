@@ -57,7 +57,7 @@ class Room:
 
     def __init__(self, database: Database, clock: ManualClock) -> None:
         letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-        self._events = events = EventIngestion(database, clock, letters, cached_states=1_000)
+        self._events = events = EventIngestion(database, clock, letters, state_cache_bytes=1_000_000)
         self.service = ContinuousLearningService(
             database, clock, events=events, predictions=PredictionArchive(database, letters)
         )

@@ -25,7 +25,7 @@ from models.features import encode_state
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import ModelType
 from streams.folding import States, fold_new
-from streams.intake import Accepted
+from streams.intake import accept
 from streams.panes import PaneStatistics, Watermarks, close_pane, encode_pane, encode_statistics
 from streams.quality import assess
 from streams.readiness import take_panes
@@ -89,7 +89,7 @@ def counted(log: Sequence[AnyBehavioralEvent], cuts: Sequence[int]) -> tuple[Sta
     watermarks = Watermarks()
     panes = []
     for start, end in cut(len(log), cuts):
-        accepted = [Accepted(log[offset], "", offset, Appended(offset)) for offset in range(start, end)]
+        accepted = [accept(log[offset], Appended(offset)) for offset in range(start, end)]
         folded = fold_new(accepted, states, watermarks=watermarks, careful=False)
         panes.append(close_pane(folded.events, duplicate_types=[], dead=[], watermarks=watermarks.seconds))
     return states, panes

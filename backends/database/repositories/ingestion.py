@@ -6,7 +6,7 @@ All of it runs over asyncpg inside the unit of work: bulk rows by COPY, everythi
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import sqlalchemy as sa
 
+from backends.database import event_rows
 from schemas.tables import PARTITIONED_TABLES
 
 if TYPE_CHECKING:
@@ -37,20 +38,30 @@ _ADVANCE = sa.text(
 )
 
 
+def _first_two(row: Sequence[Any]) -> tuple[UUID, dt.datetime]:
+    return row[0], row[1]
+
+
 class ArchiveTable(NamedTuple):
-    """An archive table, the columns that a batch fills, and its key."""
+    """An archive table, the columns that a batch fills, how its key is read from a row, and how rows become bytes.
+
+    Without ``encode`` the driver encodes the rows.
+    """
 
     name: str
     columns: tuple[str, ...]
     key: tuple[str, str]
+    key_of: Callable[[Sequence[Any]], tuple[UUID, dt.datetime]] = _first_two
+    encode: Callable[[Sequence[Any]], Iterator[bytes]] | None = None
 
 
 EVENTS = ArchiveTable(
     "behavioral_events",
-    ("event_id", "occurred_at", "user_id", "event_type", "interaction_type", "consent", "source", "payload", "generation",
-     "partition", "offset"),
+    event_rows.COLUMNS,
     ("event_id", "occurred_at"),
-)  # fmt: skip
+    event_rows.key_of_event_row,
+    event_rows.encode_event_rows,
+)
 PREDICTIONS = ArchiveTable(
     "predictions",
     ("prediction_id", "occurred_at", "user_id", "model_type", "version", "artifact_digest", "kind", "replica_id", "action_set",
@@ -86,6 +97,14 @@ class StateRow(NamedTuple):
     """A user's encoded state and the version of the reducer that made it."""
 
     reducer_version: int
+    state: bytes
+
+
+class SavedState(NamedTuple):
+    """A user's state as it is to be written: the offset of the last event in it, and its bytes."""
+
+    user_id: UUID
+    offset: int
     state: bytes
 
 
@@ -154,19 +173,19 @@ class IngestionRepository:
         )
         return [(row["user_id"], row["payload"]) for row in rows]
 
-    async def archive(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> Archived:
+    async def archive(
+        self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]], *, suspects: Collection[int] = ()
+    ) -> Archived:
         """Insert ``rows`` (all with different keys); those that are there already stay as they are.
 
-        The straight COPY is tried first: nearly every batch is new, and a staging table costs as much again.
+        ``suspects``: the offsets of rows that may well be there; they are looked up first.
         """
         try:
-            return await self._copy(table, rows)
+            return Archived(new=await self._insert_new(table, rows, suspects))
         except REFUSED_VALUES:
             refused = await self._find_refused(table, rows)
         accepted = [row for row in rows if row[_OFFSET] not in refused]
-        archived = await self._copy(table, accepted)
-        archived.refused = refused
-        return archived
+        return Archived(new=await self._insert_new(table, accepted, suspects), refused=refused)
 
     async def remove(self, table: ArchiveTable, offsets: Sequence[int]) -> None:
         """Take rows of this batch out of the archive again."""
@@ -176,18 +195,18 @@ class IngestionRepository:
             self._topic.generation, self._partition, list(offsets),
         )  # fmt: skip
 
-    async def save_states(self, states: Mapping[UUID, tuple[int, bytes]], *, reducer_version: int) -> None:
-        """Write (offset of the last event, encoded state) of each user in one statement."""
+    async def save_states(self, states: Sequence[SavedState], *, reducer_version: int) -> None:
+        """Write the states in one statement."""
         if not states:
             return
         driver = await self._work.driver()
+        users, offsets, encoded = zip(*states, strict=True)
         await driver.execute(
             "INSERT INTO user_states (user_id, reducer_version, partition, state_offset, state)"
             " SELECT u, $3, $4, o, s FROM unnest($1::uuid[], $2::bigint[], $5::bytea[]) AS t (u, o, s)"
             " ON CONFLICT (user_id) DO UPDATE SET reducer_version = excluded.reducer_version, partition = excluded.partition,"
             " state_offset = excluded.state_offset, state = excluded.state, updated_at = now()",
-            list(states), [offset for offset, _ in states.values()], reducer_version, self._partition,
-            [state for _, state in states.values()],
+            users, offsets, reducer_version, self._partition, encoded,
         )  # fmt: skip
 
     async def save_pane(self, pane: PaneRow) -> None:
@@ -208,22 +227,52 @@ class IngestionRepository:
         )  # fmt: skip
         return found
 
-    async def _copy(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> Archived:
+    async def _insert_new(
+        self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]], suspects: Collection[int]
+    ) -> set[int]:
+        """Return the offsets of the rows that came in.
+
+        The straight COPY is tried first, for nearly every row is new; where it meets a row that nobody suspected, all are
+        looked up. Only if another transaction is ahead of that too, the staging table decides row by row.
+        """
+        for looked_up in ([row for row in rows if row[_OFFSET] in suspects] if suspects else [], rows):
+            known = await self._known(table, looked_up)
+            fresh = [row for row in rows if row[_OFFSET] not in known] if known else rows
+            if await self._copy(table, fresh):
+                return {row[_OFFSET] for row in fresh}
+        return await self._copy_by_staging(table, rows)
+
+    async def _known(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> set[int]:
+        """Return the offsets of those ``rows`` whose keys are archived."""
         if not rows:
-            return Archived(new=set())
+            return set()
+        driver = await self._work.driver()
+        first, second = table.key
+        keys = [table.key_of(row) for row in rows]
+        found = await driver.fetch(
+            "SELECT k.number FROM unnest($1::uuid[], $2::timestamptz[]) WITH ORDINALITY AS k (id, at, number)"  # noqa: S608 - constants
+            f" JOIN {table.name} AS a ON a.{first} = k.id AND a.{second} = k.at",
+            [key[0] for key in keys], [key[1] for key in keys],
+        )  # fmt: skip
+        return {rows[row["number"] - 1][_OFFSET] for row in found}
+
+    async def _copy(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> bool:
+        """Insert ``rows``; False, with nothing inserted, when one of them is there."""
+        if not rows:
+            return True
         driver = await self._work.driver()
         try:
             async with driver.transaction():
-                await driver.copy_records_to_table(table.name, records=rows, columns=table.columns)
+                await _copy_rows(driver, table, rows, into=table.name)
         except asyncpg.UniqueViolationError:
-            return Archived(new=await self._copy_by_staging(table, rows))
-        return Archived(new={row[_OFFSET] for row in rows})
+            return False
+        return True
 
     async def _copy_by_staging(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> set[int]:
         driver = await self._work.driver()
         listed = ", ".join(f'"{column}"' for column in table.columns)
         staging = await self._staging(table)
-        await driver.copy_records_to_table(staging, records=rows, columns=table.columns)
+        await _copy_rows(driver, table, rows, into=staging)
         inserted = await driver.fetch(
             f"INSERT INTO {table.name} ({listed}) SELECT {listed} FROM {staging} ON CONFLICT DO NOTHING"  # noqa: S608 - constants
             ' RETURNING "offset"'
@@ -260,9 +309,23 @@ class IngestionRepository:
         trial = driver.transaction()
         await trial.start()
         try:
-            await driver.copy_records_to_table(staging, records=rows, columns=table.columns)
+            await _copy_rows(driver, table, rows, into=staging)
         except REFUSED_VALUES as error:
             return str(error)
         finally:
             await trial.rollback()
         return None
+
+
+async def _copy_rows(
+    driver: asyncpg.Connection[Any], table: ArchiveTable, rows: Sequence[tuple[Any, ...]], *, into: str
+) -> None:
+    if table.encode is None:
+        await driver.copy_records_to_table(into, records=rows, columns=table.columns)
+    else:
+        await driver.copy_to_table(into, source=_parts(table.encode(rows)), columns=table.columns, format="binary")
+
+
+async def _parts(encoded: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for part in encoded:
+        yield part

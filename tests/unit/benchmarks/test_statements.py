@@ -71,7 +71,7 @@ async def test_run_again_it_leaves_the_same_rows(database_url: str) -> None:
     """The bare SQL that ingestion is compared with would do less, or more, than ingestion does."""
     database = open_database(StreamsSettings(database_url=SecretStr(database_url)))
     try:
-        record = await take_down(database, SystemClock(), batches(size=50, count=4), cached_states=1_000)
+        record = await take_down(database, SystemClock(), batches(size=50, count=4), state_cache_bytes=1_000_000)
         by_ingestion = await rows(database_url)
         await emptied(database_url)
         seconds = await run_again(database, record)
@@ -89,7 +89,7 @@ async def test_every_call_of_a_batch_is_taken_down_in_order(database_url: str) -
     database = open_database(StreamsSettings(database_url=SecretStr(database_url)))
     try:
         async with asyncio.timeout(30):
-            record = await take_down(database, SystemClock(), batches(size=20, count=1), cached_states=1_000)
+            record = await take_down(database, SystemClock(), batches(size=20, count=1), state_cache_bytes=1_000_000)
     finally:
         await database.close()
     names = [call.name for call in record.transactions[0].calls]

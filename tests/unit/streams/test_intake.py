@@ -23,7 +23,7 @@ def test_a_valid_record_is_accepted_with_its_own_text() -> None:
     record = FetchedEvent(event, offset=41)
     (item,) = taken(record).accepted
     assert (item.message, item.offset, item.record) == (event, 41, record)
-    assert item.text.encode() == record.value
+    assert item.record.value == record.value
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""The memory of recently archived events: quick, bounded, and allowed to be wrong."""
+
+from __future__ import annotations
+
+import uuid
+
+from streams.recent import SLOTS_LOG, RecentEvents
+
+
+def ids(count: int, *, start: int = 0) -> list[bytes]:
+    """Return ``count`` event ids."""
+    return [uuid.uuid5(uuid.NAMESPACE_OID, f"event-{number}").bytes for number in range(start, start + count)]
+
+
+def test_what_was_archived_is_suspected_and_nothing_else() -> None:
+    """Every repeated event would make its whole batch go through the staging table, or every new one be looked up."""
+    recent = RecentEvents()
+    recent.remember(ids(2_000))
+    assert recent.seen([*ids(3, start=9_000), *ids(2, start=1_990)]) == [3, 4]
+    assert len(recent.seen(ids(2_000))) > 1_900
+    assert recent.seen(ids(2_000, start=50_000)) == []
+
+
+def test_ids_that_hardly_differ_find_slots_of_their_own() -> None:
+    """A producer that counts its events instead of drawing ids would fill one slot."""
+    recent = RecentEvents()
+    counted = [uuid.UUID(int=number).bytes for number in range(1, 1_001)]
+    recent.remember(counted)
+    assert len(recent.seen(counted)) > 900
+
+
+def test_its_size_never_changes() -> None:
+    """A worker that runs for months would grow with every event."""
+    recent = RecentEvents()
+    for start in range(0, 400_000, 50_000):
+        recent.remember(ids(50_000, start=start))
+    assert recent._slots.nbytes == 8 << SLOTS_LOG
+    assert len(recent.seen(ids(1_000, start=399_000))) > 900
