@@ -143,6 +143,7 @@ class MessageReader:
 _readers = {
     topic.name: MessageReader(topic, CURRENT_VERSIONS, UPCASTERS) for topic in TOPICS.values() if topic.messages
 }
+_read_event = _readers[BEHAVIORAL_EVENTS.name].read
 
 
 def encode(message: AnyMessage) -> bytes:
@@ -165,16 +166,18 @@ def decode_behavioral_event(raw: bytes) -> AnyBehavioralEvent:
     Raises:
         InvalidMessageError: with the reason for the dead letter.
     """
-    event: AnyBehavioralEvent = decode(BEHAVIORAL_EVENTS, raw)
+    event: AnyBehavioralEvent = _read_event(raw)
     return event
 
 
 def _storable(message: AnyMessage, raw: bytes) -> AnyMessage:
     """Return ``message``; refuse what is valid JSON but has no place in a database."""
-    if b"\\u0000" in raw and _NUL.search(raw):
+    # Most messages hold no backslash, which is a tenth of the work to see.
+    if b"\\" in raw and b"\\u0000" in raw and _NUL.search(raw):
         raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, "text contains the character U+0000")
     try:
-        message.occurred_at.astimezone(dt.UTC)
+        if message.occurred_at.tzinfo is not dt.UTC:
+            message.occurred_at.astimezone(dt.UTC)
     except OverflowError as error:
         raise InvalidMessageError(
             DeadLetterReason.INVALID_FIELD, "occurred_at is outside the calendar in UTC"

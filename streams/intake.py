@@ -15,7 +15,7 @@ from fincoach_events.events import MAX_EVENT_BYTES
 from schemas.errors import InvalidMessageError
 from schemas.vocabulary import DeadLetterReason
 
-FUTURE_TOLERANCE_SECONDS = 300  # beyond the record's own append time
+FUTURE_TOLERANCE_MICROSECONDS = 300 * 1_000_000  # beyond the record's own append time
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)  # before it nothing of ours happened; the database's own limit is near
 _EVENT_TYPE = re.compile(rb'"event_type"\s*:\s*"([a-z_]{1,50})"')
 _PEEKED_BYTES = 65_536
@@ -114,35 +114,32 @@ def _accepted(record: FetchedRecord, decode: Callable[[bytes], MessageT]) -> Acc
     if len(raw) > MAX_EVENT_BYTES:
         raise InvalidMessageError(DeadLetterReason.TOO_LARGE, f"{len(raw)} bytes; at most {MAX_EVENT_BYTES}")
     item = accept(decode(raw), record)
-    _check_text(raw)
-    _check_time(item.at, record)
-    _check_key(record.key or b"", item.user)
+    if not raw.isascii():
+        _check_text(raw)
+    if not 0 <= item.at <= record.timestamp * 1000 + FUTURE_TOLERANCE_MICROSECONDS:
+        raise _wrong_time(item.at, record)
+    if not _is_key(record.key or b"", item.user):
+        detail = "the record's key is not the user_id, so the order of the user's events is lost"
+        raise InvalidMessageError(DeadLetterReason.KEY_MISMATCH, detail)
     return item
 
 
 def _check_text(raw: bytes) -> None:
     """Texts that no field of ours holds are skipped by the decoder; the database would refuse them."""
-    if raw.isascii():
-        return
     try:
         raw.decode()
     except UnicodeDecodeError as error:
         raise InvalidMessageError(DeadLetterReason.NOT_JSON, str(error)) from error
 
 
-def _check_time(at: int, record: FetchedRecord) -> None:
+def _wrong_time(at: int, record: FetchedRecord) -> InvalidMessageError:
     if at < 0:
-        raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, "occurred_at lies before 1970")
-    ahead = at - record.timestamp * 1000
-    if ahead > FUTURE_TOLERANCE_SECONDS * 1_000_000:
-        detail = (
-            f"occurred_at is {ahead // 1_000_000} s after the record's own time; at most {FUTURE_TOLERANCE_SECONDS}"
-        )
-        raise InvalidMessageError(DeadLetterReason.IN_THE_FUTURE, detail)
+        return InvalidMessageError(DeadLetterReason.INVALID_FIELD, "occurred_at lies before 1970")
+    ahead, tolerated = at // 1_000_000 - record.timestamp // 1000, FUTURE_TOLERANCE_MICROSECONDS // 1_000_000
+    detail = f"occurred_at is {ahead} s after the record's own time; at most {tolerated}"
+    return InvalidMessageError(DeadLetterReason.IN_THE_FUTURE, detail)
 
 
-def _check_key(key: bytes, user: bytes) -> None:
-    """The key is the user's id as a UUID is written: compared without making that text, which would cost twice as much."""
-    if key.replace(b"-", b"") != hexlify(user) or key[8:24:5] != b"----" or len(key) != 36:  # noqa: PLR2004 - of a UUID's text
-        detail = "the record's key is not the user_id, so the order of the user's events is lost"
-        raise InvalidMessageError(DeadLetterReason.KEY_MISMATCH, detail)
+def _is_key(key: bytes, user: bytes) -> bool:
+    """Say whether ``key`` is the user's id as a UUID is written, without making that text: it would cost twice as much."""
+    return key.replace(b"-", b"") == hexlify(user) and key[8:24:5] == b"----" and len(key) == 36  # noqa: PLR2004 - of a UUID's text

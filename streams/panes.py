@@ -39,7 +39,10 @@ class Watermarks:
 
     def age(self, source: str, occurred_at: float) -> float:
         """Return how far ``occurred_at`` lies behind the watermark of ``source``, after moving it on."""
-        name = source if source in self.seconds or len(self.seconds) < MOST_SOURCES else OTHER_SOURCES
+        newest = self.seconds.get(source)
+        if newest is not None and occurred_at <= newest:
+            return newest - occurred_at
+        name = source if newest is not None or len(self.seconds) < MOST_SOURCES else OTHER_SOURCES
         newest = max(self.seconds.get(name, occurred_at), occurred_at)
         self.seconds[name] = newest
         return newest - occurred_at
