@@ -103,10 +103,14 @@ class LedgerRoute:
             topic=self._topic,
             partition=partition.partition,
             from_offset=from_offset,
-            records=[record for record in records if record.offset >= from_offset],
+            records=_from(records, from_offset),
         )
         await self._handle(batch)
         positions.advance(partition, batch.to_offset)
+
+
+def _from(records: Sequence[FetchedRecord], offset: int) -> Sequence[FetchedRecord]:
+    return records if records[0].offset >= offset else [record for record in records if record.offset >= offset]
 
 
 class LiveView:
@@ -123,9 +127,11 @@ class LiveView:
             live = fold_pane(known, model_type, pane) if known else None
             self._put(model_type, live or await self._rebuild(model_type))
 
-    async def take_epoch(self, model_type: ModelType) -> None:
-        """Begin the view of the next epoch."""
-        self._put(model_type, await self._rebuild(model_type))
+    async def take_epoch(self, model_type: ModelType, epoch: int) -> None:
+        """Begin the view of what follows ``epoch``; of a burst of epochs the first rebuild shows the last."""
+        known = self.get(model_type)
+        if known is None or known.epoch <= epoch:
+            self._put(model_type, await self._rebuild(model_type))
 
     def get(self, model_type: ModelType) -> LiveDataset | None:
         """Return the view of ``model_type``, where this worker has it."""
@@ -169,7 +175,7 @@ def register_live_agents(app: LedgerApp, live: LiveView, *, wake: Callable[[], N
 
     async def follow_epochs(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
         async for raw in stream:
-            await _followed(lambda reached: live.take_epoch(reached.model_type), THRESHOLD_REACHED, raw)
+            await _followed(lambda reached: live.take_epoch(reached.model_type, reached.epoch), THRESHOLD_REACHED, raw)
 
     app.agent(raw_topic(app, DATASET_PROGRESS), name="follow-panes")(follow_panes)
     app.agent(raw_topic(app, THRESHOLD_REACHED), name="follow-epochs")(follow_epochs)

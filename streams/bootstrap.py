@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.bootstrap")
 MEBIBYTE = 1024 * 1024
+CONNECTIONS = (
+    10  # kept open: four lanes of events, and what relay, data sets, commands and predictions need beside them
+)
 STOP_SECONDS = 8.0
 MONTHS_AHEAD = 3
 PARTITIONS_EVERY_SECONDS = 86_400.0
@@ -200,6 +203,7 @@ def open_database(settings: StreamsSettings) -> Database:
         settings.database_url.get_secret_value(),
         application_name=f"fincoach-{Room.STREAMS}",
         idle_in_transaction_seconds=settings.idle_in_transaction_seconds,
+        pool_size=CONNECTIONS,
     )
     return Database(engine, Room.STREAMS)
 

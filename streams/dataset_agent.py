@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.dataset_agent")
 SHORTEST_PAUSE_SECONDS = 0.1  # panes that are closed within it are looked at together
+# Panes are closed without end while a backlog is read, and looking takes its time from reading: one part of four.
+PAUSE_PER_LOOK = 3.0
+LONGEST_PAUSE_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 5.0
 HEALTHY_SECONDS = 15.0
 
@@ -44,14 +47,20 @@ class DatasetAgent:
         delay = SHORTEST_PAUSE_SECONDS
         while True:
             self._wake.clear()
+            began_at = self._clock.monotonic()
             try:
                 for model_type in ModelType:
                     await self._service.check_training_readiness(model_type)
                 self._answered_at = self._clock.monotonic()
-                delay = SHORTEST_PAUSE_SECONDS
+                delay = pause_after(self._answered_at - began_at)
             except DATABASE_AWAY_ERRORS as error:
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
                 log.warning("readiness_delayed", error=repr(error), delay_seconds=delay)
             await asyncio.sleep(delay)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout=self._every_seconds)
+
+
+def pause_after(look_seconds: float) -> float:
+    """Return how long to leave the data sets alone after a look that took so long."""
+    return min(max(PAUSE_PER_LOOK * look_seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)

@@ -34,6 +34,7 @@ from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
 from streams.dead_letter_limits import LimitPolicy
 from streams.dead_letters import DeadLetterService
 from streams.ingestion import EventIngestion
+from streams.intake import microseconds
 from streams.predictions import PredictionArchive
 from streams.readiness import PaneHoleError
 from streams.service import ContinuousLearningService
@@ -274,7 +275,7 @@ async def test_a_refused_row_is_found_among_many(room: Room, connection: asyncpg
     """All events of a batch would be lost with the one that the database refuses."""
     events = [transaction(number) for number in range(200)]
     rows = [row_of(number, event) for number, event in enumerate(events)]
-    rows[123] = (*rows[123][:7], "{broken", *rows[123][8:])
+    rows[123] = (*rows[123][:7], b"{broken", *rows[123][8:])
     async with room.database.transaction() as work:
         await begun_driver(work)
         archived = await IngestionRepository(work, BEHAVIORAL_EVENTS, 0).archive(EVENTS, rows)
@@ -287,8 +288,8 @@ async def test_a_refused_row_is_found_among_many(room: Room, connection: asyncpg
 def row_of(offset: int, event: TransactionCreated) -> tuple[Any, ...]:
     """Return ``event`` as a row of the archive."""
     return (
-        event.event_id, event.occurred_at, event.user_id, "transaction_creation", "create", True, "host",
-        encode_event(event).decode(), 1, 0, offset,
+        event.event_id.bytes, microseconds(event.occurred_at), event.user_id.bytes, "transaction_creation", "create", True,
+        "host", encode_event(event), 1, 0, offset,
     )  # fmt: skip
 
 
@@ -297,11 +298,11 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
 ) -> None:
     """A bug in the reducer would stop every user of the partition."""
 
-    def failing(state: UserState | None, event: AnyBehavioralEvent) -> UserState:
+    def failing(state: UserState | None, event: AnyBehavioralEvent, *, at: int | None = None) -> UserState:
         if isinstance(event, TransactionCreated) and event.amount_minor == 666:
-            state = fold(state, event)  # leaves its mark, then fails
+            state = fold(state, event, at=at)  # leaves its mark, then fails
             raise ArithmeticError("planted")
-        return fold(state, event)
+        return fold(state, event, at=at)
 
     monkeypatch.setattr("streams.folding.fold", failing)
     events = [transaction(number, users=3) for number in range(30)]
