@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix=f"fincoach-chaos-{seed}-"))
     folder.chmod(0o755) if folder.exists() else None
     settings = ChaosSettings(
-        seed=seed, seconds=options.seconds, folder=folder.resolve(), only=tuple(options.only), events_per_second=options.rate,
+        seed=seed, seconds=options.seconds, folder=folder.resolve(), keep=options.keep, only=tuple(options.only), events_per_second=options.rate,
         fault_every_seconds=options.every,
     )  # fmt: skip
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers are away by intention
@@ -105,7 +105,7 @@ def _deliver(report: ChaosReport, settings: ChaosSettings, options: argparse.Nam
     print(rendered(report))
     if not report.ok:
         print(_repeat(settings), file=sys.stderr)
-    elif not options.keep:
+    elif not settings.keep:
         shutil.rmtree(settings.folder, ignore_errors=True)
 
 

@@ -13,10 +13,15 @@ FILLER = "filler"
 
 
 class SmallDisk:
-    """A tmpfs at ``folder``, which must be empty or missing."""
+    """A tmpfs at ``folder``, which must be empty or missing.
+
+    Attributes:
+        keeps: whether what is on it stays in the folder when it is unmounted.
+    """
 
     def __init__(self, folder: Path, *, mebibytes: int) -> None:
         self.folder = folder
+        self.keeps = True
         self._mebibytes = mebibytes
 
     def mount(self) -> str | None:
@@ -30,8 +35,15 @@ class SmallDisk:
         return None if done.returncode == 0 else done.stderr.strip()
 
     def unmount(self) -> None:
-        """Let it go with all that is on it; what still uses it is let down gently."""
+        """Let it go; call it when nobody uses it any more."""
+        self.free()
+        kept = self.folder.with_name(f"{self.folder.name}.kept")
+        if self.keeps:
+            subprocess.run(["cp", "--archive", str(self.folder), str(kept)], check=False, capture_output=True)
         subprocess.run(["umount", "--lazy", str(self.folder)], check=False, capture_output=True)
+        if self.keeps:
+            self.folder.rmdir()
+            kept.rename(self.folder)
 
     def fill(self) -> int:
         """Write until nothing fits any more; return how many bytes are free then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class ChaosRun:
                 self._say("judging")
                 found = await judge(settings.folder, brokers=cluster.brokers, database_url=cluster.system.database_url)
                 laws |= {name: Verdict(holds=law.holds, detail=law.detail) for name, law in found.items()}
-            return ChaosReport(
+            report = ChaosReport(
                 seed=settings.seed, seconds=settings.seconds, faults=dict(sorted(self._timeline.proven.items())),
                 unproven=dict(sorted(self._timeline.unproven.items())), laws=laws,
                 events=count_events(settings.folder / "producers"),
@@ -107,6 +107,9 @@ class ChaosRun:
                 swaps=dict(swaps.outcomes), caught_up_seconds=done.seconds,
                 ok=judge is not None and all(law.holds for law in laws.values()),
             )  # fmt: skip
+            for disk in cluster.site.disks.values():
+                disk.keeps = settings.keep or not report.ok
+            return report
         raise InterruptedRunError("it was stopped by a signal")  # the supervisor ends its block quietly then
 
     async def _set_thresholds(self, cluster: Cluster) -> None:
@@ -183,7 +186,7 @@ class ChaosRun:
                 f"{planned_fault.number:3d} {name}"
                 + (f" for {planned_fault.seconds:.0f} s" if planned_fault.seconds else "")
             )
-            with self._under_fault(planned_fault.target):
+            with self._under_fault(planned_fault):
                 try:
                     await fault.inject()
                     await asyncio.sleep(planned_fault.seconds)
@@ -196,13 +199,15 @@ class ChaosRun:
             self._say(f"{planned_fault.number:3d} {name} does not count: {error}")
 
     @contextlib.contextmanager
-    def _under_fault(self, target: str) -> Any:  # noqa: ANN401 - a context manager
-        self._under.add(target)
+    def _under_fault(self, fault: PlannedFault) -> Iterator[None]:
+        """Note who cannot answer meanwhile: what is killed or frozen. Under any other fault a replica must."""
+        away = {fault.target} if fault.kind in {"kill", "freeze"} else set()
+        self._under |= away
         try:
             yield
         finally:
-            self._under.discard(target)
-            self._hit[target] = time.monotonic()
+            self._under -= away
+            self._hit |= dict.fromkeys(away, time.monotonic())
 
     def _excuse(self, cluster: Cluster) -> Callable[[str, float], bool]:
         def excused(name: str, since: float) -> bool:

@@ -24,6 +24,7 @@ class ChaosSettings:
         seed: of the plan of faults and of everything else that is drawn.
         seconds: how long load and faults last.
         folder: everything that the run writes.
+        keep: keep the folder of a run that holds, too.
         only: kinds of faults; all when empty.
         fault_every_seconds: mean time between two injections.
         days_per_second: speed of event time: models want weeks of history, a run has minutes.
@@ -33,6 +34,7 @@ class ChaosSettings:
     seed: int
     seconds: float
     folder: Path
+    keep: bool = False
     only: tuple[str, ...] = ()
     events_per_second: float = 400.0
     producers: int = 4

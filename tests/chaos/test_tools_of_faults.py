@@ -69,6 +69,8 @@ def test_a_small_disk_fills_up_and_is_freed(tmp_path: Path) -> None:
         assert kept.stat().st_size == 1000
     finally:
         disk.unmount()
+    assert not os.path.ismount(disk.folder)
+    assert kept.stat().st_size == 1000  # the data of a failing run stays
 
 
 def test_a_tail_sees_only_what_came_after_it(tmp_path: Path) -> None:
