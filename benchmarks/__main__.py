@@ -55,11 +55,16 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
         "--quick", action="store_true", help="small sizes, one round: shows that it runs, its figures mean little"
     )
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="sample the worker in one more run of ingestion, and say where its time goes, by module",
+    )
+    parser.add_argument(
         "--json", metavar="FILE", type=Path, default=RESULTS, help="where the comparisons go (default: %(default)s)"
     )
     options = parser.parse_args(given)
     try:
-        options.plan = plan_for(only=tuple(options.only), quick=options.quick)
+        options.plan = plan_for(only=tuple(options.only), quick=options.quick, profile=options.profile)
     except ValueError as error:
         parser.error(str(error))
     return options

@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 
 from backends.broker.kafka import create_topics
 from backends.clock import SystemClock
-from benchmarks import quix
+from benchmarks import quix, sampling
 from benchmarks.environments import PEERS, PeerMissingError
 from benchmarks.processors import limit_table
 from benchmarks.ratios import Comparison, Samples, compare, skipped
@@ -30,8 +31,6 @@ from streams.bootstrap import open_database
 from streams.settings import StreamsSettings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from benchmarks.plan import Plan, Say
 
 NAIVE, BARE, QUIX = "ingest_vs_naive_faust", "ingest_vs_bare_sql", "ingest_vs_quix_postgres"
@@ -47,6 +46,7 @@ ALL = tuple(PEER_NAMES)
 UNIT = "events/s"
 PEER_SCRIPT = PEERS / "naive_faust.py"
 REPEATED_SHARE = 0.01
+STACKS = Path(__file__).parent / "results" / "worker-stacks.txt"
 
 
 async def naive_rate(services: Services, *, events: int, round_number: int) -> float:
@@ -178,6 +178,8 @@ async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
         rounds = Rounds(services=services, plan=plan, say=say, loaded=loaded, quix=installed, beside=beside)
         for number in range(1, plan.rounds + 1):
             await rounds.run(number)
+        if plan.profile:
+            await sampling.profile(services, loaded, stacks=STACKS, say=say)
     found = [
         compare(name, rounds.samples[name], peer_name=peer_name, unit=UNIT)
         for name, peer_name in PEER_NAMES.items()

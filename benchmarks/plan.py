@@ -42,6 +42,7 @@ class Plan:
         swap_every_seconds: time between two swaps.
         swap_rate: requests a second while versions are swapped.
         connections: of the load generator.
+        profile: whether one more run of ingestion is sampled.
     """
 
     names: tuple[str, ...] = NAMES
@@ -59,13 +60,14 @@ class Plan:
     swap_every_seconds: float = 0.5
     swap_rate: float = 1_000.0
     connections: int = 16
+    profile: bool = False
 
     def wants(self, *names: str) -> bool:
         """Whether any of ``names`` is asked for."""
         return any(name in self.names for name in names)
 
 
-def plan_for(*, only: tuple[str, ...] = (), quick: bool = False) -> Plan:
+def plan_for(*, only: tuple[str, ...] = (), quick: bool = False, profile: bool = False) -> Plan:
     """Return the plan of a run; a quick one shows that everything works, its figures mean little.
 
     Raises:
@@ -76,9 +78,9 @@ def plan_for(*, only: tuple[str, ...] = (), quick: bool = False) -> Plan:
         raise ValueError(f"there is no comparison {unknown[0]}; there are {', '.join(NAMES)}")
     names = tuple(name for name in NAMES if not only or name in only)
     if not quick:
-        return Plan(names=names)
+        return Plan(names=names, profile=profile)
     return Plan(
         names=names, rounds=1, events=20_000, naive_events=4_000, transport_events=20_000,
         history_events=50_000, growth_events=150_000, backlog_events=20_000, crossing_seconds=5.0, least_crossings=10,
-        http_seconds=1.0, swap_seconds=2.0,
+        http_seconds=1.0, swap_seconds=2.0, profile=profile,
     )  # fmt: skip

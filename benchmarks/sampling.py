@@ -1,0 +1,102 @@
+"""Where the worker's time goes: its stacks, sampled from outside while it drains the topic, summed by module."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.services import BenchmarkError, Services, connected, eventually, last_words
+from benchmarks.worker import LIVE, RUN_SECONDS, ledger_sum
+from schemas.vocabulary import Room
+
+if TYPE_CHECKING:
+    from benchmarks.plan import Say
+    from benchmarks.topic import Loaded
+
+OURS = ("streams", "backends", "models", "schemas", "fincoach_events")
+SAMPLES_PER_SECOND = 250
+_END_SECONDS = 30.0
+
+
+async def profile(services: Services, loaded: Loaded, *, stacks: Path, say: Say) -> None:
+    """Sample one run of the worker; write its collapsed stacks to ``stacks`` and say what they sum up to.
+
+    Raises:
+        BenchmarkError: py-spy is not installed, or may not look into the process.
+    """
+    async with services.database() as url, connected(url) as connection:
+
+        async def reached(records: int) -> bool:
+            return await ledger_sum(connection) >= records
+
+        async with services.room(Room.STREAMS, database_url=url, ready_path=LIVE) as room:
+            await eventually(lambda: reached(1), what="a first commit", every_seconds=0.02)
+            async with _sampled(room.pid, stacks):
+                await eventually(lambda: reached(loaded.records), what="the end of the topic", seconds=RUN_SECONDS)
+    say(profile_table(await asyncio.to_thread(stacks.read_text)))
+    say(f"stacks for a flame graph: {stacks}")
+
+
+def profile_table(collapsed: str) -> str:
+    """Return the share of each module in collapsed stacks, the largest first. Pure.
+
+    A sample belongs to the deepest of our modules in its stack, with whatever that calls; without one, to the library
+    at its end. Threads that wait are no samples.
+    """
+    modules: Counter[str] = Counter()
+    for line in collapsed.splitlines():
+        stack, _, count = line.rpartition(" ")
+        if count.isdigit():
+            modules[module_of(stack.split(";"))] += int(count)
+    whole = max(modules.total(), 1)
+    lines = [
+        f"  {name:48} {100 * samples / whole:5.1f} %"
+        for name, samples in modules.most_common()
+        if samples * 200 >= whole
+    ]
+    return "\n".join((f"where the worker's time goes, by module, {whole:,} samples of busy threads:", *lines))
+
+
+def module_of(frames: list[str]) -> str:
+    """Return to whom a stack belongs, the outermost frame first: ``streams/intake.py``, or ``library aiokafka``. Pure."""
+    files = [frame.rpartition(" (")[2].partition(":")[0].rstrip(")") for frame in frames]
+    for file in reversed(files):
+        if file.partition("/")[0] in OURS:
+            return file
+    return f"library {files[-1].partition('/')[0]}" if "/" in files[-1] else f"Python {files[-1]}"
+
+
+@contextlib.asynccontextmanager
+async def _sampled(pid: int, stacks: Path) -> AsyncIterator[None]:
+    """Sample a process for the length of the block."""
+    program = shutil.which("py-spy", path=str(Path(sys.executable).parent))
+    if program is None:
+        raise BenchmarkError("py-spy is not installed: `make setup` installs it with the extra `dev`")
+    stacks.parent.mkdir(parents=True, exist_ok=True)
+    log = stacks.with_suffix(".log")
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(program, "record", "--pid", str(pid), "--format", "raw", "--output", str(stacks)),
+            *("--rate", str(SAMPLES_PER_SECOND), "--threads", "--duration", str(int(RUN_SECONDS))),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            status = await asyncio.wait_for(process.wait(), _END_SECONDS)
+        except TimeoutError:
+            process.kill()
+            status = await process.wait()
+    if status != 0:
+        raise BenchmarkError(f"py-spy could not sample the worker:\n{await last_words(log)}")
