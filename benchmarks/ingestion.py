@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -136,7 +137,15 @@ class Rounds:
                 self.samples[name].add(ours=ours.rate, peer=rate)
         self.say(f"ingestion, round {number} of {self.plan.rounds}: {', '.join(words)} {UNIT}")
         if number == self.plan.rounds:
-            self.say(limit_table(ours.seconds, events=ours.records, rate=ours.rate))
+            self.say(
+                limit_table(
+                    ours.seconds,
+                    events=ours.records,
+                    rate=ours.rate,
+                    written_bytes=ours.written_bytes,
+                    cores=os.cpu_count() or 1,
+                )
+            )
 
     def _peers(self, ours: Drained, number: int) -> dict[str, Callable[[], Awaitable[float]]]:
         peers = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,15 +29,15 @@ def used(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, f
     return {name: max(after[name] - before[name], 0.0) for name in after}
 
 
-def limit_table(seconds: Mapping[str, float], *, events: int, rate: float, cores: int | None = None) -> str:
-    """Return what the limit of ingestion is: processor time of an event by process, and the ceilings. Pure but for ``cores``.
+def limit_table(seconds: Mapping[str, float], *, events: int, rate: float, written_bytes: int, cores: int) -> str:
+    """Return what the limit of ingestion is: processor time and log of an event, and the ceilings. Pure.
 
-    ``seconds`` were used while ``events`` were taken at ``rate`` events/s; ``cores`` are this machine's.
+    ``seconds`` were used and ``written_bytes`` written while ``events`` were taken at ``rate`` events/s on ``cores``.
     """
-    cores = cores or os.cpu_count() or 1
     micros = {name: 1e6 * spent / events for name, spent in seconds.items()}
     whole = sum(micros.values())
     worker = max(micros.values())
+    log = written_bytes / events
     ceiling = cores * 1e6 / whole
     return "\n".join(
         (
@@ -47,6 +46,7 @@ def limit_table(seconds: Mapping[str, float], *, events: int, rate: float, cores
             f"  {'whole':16} {whole:6.2f}",
             f"  {cores} cores, never idle: {ceiling:,.0f} events/s; reached {rate:,.0f}, {rate / ceiling:.0%} of it",
             f"  the dearest process on a core of its own: {1e6 / worker:,.0f} events/s",
+            f"  Postgres writes {log:,.0f} bytes of log an event, {rate * log / 1e6:,.1f} MB/s at this rate",
         )
     )
 

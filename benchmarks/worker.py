@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,13 +40,15 @@ class Drained:
         rate: records a second between the first and the last commit.
         records: those between the two.
         seconds: of processor time that each process used meanwhile.
+        written_bytes: of Postgres' write-ahead log meanwhile.
         panes: the worker's batches, in the order of their commits.
     """
 
     rate: float
     records: int
     seconds: Mapping[str, float]
-    panes: Sequence[Pane]
+    written_bytes: int
+    panes: Sequence[Pane] = ()
 
 
 async def drain(services: Services, loaded: Loaded) -> Drained:
@@ -57,8 +60,8 @@ async def drain(services: Services, loaded: Loaded) -> Drained:
     async with services.database() as url, connected(url) as connection:
         async with services.room(Room.STREAMS, database_url=url, ready_path=LIVE) as room:
             processors = services.processors.with_process("worker", room.pid)
-            rate, records, seconds = await _watched(connection, processors, records=loaded.records)
-        return Drained(rate, records, seconds, await _checked_panes(connection, loaded))
+            drained = await _watched(connection, processors, records=loaded.records)
+        return dataclasses.replace(drained, panes=await _checked_panes(connection, loaded))
 
 
 async def ledger_sum(connection: asyncpg.Connection) -> int:
@@ -69,21 +72,30 @@ async def ledger_sum(connection: asyncpg.Connection) -> int:
     return int(found)
 
 
-async def _watched(
-    connection: asyncpg.Connection, processors: Processors, *, records: int
-) -> tuple[float, int, dict[str, float]]:
-    first: tuple[float, int, dict[str, float]] | None = None
+async def _watched(connection: asyncpg.Connection, processors: Processors, *, records: int) -> Drained:
+    before = await _reached(connection, 1)
+    begun, seconds, written = time.perf_counter(), processors.seconds(), await _written(connection)
+    reached = await _reached(connection, records)
+    return Drained(
+        rate=(reached - before) / (time.perf_counter() - begun),
+        records=reached - before,
+        seconds=used(seconds, processors.seconds()),
+        written_bytes=await _written(connection) - written,
+    )
+
+
+async def _reached(connection: asyncpg.Connection, records: int) -> int:
+    """Return what the ledger has passed, as soon as that is at least ``records``."""
     async with asyncio.timeout(RUN_SECONDS):
         while True:
             reached = await ledger_sum(connection)
-            now = time.perf_counter()
-            if first is None and reached > 0:
-                first = now, reached, processors.seconds()
-            if first is not None and reached >= records:
-                begun, before, seconds = first
-                done = reached - before
-                return done / (now - begun), done, used(seconds, processors.seconds())
+            if reached >= records:
+                return reached
             await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _written(connection: asyncpg.Connection) -> int:
+    return int(await connection.fetchval("SELECT pg_current_wal_insert_lsn() - '0/0'"))
 
 
 async def _checked_panes(connection: asyncpg.Connection, loaded: Loaded) -> list[Pane]:

@@ -38,8 +38,11 @@ def test_the_time_of_living_children_counts() -> None:
 
 def test_the_limit_follows_from_the_sum_and_from_the_dearest() -> None:
     """The table would promise more than the processors can give."""
-    shown = limit_table({"worker": 3.0, "postgres": 1.0}, events=100_000, rate=25_000.0, cores=2)
+    shown = limit_table(
+        {"worker": 3.0, "postgres": 1.0}, events=100_000, rate=25_000.0, written_bytes=80_000_000, cores=2
+    )
     lines = shown.splitlines()
     assert lines[3].split() == ["whole", "40.00"]
     assert "50,000 events/s; reached 25,000, 50% of it" in lines[4]
     assert lines[5].endswith("33,333 events/s")
+    assert lines[6].endswith("800 bytes of log an event, 20.0 MB/s at this rate")
