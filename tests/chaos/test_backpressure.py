@@ -10,7 +10,7 @@ from fincoach_events.producer import DEFAULT_SETTINGS
 from tests.chaos.outages import OUTAGE_SECONDS, RATE, Outcome, outage_of
 
 # Both outages happen at once, each with services of its own; the first test waits for both.
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 MOST_GROWTH_MIB = 64.0
 # Of the minute without a broker some 110,000 calls were refused: the host sends them again, and all are archived.
 CAUGHT_UP_SECONDS = 90.0
