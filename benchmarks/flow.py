@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from backends.clock import SystemClock
 from benchmarks.services import BenchmarkError, Services
 from benchmarks.stencils import Stream, stencils_of
-from benchmarks.workload import USERS, behavioral_events
+from benchmarks.workload import behavioral_events
 from fincoach_events import EventProducer, ProducerSettings
 from fincoach_events.accounts import AcknowledgedCallback
 
-STENCILS = 20_000
+STENCILS = 50_000
 _TICK_SECONDS = 0.01
 _FLUSH_SECONDS = 60.0
 
@@ -83,17 +83,12 @@ class Flow:
 
 @contextlib.asynccontextmanager
 async def flowing(
-    services: Services,
-    *,
-    users: int = USERS,
-    stencils: int = STENCILS,
-    on_acknowledged: AcknowledgedCallback | None = None,
+    services: Services, *, user_life: int | None = None, on_acknowledged: AcknowledgedCallback | None = None
 ) -> AsyncIterator[Flow]:
-    """Give a started flow of events of ``users``, whose contents repeat after ``stencils`` of them."""
-    events = behavioral_events(stencils, ends_at=SystemClock().now(), users=users)
-    flow = Flow(
-        services.brokers, Stream(stencils_of(events), salt=time.monotonic_ns()), on_acknowledged=on_acknowledged
-    )
+    """Give a started flow of events; with ``user_life`` each user gives way to a new one after so many events."""
+    stencils = stencils_of(behavioral_events(STENCILS, ends_at=SystemClock().now()))
+    stream = Stream(stencils, salt=time.monotonic_ns(), user_life=user_life)
+    flow = Flow(services.brokers, stream, on_acknowledged=on_acknowledged)
     await flow.start()
     try:
         yield flow

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fincoach_events.events import AnyBehavioralEvent, encode_event
 
 _TIME = b'"occurred_at":"'
+_REPLACED = 8  # digits of a user's identifier, up to its first hyphen
 
 
 class Encoded(NamedTuple):
@@ -22,44 +23,61 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stencil:
-    """The bytes of an event around its identifier and its time."""
+    """The bytes of an event around its identifier, the first digits of its user, and its time."""
 
     before_id: bytes
+    before_user: bytes
     before_time: bytes
     after_time: bytes
-    key: bytes
+    user: bytes
 
     @classmethod
     def of(cls, event: AnyBehavioralEvent) -> Stencil:
         """Return the stencil of ``event``."""
-        raw = encode_event(event)
+        raw, user = encode_event(event), str(event.user_id).encode()
         before_id, identifier, rest = raw.partition(str(event.event_id).encode())
-        before_time, mark, rest = rest.partition(_TIME)
-        if not identifier or not mark:
-            raise ValueError(f"an event without identifier or time: {raw.decode()}")
-        return cls(before_id, before_time + mark, rest[rest.index(b'"') :], str(event.user_id).encode())
+        before_user, found, rest = rest.partition(user)
+        between, mark, rest = rest.partition(_TIME)
+        if not (identifier and found and mark):
+            raise ValueError(f"an event without identifier, user or time: {raw.decode()}")
+        before_time = user[_REPLACED:] + between + mark
+        return cls(before_id, before_user, before_time, rest[rest.index(b'"') :], user)
 
-    def filled(self, identifier: bytes, moment: bytes) -> Encoded:
-        """Return the event with this identifier and time."""
-        return Encoded(b"".join((self.before_id, identifier, self.before_time, moment, self.after_time)), self.key)
+    def filled(self, identifier: bytes, moment: bytes, *, user_begins: bytes | None = None) -> Encoded:
+        """Return the event with this identifier and time; of another user where the first digits of one are given."""
+        begins = user_begins or self.user[:_REPLACED]
+        parts = (self.before_id, identifier, self.before_user, begins, self.before_time, moment, self.after_time)
+        return Encoded(b"".join(parts), begins + self.user[_REPLACED:])
 
 
 class Stream:
-    """An endless stream of different events, made from stencils in turn."""
+    """An endless stream of different events, made from stencils in turn.
 
-    def __init__(self, stencils: Sequence[Stencil], *, salt: int) -> None:
+    With ``user_life``, each user gives way to a new one after so many events of the stream, not all at once.
+    """
+
+    def __init__(self, stencils: Sequence[Stencil], *, salt: int, user_life: int | None = None) -> None:
         self._stencils: Iterator[Stencil] = itertools.cycle(stencils)
         self._numbers = itertools.count()
         self._salt = salt & 0xFFFF_FFFF
+        self._user_life = user_life
 
     def take(self, count: int, *, at: dt.datetime) -> list[Encoded]:
         """Return the next ``count`` events, all of which happened at ``at``."""
         moment = at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
         milliseconds = int(at.timestamp() * 1000)
-        return [
-            stencil.filled(_identifier(milliseconds, next(self._numbers), salt=self._salt), moment)
-            for stencil in itertools.islice(self._stencils, count)
-        ]
+        made = []
+        for stencil in itertools.islice(self._stencils, count):
+            number = next(self._numbers)
+            identifier = _identifier(milliseconds, number, salt=self._salt)
+            made.append(stencil.filled(identifier, moment, user_begins=self._user_begins(stencil, number)))
+        return made
+
+    def _user_begins(self, stencil: Stencil, number: int) -> bytes | None:
+        if self._user_life is None:
+            return None
+        born = int(stencil.user[:_REPLACED], 16) % self._user_life
+        return b"%08x" % ((number + born) // self._user_life)
 
 
 def stencils_of(events: Iterable[AnyBehavioralEvent]) -> list[Stencil]:

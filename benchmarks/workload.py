@@ -30,14 +30,12 @@ _PURCHASES = ("view", "view", "add_to_cart", "purchase", "remove_from_cart")
 _GOALS = ("create", "update", "update", "achieve", "fail")
 
 
-def behavioral_events(
-    count: int, *, ends_at: dt.datetime, seed: int = SEED, users: int = USERS
-) -> Iterator[AnyBehavioralEvent]:
+def behavioral_events(count: int, *, ends_at: dt.datetime, seed: int = SEED) -> Iterator[AnyBehavioralEvent]:
     """Yield ``count`` events in the order of their times, the last a minute before ``ends_at``, ten an ordinary second."""
     generator = np.random.default_rng(seed)
     kinds = generator.choice(len(_SHARES), size=count, p=_SHARES)
     # Squared: a tenth of the users makes a third of the events.
-    who = (generator.random(count) ** 2 * users).astype(int)
+    who = (generator.random(count) ** 2 * USERS).astype(int)
     begins_at = ends_at - dt.timedelta(minutes=1, seconds=count / 10)
     for number, (kind, user) in enumerate(zip(kinds.tolist(), who.tolist(), strict=True)):
         occurred_at = begins_at + dt.timedelta(seconds=number / 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 
 import msgspec
 
@@ -41,3 +42,15 @@ def test_no_two_events_share_an_identifier() -> None:
     assert len(set(made)) == len(made) == 120
     assert {event_id.version for event_id in made} == {7}
     assert {event_id.int >> 80 for event_id in made} == {int(NOW.timestamp() * 1000)}
+
+
+def test_users_come_and_go_one_by_one() -> None:
+    """The memory of a worker would be watched with users who stay, or who all leave at one moment."""
+    stencils = stencils_of(behavioral_events(200, ends_at=NOW))
+    stream = Stream(stencils, salt=1, user_life=1_000)
+    passes = [{encoded.key for encoded in stream.take(200, at=NOW)} for _ in range(11)]
+    shared = [len(first & then) / len(first) for first, then in itertools.pairwise(passes)]
+    assert all(0.6 < share < 0.95 for share in shared)
+    assert not passes[0] & passes[10]
+    for encoded in stream.take(200, at=NOW):
+        assert encoded.key == str(decode_event(encoded.value).user_id).encode()
