@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -25,6 +25,7 @@ from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, SUFFICIENT_TRANSACTIONS, ModelType
 from streams.consistency import ANY_CONTRADICTION, CONTRADICTIONS, FIRST_ANSWER
 from streams.fields import (
+    NO_CURRENCIES,
     OPTIONAL_FIELDS,
     goal_fields,
     goal_out_of_range,
@@ -73,7 +74,7 @@ class FoldedEvent(NamedTuple):
 
 def aggregate_recommendation_feedback(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what recommendation interactions add: answers count, views belong to the set without counting."""
-    interactions = [folded.event for folded in events if isinstance(folded.event, RecommendationInteraction)]
+    interactions = cast("list[RecommendationInteraction]", [folded.event for folded in events])
     answers = [event for event in interactions if event.interaction_type in FEEDBACK_INTERACTIONS]
     counts = {
         "counted": len(answers),
@@ -84,30 +85,32 @@ def aggregate_recommendation_feedback(events: Sequence[FoldedEvent]) -> DatasetS
         "views_answered": sum(folded.findings & FIRST_ANSWER != 0 for folded in events),
     }
     return msgspec.structs.replace(
-        _of_any_type(events, counts, Counter(event.user_id.int for event in interactions)),
+        _of_any_type(events, counts, Counter([event.user_id.int for event in interactions])),
         categories=bounded_categories(Counter(event.interaction_type for event in answers)),
-        heaviest=_heaviest(Counter(event.user_id.int for event in answers)),
+        heaviest=_heaviest(Counter([event.user_id.int for event in answers])),
     )
 
 
 def aggregate_user_transactions(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what transactions add to the spending model's set: each one counts."""
-    transactions = [folded.event for folded in events if isinstance(folded.event, TransactionCreated)]
-    users = Counter(event.user_id.int for event in transactions)
-    categories = Counter(event.category for event in transactions)
+    transactions = cast("list[TransactionCreated]", [folded.event for folded in events])
+    users = Counter([event.user_id.int for event in transactions])
+    categories = Counter([event.category for event in transactions])
+    amounts = [event.amount_minor for event in transactions]
     vague = sum(count for category, count in categories.items() if says_nothing(category))
+    is_suspect = 0 in amounts or not NO_CURRENCIES.isdisjoint([event.currency for event in transactions])
     counts = {
         "counted": len(transactions),
         "fields_expected": len(transactions),
         "fields_present": len(transactions) - vague,
-        "out_of_range": sum(map(transaction_out_of_range, transactions)),
+        "out_of_range": sum(map(transaction_out_of_range, transactions)) if is_suspect else 0,
     }
     return msgspec.structs.replace(
         _of_any_type(events, counts, users),
         categories=bounded_categories(categories),
-        filled={name: sum(getattr(event, name) is not None for event in transactions) for name in OPTIONAL_FIELDS},
+        filled={name: _filled(transactions, name) for name in OPTIONAL_FIELDS},
         heaviest=_heaviest(users),
-        values={"amount_minor": histogram([event.amount_minor for event in transactions])},
+        values={"amount_minor": histogram(amounts)},
     )
 
 
@@ -119,19 +122,14 @@ def aggregate_user_segments(
     All else is what they add to the spending set; where that is at hand as ``spending`` it is not made again.
     """
     basis = spending or aggregate_user_transactions(events)
-    crossed = [
-        folded.event.user_id.int
-        for folded in events
-        if folded.transactions_before < SUFFICIENT_TRANSACTIONS <= folded.transactions_after
-        and isinstance(folded.event, TransactionCreated)
-    ]
+    crossed = [event.user_id.int for event, _, before, after, _ in events if before < SUFFICIENT_TRANSACTIONS <= after]
     counts = msgspec.structs.replace(basis.counts, counted=len(crossed))
     return msgspec.structs.replace(basis, counts=counts, heaviest=_heaviest(Counter(crossed)))
 
 
 def aggregate_goal_events(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what goal events add: goals achieved or failed count."""
-    goals = [folded.event for folded in events if isinstance(folded.event, GoalModified)]
+    goals = cast("list[GoalModified]", [folded.event for folded in events])
     outcomes = [event for event in goals if event.interaction_type in GOAL_OUTCOMES]
     fields = [goal_fields(event) for event in goals]
     counts = {
@@ -142,16 +140,16 @@ def aggregate_goal_events(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     }
     targets = [event.target_minor for event in goals if event.target_minor is not None]
     return msgspec.structs.replace(
-        _of_any_type(events, counts, Counter(event.user_id.int for event in goals)),
+        _of_any_type(events, counts, Counter([event.user_id.int for event in goals])),
         categories=bounded_categories(Counter(event.interaction_type for event in outcomes)),
-        heaviest=_heaviest(Counter(event.user_id.int for event in outcomes)),
+        heaviest=_heaviest(Counter([event.user_id.int for event in outcomes])),
         values=_named(target_minor=histogram(targets), due_days=histogram(_days_given(goals))),
     )
 
 
 def aggregate_page_views(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what page views that say how long they lasted add to the recommendation set: implicit feedback, and no answer."""
-    views = [folded.event for folded in events if isinstance(folded.event, PageViewed)]
+    views = cast("list[PageViewed]", [folded.event for folded in events])
     seconds = [event.duration_seconds for event in views if event.duration_seconds is not None]
     read = sum(min(round(duration), LONGEST_READING_SECONDS) for duration in seconds)
     return DatasetStatistics(counts=DatasetCounts(page_views=len(seconds), page_seconds=read))
@@ -182,10 +180,11 @@ def _of_any_type(
     events: Sequence[FoldedEvent], counts: Mapping[str, int], users: Mapping[int, int]
 ) -> DatasetStatistics:
     """Return what every data set's statistics hold; ``counts`` are those that its type alone knows."""
-    found = Counter(folded.findings for folded in events)
+    found = Counter([folded.findings for folded in events])
     contradictions = {
         name: sum(count for bits, count in found.items() if bits & bit) for name, bit in CONTRADICTIONS.items()
     }
+    ages = [folded.age_seconds for folded in events]
     return DatasetStatistics(
         counts=DatasetCounts(
             relevant=len(events),
@@ -194,18 +193,31 @@ def _of_any_type(
             **contradictions,
             **counts,
         ),
-        fresh=sum(folded.age_seconds <= HORIZON_SECONDS for folded in events),
-        tiers=dict(Counter(folded.transactions_after.bit_length() for folded in events)),
+        fresh=sum(age <= HORIZON_SECONDS for age in ages) if max(ages) > HORIZON_SECONDS else len(ages),
+        tiers=_tiers([folded.transactions_after for folded in events]),
         users=user_sketch(users),
-        ages=_ages(events),
+        ages=_by_source([folded.event.source for folded in events], ages),
     )
 
 
-def _ages(events: Sequence[FoldedEvent]) -> dict[str, Histogram]:
+def _by_source(sources: Sequence[str], ages: Sequence[float]) -> dict[str, Histogram]:
+    if len(set(sources)) == 1:
+        return {sources[0]: histogram(ages)}
     by_source: dict[str, list[float]] = defaultdict(list)
-    for folded in events:
-        by_source[folded.event.source].append(folded.age_seconds)
-    return bounded_sources({source: histogram(ages) for source, ages in by_source.items()})
+    for source, age in zip(sources, ages, strict=True):
+        by_source[source].append(age)
+    return bounded_sources({source: histogram(found) for source, found in by_source.items()})
+
+
+def _tiers(transactions: Sequence[int]) -> dict[int, int]:
+    tiers: Counter[int] = Counter()
+    for number, count in Counter(transactions).items():
+        tiers[number.bit_length()] += count
+    return dict(tiers)
+
+
+def _filled(transactions: Sequence[TransactionCreated], name: str) -> int:
+    return len(transactions) - [getattr(event, name) for event in transactions].count(None)
 
 
 def _days_given(goals: Iterable[GoalModified]) -> list[float]:

@@ -24,7 +24,9 @@ MOST_CATEGORIES = 200  # beyond, the rarest are added up: a category is a text t
 OTHER_CATEGORIES = "(other)"
 MOST_SOURCES = 64  # a source is such a text too
 OTHER_SOURCES = "(other)"
-MOST_HEAVY_USERS = 256  # counters: of n counted events a user is understated by at most n / 257, 0.4 % of an epoch
+MOST_HEAVY_USERS = (
+    1_024  # counters: of n counted events a user is understated by at most n / 1,025, a thousandth of an epoch
+)
 _LOW_BITS = (1 << 63) - 1  # what an HLL takes; the other half of a UUID adds nothing to tell users apart
 
 Histogram = dict[int, int]
@@ -132,8 +134,8 @@ def user_sketch(users: Iterable[int]) -> bytes:
 
 def histogram(values: Sequence[float]) -> Histogram:
     """Return the buckets of ``values``, of which none is negative."""
-    if not values:
-        return {}
+    if not any(values):  # what comes in order has no age
+        return {ZERO_BUCKET: len(values)} if values else {}
     logarithms = np.log2(np.maximum(np.asarray(values, dtype=np.float64), _SMALLEST))
     buckets, counts = np.unique(np.floor(logarithms * BUCKETS_PER_DOUBLING).astype(np.int64), return_counts=True)
     return dict(zip(buckets.tolist(), counts.tolist(), strict=True))
