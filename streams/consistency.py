@@ -17,7 +17,7 @@ from fincoach_events.events import (
     RecommendationInteraction,
     TransactionCreated,
 )
-from models.features.memory import open_view, session_key, was_shown
+from models.features.memory import is_answered_for_the_first_time, session_key
 from models.features.state import CREDIT, MAX_GOALS, Transaction, UserState, milliseconds
 from schemas.vocabulary import GOAL_OUTCOMES
 
@@ -52,16 +52,19 @@ def findings(state: UserState | None, event: AnyBehavioralEvent) -> int:
 def _transaction(state: UserState | None, event: TransactionCreated) -> int:
     if state is None:
         return 0
-    changed = CURRENCY_CHANGED if state.currency and event.currency != state.currency else 0
-    return changed | (BALANCE_BROKEN if balance_broken(state, event) else 0)
+    found = CURRENCY_CHANGED if event.currency != state.currency and state.currency else 0
+    if event.balance_after_minor is not None and balance_broken(state, event):
+        found |= BALANCE_BROKEN
+    return found
 
 
 def _recommendation(state: UserState | None, event: RecommendationInteraction) -> int:
     if event.interaction_type == "view":
         return 0
-    if state is None or not was_shown(state, event):
+    is_first = None if state is None else is_answered_for_the_first_time(state, event)
+    if is_first is None:
         return WITHOUT_VIEW
-    return FIRST_ANSWER if open_view(state, event) else 0
+    return FIRST_ANSWER if is_first else 0
 
 
 def _goal(state: UserState | None, event: GoalModified) -> int:

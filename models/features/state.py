@@ -102,7 +102,7 @@ class UserState(msgspec.Struct, array_like=True, kw_only=True):
         days, day_minor: days since 1970 (UTC) that have debits, ascending, and their sums.
         goals: oldest creation first.
         goals_achieved, goals_failed: lifetime outcomes.
-        shown: which recommendations were shown, newest last: their CRC-32, negative once they were answered.
+        shown: which recommendations were shown, newest last: 32 bits of their ids, negative once they were answered.
         currency, currency_votes: the currency of most transactions so far, and how firmly (a majority vote).
         session, session_at: CRC-32 of the latest session and its newest moment; 0 before the first.
     """
