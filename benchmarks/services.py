@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -102,13 +102,8 @@ class Services:
             )
 
     @contextlib.asynccontextmanager
-    async def room(
-        self, room: Room, *, database_url: str, ready_path: str, settings: Mapping[str, str] | None = None
-    ) -> AsyncIterator[RunningRoom]:
-        """Run ``python -m room`` and give it once ``ready_path`` answers 200; it is stopped at the end.
-
-        ``settings`` are further ``FINCOACH_…`` variables, named without the prefix.
-        """
+    async def room(self, room: Room, *, database_url: str, ready_path: str) -> AsyncIterator[RunningRoom]:
+        """Run ``python -m room`` and give it once ``ready_path`` answers 200; it is stopped at the end."""
         port = free_port()
         environment = {
             "FINCOACH_BROKERS": self.brokers,
@@ -118,7 +113,6 @@ class Services:
             "FINCOACH_INSTANCE": f"bench-{room}-{port}",
             "FINCOACH_PORT": str(port),
             "FINCOACH_WIDE_PARTITIONS": str(WIDE_PARTITIONS),
-            **{f"FINCOACH_{name}": value for name, value in (settings or {}).items()},
         }
         url = f"http://{HOST}:{port}"
         log = self.folder / f"{room}-{port}.log"
