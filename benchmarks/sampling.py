@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OURS = ("streams", "backends", "models", "schemas", "fincoach_events")
 SAMPLES_PER_SECOND = 250
+_WAITING = "selectors.py"
 _END_SECONDS = 30.0
 
 
@@ -45,32 +46,44 @@ async def profile(services: Services, loaded: Loaded, *, stacks: Path, say: Say)
 
 
 def profile_table(collapsed: str) -> str:
-    """Return the share of each module in collapsed stacks, the largest first. Pure.
+    """Return the share of each module, and of each thread, in collapsed stacks, the largest first. Pure.
 
     A sample belongs to the deepest of our modules in its stack, with whatever that calls; without one, to the library
-    at its end. Threads that wait are no samples.
+    at its end. Threads that wait are left out.
     """
     modules: Counter[str] = Counter()
+    threads: Counter[str] = Counter()
     for line in collapsed.splitlines():
         stack, _, count = line.rpartition(" ")
-        if count.isdigit():
-            modules[module_of(stack.split(";"))] += int(count)
+        thread, *frames = stack.split(";")
+        module = module_of(frames)
+        if module is not None:
+            modules[module] += int(count)
+            threads[thread.rpartition(": ")[2]] += int(count)
     whole = max(modules.total(), 1)
-    lines = [
-        f"  {name:48} {100 * samples / whole:5.1f} %"
-        for name, samples in modules.most_common()
-        if samples * 200 >= whole
-    ]
-    return "\n".join((f"where the worker's time goes, by module, {whole:,} samples of busy threads:", *lines))
+    return "\n".join(
+        (
+            f"where the worker's time goes, by module and by thread, {whole:,} samples of threads that do not wait:",
+            *(f"  {name:48} {100 * samples / whole:5.1f} %" for name, samples in modules.most_common() if samples * 200 >= whole),
+            *(f"  {name:48} {100 * samples / whole:5.1f} %" for name, samples in threads.most_common()),
+        )
+    )  # fmt: skip
 
 
-def module_of(frames: list[str]) -> str:
-    """Return to whom a stack belongs, the outermost frame first: ``streams/intake.py``, or ``library aiokafka``. Pure."""
+def module_of(frames: Sequence[str]) -> str | None:
+    """Return to whom a stack belongs, the outermost frame first; None for a thread that waits. Pure.
+
+    ``streams/intake.py``, or ``library aiokafka`` where nothing of ours stands above the library.
+    """
     files = [frame.rpartition(" (")[2].partition(":")[0].rstrip(")") for frame in frames]
+    if not files:
+        return "not known"
+    if files[-1] == _WAITING:
+        return None
     for file in reversed(files):
-        if file.partition("/")[0] in OURS:
+        if file.partition("/")[0] in OURS and not file.endswith("/__main__.py"):
             return file
-    return f"library {files[-1].partition('/')[0]}" if "/" in files[-1] else f"Python {files[-1]}"
+    return f"library {files[-1].partition('/')[0].removesuffix('.py')}"
 
 
 @contextlib.asynccontextmanager
