@@ -185,6 +185,10 @@ class Demo:
             note = f"threshold of {model} lowered to {threshold} by UpdateThresholds, because this run plays less data"
             self._notes.append(note)
             self._say(note)
+        await gateway.execute(
+            gateway.command(UpdateThresholds, ModelType.GOAL, cool_down_seconds=0), timeout_seconds=30
+        )
+        self._notes.append("the cool-down of goal is 0 by UpdateThresholds, because this run plays months in minutes")
 
     async def _play(self, installation: Installation, database: Database, host: SimulatedHost) -> None:
         source = shift_to_now(CdnowSource(customers=self._plan.customers), self._clock.now())

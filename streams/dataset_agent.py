@@ -1,4 +1,4 @@
-"""The dataset agent: looks at every model's data set when a pane was closed, and at least every so often."""
+"""The dataset agent: asks which data sets are due when a pane was closed, and at least every so often, and looks at those."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.telemetry.logs import get_logger
-from schemas.vocabulary import ModelType
 
 if TYPE_CHECKING:
     from backends.clock import Clock
@@ -49,7 +48,7 @@ class DatasetAgent:
             self._wake.clear()
             began_at = self._clock.monotonic()
             try:
-                for model_type in ModelType:
+                for model_type in await self._service.due_models():
                     await self._service.check_training_readiness(model_type)
                 self._answered_at = self._clock.monotonic()
                 delay = pause_after(self._answered_at - began_at)

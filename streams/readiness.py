@@ -1,7 +1,6 @@
 """The one transaction of an epoch: lock, take panes, ask the rule after each, and commit what it decides.
 
-An epoch is a set of whole panes. Its panes are taken in the order in which they were closed; those of one partition
-join without a hole. At the first pane after which the rule holds, everything is written together: the epoch with its
+At the first pane after which the rule holds (:mod:`streams.epochs`), everything is written together: the epoch with its
 offset ranges, the evaluation with its factors, the judgement, the closed and the next data set, the moved cursors and
 ``ThresholdReached`` in the outbox. Otherwise the panes are accumulated, so that the next look reads only new ones.
 """
@@ -9,136 +8,51 @@ offset ranges, the evaluation with its factors, the judgement, the closed and th
 from __future__ import annotations
 
 import datetime as dt
-import heapq
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 
-from backends.database.repositories.datasets import Cursor, DatasetRepository, OpenDataset, PaneSlice
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from fincoach_events.identifiers import new_event_id
-from schemas.errors import FinCoachError
-from schemas.messages.envelope import OffsetRange
+from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.messages.training import ThresholdReached
-from schemas.topics import BEHAVIORAL_EVENTS, THRESHOLD_REACHED
-from schemas.vocabulary import ModelType, ThresholdDecision
-from streams.panes import decode_pane, decode_statistics, encode_statistics
-from streams.quality import QualityAssessment
-from streams.sketches import DatasetStatistics, excess, merged
-from streams.thresholds import Circumstances, Evaluation, ThresholdRule, decide
+from schemas.topics import ALERTS, THRESHOLD_REACHED
+from schemas.vocabulary import ModelType, Room
+from streams.panes import encode_statistics
 
 if TYPE_CHECKING:
+    from backends.database.repositories.datasets import DatasetRepository
     from backends.database.unit_of_work import UnitOfWork
+    from streams.epochs import DatasetProgress
+    from streams.quality import QualityAssessment
+    from streams.thresholds import Evaluation
 
 log = get_logger("streams.readiness")
-MOST_PANES = 500  # of each partition in one transaction; a longer backlog takes several
-BLOCKED = (ThresholdDecision.WAITING_FOR_QUALITY, ThresholdDecision.COOLING_DOWN)
-
-Judge = Callable[[DatasetStatistics], QualityAssessment | None]
+SHARE_ALERT = "user_share_capped"
 
 
-class PaneHoleError(FinCoachError):
-    """The panes of a partition do not join: one is missing, or two overlap."""
-
-
-@dataclass(slots=True, kw_only=True)
-class DatasetProgress:
-    """An open data set after taking panes: what it holds, where its cursors stand, and what the rule says."""
-
-    dataset: OpenDataset
-    cursors: dict[int, Cursor]
-    statistics: DatasetStatistics
-    quality: QualityAssessment | None
-    evaluation: Evaluation
-    taken: int = 0
-    is_complete: bool = True
-
-    def ranges(self) -> tuple[OffsetRange, ...]:
-        """Return the offsets of the open epoch, by partition."""
-        return tuple(
-            OffsetRange(
-                topic=BEHAVIORAL_EVENTS.name,
-                generation=BEHAVIORAL_EVENTS.generation,
-                partition=partition,
-                from_offset=cursor.epoch_from_offset,
-                to_offset=cursor.next_offset,
-            )
-            for partition, cursor in sorted(self.cursors.items())
-            if cursor.next_offset > cursor.epoch_from_offset
-        )
-
-
-def take_panes(
-    dataset: OpenDataset,
-    cursors: dict[int, Cursor],
-    panes: Sequence[PaneSlice],
+async def accumulate(
+    work: UnitOfWork,
+    repository: DatasetRepository,
+    progress: DatasetProgress,
     *,
     model_type: ModelType,
-    judge: Judge,
-) -> DatasetProgress:
-    """Take ``panes`` into ``dataset`` up to the first after which the rule holds; ``cursors`` move along. Pure.
-
-    Raises:
-        PaneHoleError: when the panes of a partition do not join.
-    """
-    progress = _judged(dataset, cursors, decode_statistics(dataset.accumulated), judge=judge)
-    if progress.evaluation.fired:
-        progress.is_complete = False
-        return progress
-    taken = 0
-    ordered, is_whole = in_order(panes, most=MOST_PANES)
-    statistics = progress.statistics
-    for pane in ordered:
-        _move(cursors[pane.partition], pane)
-        taken += 1
-        added = decode_pane(pane.sketches).datasets.get(model_type) if pane.sketches else None
-        if added is None:
-            continue
-        statistics = merged(statistics, added)
-        if statistics.counts.counted >= dataset.threshold:
-            progress = _judged(dataset, cursors, statistics, judge=judge)
-            if progress.evaluation.fired:
-                break
-    if progress.statistics is not statistics:
-        progress = _judged(dataset, cursors, statistics, judge=judge)
-    progress.taken = taken
-    progress.is_complete = is_whole and taken == len(ordered)
-    return progress
-
-
-def in_order(panes: Iterable[PaneSlice], *, most: int) -> tuple[list[PaneSlice], bool]:
-    """Return panes as they were closed, those of a partition by offset, and whether these are all.
-
-    Where a partition has more panes than the ``most`` that were read, what follows its last one is left for the
-    next look: its own next pane may belong before it. Panes of a partition must come by offset.
-    """
-    by_partition: dict[int, list[PaneSlice]] = {}
-    for pane in panes:
-        by_partition.setdefault(pane.partition, []).append(pane)
-    last_read = {partition: group[-1] for partition, group in by_partition.items() if len(group) >= most}
-    ordered: list[PaneSlice] = []
-    for pane in heapq.merge(
-        *by_partition.values(), key=lambda item: (item.closed_at, item.partition, item.from_offset)
-    ):
-        ordered.append(pane)
-        if last_read.get(pane.partition) is pane:
-            break
-    return ordered, not last_read
-
-
-async def accumulate(repository: DatasetRepository, progress: DatasetProgress, *, model_type: ModelType) -> None:
-    """Keep what was taken, and the evaluation where it tells something new."""
+    now: dt.datetime,
+) -> None:
+    """Keep what was taken, and the evaluation: the newest beside the data set, in the history where it tells something new."""
     dataset, evaluation = progress.dataset, progress.evaluation
-    says_more = evaluation.decision != dataset.last_decision or (evaluation.decision in BLOCKED and progress.taken > 0)
-    if progress.taken == 0 and not says_more:
+    tells_more = evaluation.differs_from(dataset.told)
+    if progress.taken == 0 and not tells_more and evaluation.sentence == dataset.sentence:
         return
-    await repository.move_cursors(progress.cursors)
-    await repository.update_open(dataset.id, _columns(progress))
-    if says_more:
+    columns = _columns(progress, told=evaluation.told() if tells_more else dataset.told)
+    if await _alarmed(work, progress, model_type=model_type, now=now):
+        columns["share_alert_at"] = now
+    await _keep_position(repository, progress)
+    await repository.update_open(dataset.id, columns)
+    if tells_more:
         await _save_judgement(repository, progress)
         log.info(
             "dataset_evaluated",
@@ -174,12 +88,17 @@ async def close_epoch(
         },
     )
     await repository.close_and_open_next(
-        dataset.id, _columns(progress), epoch=dataset.epoch + 1, threshold=dataset.threshold
+        dataset.id,
+        _columns(progress, told=evaluation.told()),
+        epoch=dataset.epoch + 1,
+        threshold=evaluation.factors["configured"],
     )
     for cursor in progress.cursors.values():
         cursor.epoch_from_offset = cursor.next_offset
-    await repository.move_cursors(progress.cursors)
+    await _keep_position(repository, progress)
     await work.publish(THRESHOLD_REACHED, model_type, reached)
+    if await _alarmed(work, progress, model_type=model_type, now=now) or dataset.share_alert_at is not None:
+        await work.publish(ALERTS, model_type, share_alert(AlertCleared, evaluation, model_type=model_type, now=now))
     METRICS.streams_epochs.labels(model_type=model_type).inc()
     log.info("epoch_closed", model_type=model_type, epoch=dataset.epoch, sentence=evaluation.sentence)
     return reached
@@ -208,42 +127,40 @@ def threshold_reached(
     )
 
 
-def _judged(
-    dataset: OpenDataset, cursors: dict[int, Cursor], statistics: DatasetStatistics, *, judge: Judge
-) -> DatasetProgress:
-    rule = ThresholdRule(
-        threshold=dataset.threshold, quality_gate=dataset.quality_gate, cool_down_seconds=dataset.cool_down_seconds
+def share_alert(
+    kind: type[AlertRaised | AlertCleared], evaluation: Evaluation, *, model_type: ModelType, now: dt.datetime
+) -> AlertRaised | AlertCleared:
+    """Return the alert that single users give too much, or that the epoch in which they did has ended; it names no user."""
+    facts = {name: evaluation.factors[name] for name in ("counted", "withheld", "user_cap", "users", "threshold")}
+    detail = (
+        f"{facts['withheld']} of {facts['counted']} data points are beyond {facts['user_cap']} of their user and do not count"
+        f" towards {facts['threshold']}; they are archived all the same"
     )
-    quality = judge(statistics)
-    now = Circumstances(
-        seconds_since_epoch=dataset.seconds_since_epoch, review=dataset.review, reviewed_by=dataset.reviewed_by
-    )
-    evaluation = decide(
-        rule,
-        now,
-        counted=statistics.counts.counted,
-        quality=quality,
-        users=len(statistics.heaviest),
-        excess=lambda cap: excess(statistics.heaviest, cap),
-    )
-    return DatasetProgress(
-        dataset=dataset, cursors=cursors, statistics=statistics, quality=quality, evaluation=evaluation
-    )
+    return kind(
+        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS, detail=detail, facts=facts
+    )  # fmt: skip
 
 
-def _move(cursor: Cursor, pane: PaneSlice) -> None:
-    if pane.from_offset != cursor.next_offset:
-        message = (
-            f"partition {pane.partition}: the next pane begins at {pane.from_offset}, but panes are taken up to "
-            f"{cursor.next_offset}"
-        )
-        raise PaneHoleError(message)
-    cursor.next_offset = pane.to_offset
+async def _alarmed(work: UnitOfWork, progress: DatasetProgress, *, model_type: ModelType, now: dt.datetime) -> bool:
+    """Raise the alert once in an epoch; return whether it was raised now."""
+    is_news = progress.evaluation.withholds_much and progress.dataset.share_alert_at is None
+    if is_news:
+        alert = share_alert(AlertRaised, progress.evaluation, model_type=model_type, now=now)
+        await work.publish(ALERTS, model_type, alert)
+    return is_news
 
 
-def _columns(progress: DatasetProgress) -> dict[str, Any]:
+async def _keep_position(repository: DatasetRepository, progress: DatasetProgress) -> None:
+    if progress.taken or progress.evaluation.fired:
+        await repository.move_cursors(progress.cursors)
+    if progress.arrivals is not None:
+        await repository.save_arrivals(progress.arrivals)
+
+
+def _columns(progress: DatasetProgress, *, told: Mapping[str, Any] | None) -> dict[str, Any]:
     evaluation = progress.evaluation
     return {
+        "evaluation": {**_plain(evaluation), "told": told},
         "data_count": evaluation.counted,
         "threshold": evaluation.threshold,
         "is_ready_for_training": evaluation.fired,
@@ -259,16 +176,13 @@ async def _save_judgement(repository: DatasetRepository, progress: DatasetProgre
         await repository.save_quality(progress.dataset.id, _quality_columns(quality))
     return await repository.save_evaluation(
         epoch=progress.dataset.epoch,
-        evaluation={
-            "decision": evaluation.decision,
-            "counted": evaluation.counted,
-            "effective_count": evaluation.effective_count,
-            "threshold": evaluation.threshold,
-            "quality_score": evaluation.quality_score,
-            "factors": msgspec.to_builtins(evaluation.factors),
-            "sentence": evaluation.sentence,
-        },
+        evaluation=_plain(evaluation),
     )
+
+
+def _plain(evaluation: Evaluation) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(evaluation)
+    return plain
 
 
 def _quality_columns(quality: QualityAssessment) -> dict[str, Any]:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from backends.database.repositories.datasets import Cursor, DatasetRepository, OpenDataset, PaneSlice
-from schemas.errors import CommandRejectedError
+from backends.database.repositories.datasets import Cursor, DatasetRepository, OpenDataset, PaneSlice, standings
 from schemas.messages.control import UpdateThresholds
 from schemas.messages.progress import DatasetCounts
 from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType
 from streams.batches import BatchOutcome, LedgerBatch
+from streams.epochs import (
+    EARLIER_EPOCHS,
+    MOST_PANES,
+    DatasetProgress,
+    OpenEpoch,
+    earlier_statistics,
+    is_due,
+    rule_of,
+    take_panes,
+)
 from streams.live_view import LiveDataset
-from streams.panes import decode_statistics
+from streams.panes import EMPTY_STATISTICS, decode_statistics
 from streams.quality import QualityAssessment, assess
-from streams.readiness import MOST_PANES, DatasetProgress, accumulate, close_epoch, take_panes
+from streams.readiness import accumulate, close_epoch
+from streams.rule_changes import checked_changes, listed
 from streams.sketches import merged_counts
 
 if TYPE_CHECKING:
@@ -30,12 +39,21 @@ if TYPE_CHECKING:
     from streams.sketches import DatasetStatistics
     from streams.thresholds import Evaluation
 
-LARGEST_THRESHOLD = 1_000_000_000
-LONGEST_COOL_DOWN_SECONDS = 366 * 86_400
-
 
 class ContinuousLearningService:
-    """Monitors what accumulates for each model, judges it, and says when a model is to learn."""
+    """Monitors what accumulates for each model, judges it, and says when a model is to learn.
+
+    The entry points carry the plan's names and are what runs, in this order:
+
+    - :meth:`process_behavioral_events`: the Faust agent's batch becomes archive, user states and a pane, in one transaction.
+      What the pane adds to each model's data set is made by the four functions of :mod:`streams.aggregations`:
+      ``aggregate_recommendation_feedback``, ``aggregate_user_segments``, ``aggregate_user_transactions`` and
+      ``aggregate_goal_events``.
+    - :meth:`check_training_readiness`: the dataset agent's look at one model, in one transaction for each epoch: lock, and then
+    - :meth:`update_training_datasets`: takes the new panes into the open data set, asking the threshold's rule after each;
+    - :meth:`assess_data_quality`: judges what is in it, in five dimensions;
+    - :meth:`prepare_training_data`: where the rule holds, commits the epoch with its offset ranges and announces it.
+    """
 
     def __init__(
         self, database: Database, clock: Clock, *, events: EventIngestion, predictions: PredictionArchive
@@ -44,6 +62,7 @@ class ContinuousLearningService:
         self._clock = clock
         self._events = events
         self._predictions = predictions
+        self._earlier: dict[ModelType, tuple[int, DatasetStatistics]] = {}
 
     async def process_behavioral_events(self, batch: LedgerBatch) -> BatchOutcome:
         """Archive, fold and count one batch of events, exactly once; see :class:`EventIngestion` for what is raised."""
@@ -52,6 +71,12 @@ class ContinuousLearningService:
     async def archive_predictions(self, batch: LedgerBatch) -> BatchOutcome:
         """Archive one batch of served predictions, exactly once."""
         return await self._predictions.ingest(batch)
+
+    async def due_models(self) -> list[ModelType]:
+        """Return the models whose data sets are to be looked at now, by one question without a lock."""
+        async with self._database.reading() as connection:
+            found = await standings(connection, BEHAVIORAL_EVENTS)
+        return [ModelType(standing.model_type) for standing in found if is_due(standing)]
 
     async def check_training_readiness(self, model_type: ModelType) -> Evaluation | None:
         """Take all new panes into the model's open data set and close every epoch that is complete, each in a transaction of its own.
@@ -68,10 +93,10 @@ class ContinuousLearningService:
                 return progress.evaluation if progress else None
 
     def update_training_datasets(
-        self, dataset: OpenDataset, cursors: dict[int, Cursor], panes: Sequence[PaneSlice], *, model_type: ModelType
+        self, epoch: OpenEpoch, cursors: dict[int, Cursor], panes: Sequence[PaneSlice], *, model_type: ModelType
     ) -> DatasetProgress:
         """Take panes into an open data set up to the first after which its rule holds."""
-        return take_panes(dataset, cursors, panes, model_type=model_type, judge=self.assess_data_quality)
+        return take_panes(epoch, cursors, panes, model_type=model_type, judge=self.assess_data_quality)
 
     def assess_data_quality(self, statistics: DatasetStatistics) -> QualityAssessment | None:
         """Judge a data set in five dimensions."""
@@ -91,14 +116,13 @@ class ContinuousLearningService:
         Raises:
             CommandRejectedError: when a value is out of its range, or none is given.
         """
-        changes = checked_changes(command)
         repository = self._datasets(work, model_type)
         await repository.lock_open(wait=True)
+        changes = checked_changes(command, rule_of((await repository.circumstances()).rule))
         await repository.change_rule(changes, by=command.issuer)
         progress = await self._look(work, model_type, wait=True)
-        listed = ", ".join(f"{name} {value:g}" for name, value in changes.items())
         sentence = progress.evaluation.sentence if progress else "no open data set"
-        return f"{model_type}: {listed}; {sentence}", {"model_type": model_type, **changes}
+        return f"{model_type}: {listed(changes)}; {sentence}", {"model_type": model_type, **changes}
 
     async def live_dataset(self, model_type: ModelType) -> LiveDataset:
         """Return the running counts of the model's open epoch from the database: what is accumulated and what waits behind it."""
@@ -107,8 +131,8 @@ class ContinuousLearningService:
         counts = decode_statistics(standing.accumulated).counts
         through = dict(standing.cursors)
         for pane in standing.panes:
-            if model_type in pane.counts:
-                counts = merged_counts(counts, msgspec.convert(pane.counts[model_type], DatasetCounts))
+            if pane.counts is not None:
+                counts = merged_counts(counts, msgspec.convert(pane.counts, DatasetCounts))
             through[pane.partition] = pane.to_offset
         return LiveDataset(epoch=standing.epoch, counts=counts, through=through)
 
@@ -117,41 +141,25 @@ class ContinuousLearningService:
         dataset = await repository.lock_open(wait=wait)
         if dataset is None:
             return None
+        epoch = await self._open_epoch(repository, dataset, model_type)
         cursors = await repository.cursors()
         panes = await repository.panes_behind(most=MOST_PANES)
-        progress = self.update_training_datasets(dataset, cursors, panes, model_type=model_type)
+        progress = self.update_training_datasets(epoch, cursors, panes, model_type=model_type)
         if progress.evaluation.fired:
             await self.prepare_training_data(work, repository, progress, model_type=model_type)
         else:
-            await accumulate(repository, progress, model_type=model_type)
+            await accumulate(work, repository, progress, model_type=model_type, now=self._clock.now())
         return progress
+
+    async def _open_epoch(
+        self, repository: DatasetRepository, dataset: OpenDataset, model_type: ModelType
+    ) -> OpenEpoch:
+        row = await repository.circumstances()
+        known = self._earlier.get(model_type)
+        if row.rule.adaptive and (known is None or known[0] != dataset.epoch):
+            earlier = await repository.earlier_statistics(before_epoch=dataset.epoch, most=EARLIER_EPOCHS)
+            known = self._earlier[model_type] = dataset.epoch, earlier_statistics(earlier)
+        return OpenEpoch.read(dataset, row, earlier=known[1] if known else EMPTY_STATISTICS)
 
     def _datasets(self, work: UnitOfWork, model_type: ModelType) -> DatasetRepository:
         return DatasetRepository(work.connection, model_type, BEHAVIORAL_EVENTS)
-
-
-def checked_changes(command: UpdateThresholds) -> dict[str, Any]:
-    """Return the columns that the command changes.
-
-    Raises:
-        CommandRejectedError: with a sentence that says what would be right.
-    """
-    changes = {
-        name: value
-        for name in ("threshold", "quality_gate", "cool_down_seconds")
-        if (value := getattr(command, name)) is not None
-    }
-    if not changes:
-        raise CommandRejectedError("nothing to change; give a threshold, a quality_gate or cool_down_seconds")
-    if not 1 <= changes.get("threshold", 1) <= LARGEST_THRESHOLD:
-        raise CommandRejectedError(
-            f"a threshold of {command.threshold} would never or always be reached; give a number from 1 to {LARGEST_THRESHOLD}"
-        )
-    gate = changes.get("quality_gate", 0.0)
-    if not (math.isfinite(gate) and 0.0 <= gate <= 1.0):
-        raise CommandRejectedError(f"a quality gate of {gate} is no ratio; give a number from 0 to 1")
-    if not 0 <= changes.get("cool_down_seconds", 0) <= LONGEST_COOL_DOWN_SECONDS:
-        raise CommandRejectedError(
-            f"a cool-down of {command.cool_down_seconds} s is out of range; give 0 to {LONGEST_COOL_DOWN_SECONDS}"
-        )
-    return changes

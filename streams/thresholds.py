@@ -164,6 +164,13 @@ def user_cap(rule: ThresholdRule, *, threshold: int, users: int) -> int:
     return max(1, math.floor(share * threshold))
 
 
+def effective_count(
+    rule: ThresholdRule, threshold: int, *, counted: int, users: int, excess: Callable[[int], int] | None
+) -> int:
+    """Return how many of ``counted`` data points count towards ``threshold``; ``excess`` says how many lie beyond a cap for each user."""
+    return counted - min(excess(user_cap(rule, threshold=threshold, users=users)), counted) if excess else counted
+
+
 def decide(
     rule: ThresholdRule,
     now: Circumstances = Circumstances(),  # noqa: B008 - immutable
@@ -173,15 +180,15 @@ def decide(
     users: int = 0,
     excess: Callable[[int], int] | None = None,
 ) -> Evaluation:
-    """Decide about ``counted`` data points of ``quality`` by ``users`` users; ``excess`` says how many lie beyond a cap for each user.
+    """Decide about ``counted`` data points of ``quality`` by ``users`` users; ``excess`` as in :func:`effective_count`.
 
     Age lowers the count that is asked for, and nothing else. A person's approval takes the place of the quality gate and
     its floors; a quarantined data set never fires.
     """
     adaptation = adapted(rule, now)
     cap = user_cap(rule, threshold=adaptation.threshold, users=users)
-    withheld = min(excess(cap), counted) if excess else 0
-    effective = counted - withheld
+    effective = effective_count(rule, adaptation.threshold, counted=counted, users=users, excess=excess)
+    withheld = counted - effective
     decision, because = _decision(rule, now, adaptation, effective=effective, quality=quality)
     left_aside = f" ({counted} counted, {withheld} beyond {cap} a user)" if withheld else ""
     return Evaluation(

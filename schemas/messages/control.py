@@ -44,11 +44,25 @@ class RollBackModel(Command, frozen=True, kw_only=True, tag="RollBackModel"):
 
 
 class UpdateThresholds(Command, frozen=True, kw_only=True, tag="UpdateThresholds"):
-    """Change a model's threshold, and optionally its quality gate (0..1) and cool-down."""
+    """Change parts of a model's rule; what is not given stays.
+
+    ``adaptive``: whether size, season, cost and drift move the threshold, between ``least`` and ``most``. ``blackouts``: weekly
+    windows in UTC without a training, such as ``Mon 08:00-12:00``; an empty list takes all away. ``user_share`` (0..0.5): one
+    user's part of a threshold, or ``even_share`` times the even share where that is more. 0 unsets ``least``, ``most``,
+    ``max_age_seconds`` and ``reference_cost_seconds``.
+    """
 
     threshold: int | None = None
     quality_gate: float | None = None
     cool_down_seconds: int | None = None
+    adaptive: bool | None = None
+    least: int | None = None
+    most: int | None = None
+    max_age_seconds: int | None = None
+    blackouts: tuple[str, ...] | None = None
+    user_share: float | None = None
+    even_share: float | None = None
+    reference_cost_seconds: float | None = None
 
 
 class RetryDeadLetters(Command, frozen=True, kw_only=True, tag="RetryDeadLetters"):

@@ -5,98 +5,30 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
 
-from backends.broker.interface import Record
 from backends.clock import ManualClock
-from backends.control import CommandHandler
 from backends.database.repositories.ingestion import EVENTS, IngestionRepository, begun_driver
-from backends.database.unit_of_work import Database
 from fincoach_events.events import (
     AnyBehavioralEvent,
     GoalModified,
-    RecommendationInteraction,
     TransactionCreated,
     encode_event,
 )
 from models.features import REDUCER_VERSION, UserState, decode_state, encode_state, fold
-from schemas.codec import decode, encode
-from schemas.messages.control import UpdateThresholds
-from schemas.messages.training import ThresholdReached
-from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, THRESHOLD_REACHED
+from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType
-from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
-from streams.ingestion import EventIngestion
+from streams.batches import LostCompareError
+from streams.epochs import PaneHoleError
 from streams.intake import microseconds
-from streams.predictions import PredictionArchive
-from streams.readiness import PaneHoleError
-from streams.service import ContinuousLearningService
+from tests.integration.streams_room import Room, answers, crossings, feedback, send
 from tests.integration.streams_workers import database_of, transaction
 from tests.services import connect
-
-
-class Fetched:
-    """A record as the transport gives it."""
-
-    def __init__(self, offset: int, event: AnyBehavioralEvent, *, at: dt.datetime, raw: bytes | None = None) -> None:
-        self.offset = offset
-        self.timestamp = int(at.timestamp() * 1000)
-        self.key: bytes | None = str(event.user_id).encode()
-        self.value: bytes | None = raw if raw is not None else encode_event(event)
-        self.headers: list[tuple[str, bytes | None]] = []
-
-
-class Room:
-    """The service over a fresh database, fed without a broker."""
-
-    def __init__(self, database: Database, clock: ManualClock) -> None:
-        letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-        self._events = events = EventIngestion(database, clock, letters, state_cache_bytes=1_000_000)
-        self.service = ContinuousLearningService(
-            database, clock, events=events, predictions=PredictionArchive(database, letters)
-        )
-        self.database = database
-        self.clock = clock
-        self._next = [0, 0]
-
-    async def feed(
-        self, events: Sequence[AnyBehavioralEvent], *, partition: int = 0, raw: bytes | None = None
-    ) -> BatchOutcome:
-        """Commit one batch of ``events`` on ``partition``."""
-        first = self._next[partition]
-        await self._known(partition)
-        batch = LedgerBatch(
-            topic=BEHAVIORAL_EVENTS,
-            partition=partition,
-            from_offset=first,
-            records=[Fetched(first + n, event, at=self.clock.now(), raw=raw) for n, event in enumerate(events)],
-        )
-        outcome = await self.service.process_behavioral_events(batch)
-        self._next[partition] = batch.to_offset
-        return outcome
-
-    async def check(self, model_type: ModelType) -> str:
-        """Look at a data set and return the sentence."""
-        evaluation = await self.service.check_training_readiness(model_type)
-        return evaluation.sentence if evaluation else "locked"
-
-    def forget_states(self) -> None:
-        """Be as a worker that has just been given the partition."""
-        self._events.forget(0)
-
-    async def _known(self, partition: int) -> None:
-        async with self.database.transaction() as work:
-            driver = await begun_driver(work)
-            await driver.execute(
-                "INSERT INTO ledger VALUES ($1, 1, $2, 0) ON CONFLICT DO NOTHING", BEHAVIORAL_EVENTS.name, partition
-            )
 
 
 @pytest.fixture
@@ -112,12 +44,6 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await connect(database_url)
     yield connection
     await connection.close()
-
-
-async def crossings(connection: asyncpg.Connection) -> list[ThresholdReached]:
-    """Return what was announced."""
-    rows = await connection.fetch("SELECT payload FROM outbox WHERE topic = $1 ORDER BY id", THRESHOLD_REACHED.name)
-    return [decode(THRESHOLD_REACHED, row["payload"]) for row in rows]
 
 
 async def test_an_epoch_is_closed_once(room: Room, connection: asyncpg.Connection) -> None:
@@ -145,6 +71,7 @@ async def test_an_epoch_is_closed_once(room: Room, connection: asyncpg.Connectio
 
 async def test_a_burst_makes_epochs_of_whole_panes(room: Room, connection: asyncpg.Connection) -> None:
     """A pane would be split between epochs, or events between two epochs would belong to neither."""
+    await send(room, adaptive=False)
     for start in range(0, 5_000, 700):
         await room.feed([transaction(number) for number in range(start, start + 700)], partition=start // 700 % 2)
     await room.check(ModelType.SPENDING)
@@ -186,20 +113,6 @@ async def test_a_bot_does_not_push_a_threshold(room: Room, connection: asyncpg.C
     assert await crossings(connection) == []
     row = await connection.fetchrow("SELECT * FROM training_datasets WHERE dataset_type = 'recommendation'")
     assert (row["data_count"], row["threshold_reached"]) == (5_400, False)
-
-
-def feedback(number: int, **changes: object) -> RecommendationInteraction:
-    """Return an answer to a recommendation that nobody has shown."""
-    fields: dict[str, object] = {
-        "event_id": uuid.uuid5(uuid.NAMESPACE_OID, f"answer-{number}"),
-        "user_id": uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number % 40}"),
-        "occurred_at": dt.datetime(2026, 1, 5, tzinfo=dt.UTC) + dt.timedelta(minutes=number),
-        "consent": True,
-        "recommendation_id": "auto_generated",
-        "interaction_type": "implement",
-        **changes,
-    }
-    return RecommendationInteraction(**fields)  # type: ignore[arg-type]
 
 
 async def test_goals_and_answers_count_as_the_plan_says(room: Room) -> None:
@@ -330,25 +243,6 @@ async def test_states_of_an_older_reducer_are_folded_anew(room: Room, connection
         user_id: encode_state(state) for user_id, state in expected.items()
     }
     assert {row["reducer_version"] for row in rows} == {REDUCER_VERSION}
-
-
-async def send(room: Room, **fields: object) -> None:
-    """Give the room an UpdateThresholds command."""
-    command = UpdateThresholds(
-        event_id=uuid.uuid4(), occurred_at=room.clock.now(), issuer="tester",
-        expires_at=room.clock.now() + dt.timedelta(minutes=5), **{"model_type": "spending", **fields},  # type: ignore[arg-type]
-    )  # fmt: skip
-    record = Record(
-        topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=room.clock.now()
-    )
-    handler = CommandHandler(room.database, room.clock, {UpdateThresholds: room.service.update_thresholds})
-    await handler.handle(record)
-
-
-async def answers(connection: asyncpg.Connection) -> list[tuple[str, str]]:
-    """Return outcome and detail of every command."""
-    rows = await connection.fetch("SELECT outcome, detail FROM command_inbox ORDER BY received_at")
-    return [(row["outcome"], row["detail"]) for row in rows]
 
 
 async def test_a_lower_threshold_is_looked_at_at_once(room: Room, connection: asyncpg.Connection) -> None:

@@ -24,12 +24,13 @@ from fincoach_events.events import (
 from models.features import encode_state
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import ModelType
+from streams.epochs import OpenEpoch, take_panes
 from streams.folding import States, fold_new
 from streams.intake import accept
 from streams.panes import PaneStatistics, Watermarks, close_pane, encode_pane, encode_statistics
 from streams.quality import assess
-from streams.readiness import take_panes
 from streams.sketches import DatasetStatistics, distinct, merged
+from streams.thresholds import Circumstances, ThresholdRule
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 EXACT = [name for name in DatasetStatistics.__struct_fields__ if name not in {"counts", "users"}]
@@ -164,12 +165,10 @@ def epochs(panes: Sequence[PaneSlice], looks: Sequence[int]) -> list[tuple[tuple
     for visible in [*looks, len(ordered)]:
         while True:
             waiting = [pane for pane in ordered[:visible] if pane.from_offset >= cursors[pane.partition].next_offset]
-            dataset = OpenDataset(
-                id=uuid.uuid4(), epoch=1, data_count=0, accumulated=accumulated, threshold=40, quality_gate=0.8,
-                cool_down_seconds=0, seconds_since_epoch=None, last_decision=None,
-            )  # fmt: skip
+            dataset = OpenDataset(id=uuid.uuid4(), epoch=1, accumulated=accumulated)
+            epoch = OpenEpoch(dataset=dataset, rule=ThresholdRule(threshold=40), circumstances=Circumstances())
             waiting.sort(key=lambda pane: (pane.partition, pane.from_offset))
-            progress = take_panes(dataset, cursors, waiting, model_type=ModelType.SPENDING, judge=assess)
+            progress = take_panes(epoch, cursors, waiting, model_type=ModelType.SPENDING, judge=assess)
             accumulated = encode_statistics(progress.statistics)
             if not progress.evaluation.fired:
                 break

@@ -10,11 +10,14 @@ from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from schemas.tables import (
+    arrival_patterns,
     data_quality_metrics,
     dataset_cursors,
     epochs,
+    ledger,
     threshold_evaluations,
     thresholds,
     training_datasets,
@@ -28,14 +31,17 @@ if TYPE_CHECKING:
     from schemas.topics import Topic
     from schemas.vocabulary import ModelType
 
-# Each partition's panes from its cursor on, through the primary key.
-_PANES_BEHIND = sa.text("""
+# Each partition's panes from its cursor on, through the primary key; only what they hold of this model.
+_PANES_BEHIND = (
+    sa.text("""
 SELECT pane.partition, pane.from_offset, pane.to_offset, pane.closed_at, pane.counts, pane.sketches
 FROM ledger
 LEFT JOIN dataset_cursors AS cursor ON cursor.model_type = :model_type AND cursor.topic = ledger.topic
     AND cursor.generation = ledger.generation AND cursor.partition = ledger.partition
 CROSS JOIN LATERAL (
-    SELECT partition, from_offset, to_offset, closed_at, counts, sketches FROM panes
+    SELECT partition, from_offset, to_offset, closed_at, counts -> :model_type AS counts,
+        CASE WHEN jsonb_exists(counts, :model_type) THEN sketches END AS sketches
+    FROM panes
     WHERE topic = ledger.topic AND generation = ledger.generation AND partition = ledger.partition
         AND from_offset >= coalesce(cursor.next_offset, 0)
     ORDER BY from_offset LIMIT :most
@@ -43,6 +49,9 @@ CROSS JOIN LATERAL (
 WHERE ledger.topic = :topic AND ledger.generation = :generation
 ORDER BY pane.partition, pane.from_offset
 """)
+    .bindparams(sa.bindparam("model_type", type_=sa.Text))
+    .columns(counts=JSONB)
+)
 _NEW_CURSORS = sa.text("""
 INSERT INTO dataset_cursors (model_type, topic, generation, partition, epoch_from_offset, next_offset)
 SELECT :model_type, topic, generation, partition, first, first FROM (
@@ -53,36 +62,146 @@ SELECT :model_type, topic, generation, partition, first, first FROM (
 ) AS beginning
 ON CONFLICT DO NOTHING
 """)
+_MOVE_CURSORS = sa.text("""
+UPDATE dataset_cursors AS cursor SET epoch_from_offset = moved.epoch_from_offset, next_offset = moved.next_offset
+FROM unnest(CAST(:partitions AS int[]), CAST(:beginnings AS bigint[]), CAST(:nexts AS bigint[]))
+    AS moved (partition, epoch_from_offset, next_offset)
+WHERE cursor.model_type = :model_type AND cursor.topic = :topic AND cursor.generation = :generation
+    AND cursor.partition = moved.partition
+    AND (cursor.epoch_from_offset, cursor.next_offset) <> (moved.epoch_from_offset, moved.next_offset)
+""")
+# What a decision depends on besides the data set; the medians are over the five newest and the five first trainings.
+_CIRCUMSTANCES = sa.text("""
+SELECT rule.threshold, rule.quality_gate::float8, rule.cool_down_seconds, rule.adaptive, rule.least, rule.most, rule.max_age_seconds,
+    rule.blackouts, rule.user_share::float8, rule.even_share, rule.reference_cost_seconds,
+    now() AS moment, closed.learned, closed.first, extract(epoch FROM now() - closed.reached_at)::float8 AS seconds_since_epoch,
+    newest.seconds AS cost_seconds, oldest.seconds AS first_cost_seconds,
+    pattern.rates, pattern.hours, pattern.current_hour, pattern.current_count
+FROM thresholds AS rule
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(counted), 0) AS learned, coalesce((array_agg(counted ORDER BY epoch))[1], 0) AS first,
+        max(reached_at) AS reached_at FROM epochs WHERE model_type = rule.model_type
+) AS closed
+CROSS JOIN LATERAL (
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds FROM (
+        SELECT extract(epoch FROM end_time - start_time)::float8 AS seconds FROM model_training_events
+        WHERE model_type = rule.model_type AND status IN ('completed', 'deployed') ORDER BY created_at DESC LIMIT 5) AS runs
+) AS newest
+CROSS JOIN LATERAL (
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds FROM (
+        SELECT extract(epoch FROM end_time - start_time)::float8 AS seconds FROM model_training_events
+        WHERE model_type = rule.model_type AND status IN ('completed', 'deployed') ORDER BY created_at LIMIT 5) AS runs
+) AS oldest
+LEFT JOIN arrival_patterns AS pattern ON pattern.model_type = rule.model_type
+WHERE rule.model_type = :model_type
+""")
+# How each open data set stands, and how much waits behind it: without a lock, for all models at once.
+_STANDINGS = sa.text("""
+SELECT open.dataset_type, open.data_count, open.threshold, open.evaluation ->> 'decision' AS decision,
+    extract(epoch FROM now() - open.updated_at)::float8 AS idle_seconds, extract(epoch FROM now() - open.created_at)::float8 AS age_seconds,
+    rule.threshold AS configured, rule.max_age_seconds, rule.cool_down_seconds, rule.blackouts, now() AS moment,
+    extract(epoch FROM now() - (SELECT reached_at FROM epochs WHERE model_type = open.dataset_type
+        ORDER BY epoch DESC LIMIT 1))::float8 AS seconds_since_epoch,
+    waiting.panes, waiting.counted
+FROM training_datasets AS open
+JOIN thresholds AS rule ON rule.model_type = open.dataset_type
+CROSS JOIN LATERAL (
+    SELECT count(*) AS panes, coalesce(sum((pane.counts -> open.dataset_type ->> 'counted')::bigint), 0)::bigint AS counted
+    FROM ledger
+    LEFT JOIN dataset_cursors AS cursor ON cursor.model_type = open.dataset_type AND cursor.topic = ledger.topic
+        AND cursor.generation = ledger.generation AND cursor.partition = ledger.partition
+    JOIN panes AS pane ON pane.topic = ledger.topic AND pane.generation = ledger.generation
+        AND pane.partition = ledger.partition AND pane.from_offset >= coalesce(cursor.next_offset, 0)
+    WHERE ledger.topic = :topic AND ledger.generation = :generation
+) AS waiting
+WHERE open.closed_at IS NULL
+ORDER BY open.dataset_type
+""")
+
+
+class ThresholdRow(NamedTuple):
+    """The rule that is configured for a model, column by column."""
+
+    threshold: int
+    quality_gate: float = 0.8
+    cool_down_seconds: int = 0
+    adaptive: bool = False
+    least: int | None = None
+    most: int | None = None
+    max_age_seconds: int | None = None
+    blackouts: Sequence[str] = ()
+    user_share: float = 0.02
+    even_share: float = 3.0
+    reference_cost_seconds: float | None = None
+
+
+class ArrivalRow(NamedTuple):
+    """The arrivals of a model by hour of the week, as they are stored."""
+
+    rates: Sequence[float]
+    hours: int
+    current_hour: dt.datetime
+    current_count: int
+
+
+class CircumstancesRow(NamedTuple):
+    """The rule of a model and what else decides, by the database's clock."""
+
+    rule: ThresholdRow
+    moment: dt.datetime | None = None
+    learned: int = 0
+    first: int = 0
+    seconds_since_epoch: float | None = None
+    cost_seconds: float | None = None
+    first_cost_seconds: float | None = None
+    arrivals: ArrivalRow | None = None
 
 
 class OpenDataset(NamedTuple):
-    """The open data set of a model, locked, with the rule that holds for it and the database's time."""
+    """The open data set of a model, locked. ``told`` is what was last written into its history, ``sentence`` how it stood at the last look."""
 
     id: UUID
     epoch: int
-    data_count: int
     accumulated: bytes | None
-    threshold: int
-    quality_gate: float
-    cool_down_seconds: int
-    seconds_since_epoch: float | None
-    last_decision: str | None
+    created_at: dt.datetime | None = None
     review: DatasetReview = DatasetReview.NONE
     reviewed_by: str | None = None
+    told: Mapping[str, Any] | None = None
+    sentence: str | None = None
+    share_alert_at: dt.datetime | None = None
+
+
+class Standing(NamedTuple):
+    """How an open data set stands without a lock: what it holds, what waits behind it, and what may have come due."""
+
+    model_type: str
+    data_count: int
+    threshold: int
+    decision: str | None
+    idle_seconds: float
+    age_seconds: float
+    configured: int
+    max_age_seconds: int | None
+    cool_down_seconds: int
+    blackouts: Sequence[str]
+    moment: dt.datetime
+    seconds_since_epoch: float | None
+    panes: int
+    counted: int
 
 
 class PaneSlice(NamedTuple):
-    """A pane as a data set sees it."""
+    """A pane as the data set of one model sees it."""
 
     partition: int
     from_offset: int
     to_offset: int
     closed_at: dt.datetime
-    counts: Mapping[str, Any]
+    counts: Mapping[str, Any] | None
     sketches: bytes | None
 
 
-class Standing(NamedTuple):
+class LiveStanding(NamedTuple):
     """An open data set as it stands, in one consistent view: what is accumulated, cursors, and the panes behind them."""
 
     epoch: int
@@ -99,6 +218,12 @@ class Cursor:
     next_offset: int
 
 
+async def standings(connection: AsyncConnection, topic: Topic) -> list[Standing]:
+    """Return how the open data sets of all models stand."""
+    rows = await connection.execute(_STANDINGS, {"topic": topic.name, "generation": topic.generation})
+    return [Standing(*row) for row in rows]
+
+
 class DatasetRepository:
     """The statements of one model's epoch."""
 
@@ -110,26 +235,56 @@ class DatasetRepository:
     async def lock_open(self, *, wait: bool) -> OpenDataset | None:
         """Lock the open data set; None when another transaction holds it and ``wait`` is False."""
         table = training_datasets.c
-        found = await self._connection.execute(
-            sa.select(table.id, table.epoch, table.data_count, table.accumulated, table.review, table.reviewed_by)
+        question = (
+            sa.select(
+                table.id, table.epoch, table.accumulated, table.created_at, table.review, table.reviewed_by,
+                table.evaluation["told"], table.evaluation["sentence"].astext, table.share_alert_at,
+            )
             .where(table.dataset_type == self._model_type, table.closed_at.is_(None))
             .with_for_update(skip_locked=not wait)
+        )  # fmt: skip
+        row = (await self._connection.execute(question)).first()
+        if row is None and wait:  # the one that was waited for has been closed meanwhile: the next one is open
+            row = (await self._connection.execute(question)).first()
+        return None if row is None else OpenDataset(*row)._replace(review=DatasetReview(row.review))
+
+    async def circumstances(self) -> CircumstancesRow:
+        """Return the rule in force and what else decides; ask after the lock, so that a changed rule is seen."""
+        found = await self._connection.execute(_CIRCUMSTANCES, {"model_type": self._model_type})
+        row = found.one()
+        return CircumstancesRow(
+            rule=ThresholdRow(*row[: len(ThresholdRow._fields)]),
+            arrivals=None if row.rates is None else ArrivalRow(*row[-len(ArrivalRow._fields) :]),
+            **{name: getattr(row, name) for name in CircumstancesRow._fields[1:-1]},
         )
-        row = found.first()
-        if row is None:
-            return None
-        return OpenDataset(
-            *row[:4],
-            *await self._rule(),
-            await self._last_decision(row.epoch),
-            review=DatasetReview(row.review),
-            reviewed_by=row.reviewed_by,
+
+    async def earlier_statistics(self, *, before_epoch: int, most: int) -> list[bytes]:
+        """Return what the last ``most`` closed data sets held, those left out that a person has quarantined."""
+        table = training_datasets.c
+        rows = await self._connection.execute(
+            sa.select(table.accumulated)
+            .where(
+                table.dataset_type == self._model_type,
+                table.epoch < before_epoch,
+                table.accumulated.is_not(None),
+                table.review != DatasetReview.QUARANTINED,
+            )
+            .order_by(table.epoch.desc())
+            .limit(most)
         )
+        return list(rows.scalars())
 
     async def cursors(self) -> dict[int, Cursor]:
         """Return the cursor of each partition, those of new partitions included."""
-        place = {"model_type": self._model_type, "topic": self._topic.name, "generation": self._topic.generation}
-        await self._connection.execute(_NEW_CURSORS, place)
+        partitions = await self._connection.scalar(
+            sa.select(sa.func.count()).where(
+                ledger.c.topic == self._topic.name, ledger.c.generation == self._topic.generation
+            )
+        )
+        known = await self._known_cursors()
+        if len(known) == partitions:
+            return known
+        await self._connection.execute(_NEW_CURSORS, self._place())
         return await self._known_cursors()
 
     async def _known_cursors(self) -> dict[int, Cursor]:
@@ -144,11 +299,10 @@ class DatasetRepository:
 
     async def panes_behind(self, *, most: int) -> list[PaneSlice]:
         """Return up to ``most`` panes of each partition behind the cursors, by partition and offset."""
-        place = {"model_type": self._model_type, "topic": self._topic.name, "generation": self._topic.generation}
-        rows = await self._connection.execute(_PANES_BEHIND, {**place, "most": most})
+        rows = await self._connection.execute(_PANES_BEHIND, {**self._place(), "most": most})
         return [PaneSlice(*row) for row in rows]
 
-    async def standing(self, *, most_panes: int = 10_000) -> Standing:
+    async def standing(self, *, most_panes: int = 10_000) -> LiveStanding:
         """Return the open data set without locking it; the first question of its connection."""
         await self._connection.execution_options(isolation_level="REPEATABLE READ")
         table = training_datasets.c
@@ -159,21 +313,28 @@ class DatasetRepository:
         )
         epoch, accumulated = found.one()
         cursors = {partition: cursor.next_offset for partition, cursor in (await self._known_cursors()).items()}
-        return Standing(epoch, accumulated, cursors, await self.panes_behind(most=most_panes))
+        return LiveStanding(epoch, accumulated, cursors, await self.panes_behind(most=most_panes))
 
     async def move_cursors(self, cursors: Mapping[int, Cursor]) -> None:
         """Write where the cursors stand."""
-        for partition, cursor in cursors.items():
-            await self._connection.execute(
-                sa.update(dataset_cursors)
-                .where(
-                    dataset_cursors.c.model_type == self._model_type,
-                    dataset_cursors.c.topic == self._topic.name,
-                    dataset_cursors.c.generation == self._topic.generation,
-                    dataset_cursors.c.partition == partition,
-                )
-                .values(epoch_from_offset=cursor.epoch_from_offset, next_offset=cursor.next_offset)
-            )
+        await self._connection.execute(
+            _MOVE_CURSORS,
+            {
+                **self._place(),
+                "partitions": list(cursors),
+                "beginnings": [cursor.epoch_from_offset for cursor in cursors.values()],
+                "nexts": [cursor.next_offset for cursor in cursors.values()],
+            },
+        )
+
+    async def save_arrivals(self, arrivals: ArrivalRow) -> None:
+        """Keep the arrivals by hour of the week."""
+        values = {**arrivals._asdict(), "rates": list(arrivals.rates), "updated_at": sa.func.now()}
+        await self._connection.execute(
+            insert(arrival_patterns)
+            .values(model_type=self._model_type, **values)
+            .on_conflict_do_update(index_elements=["model_type"], set_=values)
+        )
 
     async def update_open(self, dataset_id: UUID, values: Mapping[str, Any]) -> None:
         """Change the data set."""
@@ -213,7 +374,7 @@ class DatasetRepository:
         )
 
     async def change_rule(self, changes: Mapping[str, Any], *, by: str) -> None:
-        """Change threshold, gate or cool-down of the model, and the threshold that its open data set shows."""
+        """Change columns of the model's rule, and the threshold that its open data set shows."""
         await self._connection.execute(
             sa.update(thresholds)
             .where(thresholds.c.model_type == self._model_type)
@@ -226,30 +387,8 @@ class DatasetRepository:
                 .values(threshold=changes["threshold"], updated_at=sa.func.now())
             )
 
-    async def _rule(self) -> tuple[int, float, int, float | None]:
-        since = (
-            sa.select(sa.func.extract("epoch", sa.func.now() - sa.func.max(epochs.c.reached_at)))
-            .where(epochs.c.model_type == self._model_type)
-            .scalar_subquery()
-        )
-        rule = thresholds.c
-        found = await self._connection.execute(
-            sa.select(rule.threshold, rule.quality_gate, rule.cool_down_seconds, since).where(
-                rule.model_type == self._model_type
-            )
-        )
-        threshold, gate, cool_down, seconds = found.one()
-        return threshold, float(gate), cool_down, None if seconds is None else float(seconds)
-
-    async def _last_decision(self, epoch: int) -> str | None:
-        table = threshold_evaluations.c
-        found: str | None = await self._connection.scalar(
-            sa.select(table.decision)
-            .where(table.model_type == self._model_type, table.epoch == epoch)
-            .order_by(table.evaluated_at.desc())
-            .limit(1)
-        )
-        return found
+    def _place(self) -> dict[str, Any]:
+        return {"model_type": self._model_type, "topic": self._topic.name, "generation": self._topic.generation}
 
     async def _inserted(self, table: sa.Table, values: Mapping[str, Any]) -> UUID:
         row = await self._connection.execute(sa.insert(table).values(**values).returning(table.c.id))
