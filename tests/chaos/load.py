@@ -64,10 +64,12 @@ class PredictionLoad:
             error = None if answer.status_code == httpx.codes.OK else f"{answer.status_code} {answer.text[:200]}"
         except httpx.HTTPError as failure:
             error = repr(failure)
+        excused = self._excuse(name, began)
         if error is None:
             self.answered += 1
-            self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
-        elif self._excuse(name, began):
+            if not excused:  # who was frozen meanwhile answers late
+                self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+        elif excused:
             self.excused += 1
         else:
             seconds = round(time.monotonic() - began, 2)
