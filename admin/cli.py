@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import typer
 
-from admin import cli_datasets
+from admin import cli_datasets, cli_dead_letters
 from admin import installation as installations
 from admin.cli_actions import (
     HELP_OPTIONS,
@@ -50,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": list(HELP_OPTIONS)},
 )
 app.add_typer(cli_datasets.app)
+app.add_typer(cli_dead_letters.app)
 
 
 @app.command()
@@ -283,26 +284,6 @@ def events(
         columns=columns,
         title="Events",
         empty="No such event.",
-        as_json=as_json,
-    )
-
-
-@app.command("dead-letters")
-def dead_letters(
-    folder: FolderOption = None,
-    *,
-    reason: Annotated[str | None, typer.Option("--reason", help="Only this reason, for example not_json.")] = None,
-    limit: LimitOption = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """List records that could not be handled, with the reason and where they came from."""
-    columns = ("id", "topic", "partition", "offset", "reason", "detail", "bytes", "created_at")
-    show(
-        folder,
-        lambda ask: ask.dead_letters(reason=reason, limit=limit),
-        columns=columns,
-        title="Dead letters",
-        empty="No dead letters.",
         as_json=as_json,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
@@ -38,6 +38,7 @@ WaitOption = Annotated[
     typer.Option("--wait", min=0.1, help="Seconds to wait for the answer (default: FINCOACH_ANSWER_SECONDS or 15)."),
 ]
 
+Answer = TypeVar("Answer")
 Question = Callable[[QuestionRepository], Awaitable[list[dict[str, Any]]]]
 
 
@@ -75,17 +76,22 @@ def fail(sentence: str) -> None:
     raise typer.Exit(1)
 
 
-async def asked(folder: Path, question: Question) -> list[dict[str, Any]]:
-    """Return the rows that the installation's database answers."""
+async def reading(folder: Path, question: Callable[[Any], Awaitable[Answer]]) -> Answer:
+    """Return what ``question`` finds over a connection to the installation's database."""
     database = Database(
         create_engine(installations.load(folder).database_url, application_name="fincoach-admin", pool_size=1),
         Room.ADMIN,
     )
     try:
         async with database.reading() as connection:
-            return await question(QuestionRepository(connection))
+            return await question(connection)
     finally:
         await database.close()
+
+
+async def asked(folder: Path, question: Question) -> list[dict[str, Any]]:
+    """Return the rows that the installation's database answers."""
+    return await reading(folder, lambda connection: question(QuestionRepository(connection)))
 
 
 def show(

@@ -25,6 +25,19 @@ def print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(_encoder.encode(value), indent=2).decode() + "\n")
 
 
+def json_line(value: object) -> str:
+    """Return ``value`` as JSON on one line."""
+    return _encoder.encode(value).decode() + "\n"
+
+
+def print_facts(facts: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Print the named facts, one a line."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name in names:
+        table.add_row(f"[bold]{name.replace('_', ' ')}[/]", escape(_cell(facts[name])))
+    console.print(table)
+
+
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], *, title: str, empty: str) -> None:
     """Print the named columns of ``rows`` as a table, or the sentence ``empty``."""
     if not rows:

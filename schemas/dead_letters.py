@@ -11,6 +11,7 @@ from schemas.vocabulary import DeadLetterReason
 RETRY_OF_HEADER = "retry_of"
 ATTEMPT_HEADER = "attempt"
 UNKNOWN_PRODUCER = "unknown"
+MOST_ATTEMPTS = 5  # times that a record is sent again before it stays where it is
 
 
 class Fault(enum.StrEnum):

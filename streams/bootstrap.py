@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -227,7 +226,7 @@ async def run(settings: StreamsSettings) -> int:
     control = BrokerConsumer(settings.brokers, [CONTROL], client_id=name)
     executions: dict[type[Command], Execution] = {
         UpdateThresholds: worker.service.update_thresholds,
-        RetryDeadLetters: functools.partial(retry_dead_letters, most_attempts=settings.dead_letter_attempts),
+        RetryDeadLetters: retry_dead_letters,
     }
     handler = CommandHandler(database, clock, executions)
     processor = Processor(control, handler.handle, DeadLetterTopic(producer), name=f"{APP_ID}-control")

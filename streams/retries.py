@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from backends.database.repositories.dead_letters import DeadLetterRepository, LetterFilter, RetryFate, RetryRule
+from schemas.dead_letters import MOST_ATTEMPTS
 from schemas.errors import CommandRejectedError
 from schemas.messages.control import RetryDeadLetters
 
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
     from backends.database.unit_of_work import UnitOfWork
 
 MOST_LETTERS = 10_000  # of one command
+WAITING = "waiting"  # for the next command: more were chosen than one sends
 LARGEST_ID = 2**63 - 1
 LARGEST_PARTITION = 2**31 - 1
 
 
 async def retry_dead_letters(
-    work: UnitOfWork, command: RetryDeadLetters, _model_type: None, *, most_attempts: int
+    work: UnitOfWork, command: RetryDeadLetters, _model_type: None
 ) -> tuple[str, dict[str, Any]]:
     """Send the chosen letters again through the outbox; what is told is what was true before.
 
@@ -29,7 +31,7 @@ async def retry_dead_letters(
         CommandRejectedError: when nothing is chosen, or a value is out of its range.
     """
     chosen = checked_filter(command)
-    rule = RetryRule(most_attempts=most_attempts, again=command.again, limit=command.limit)
+    rule = RetryRule(most_attempts=MOST_ATTEMPTS, again=command.again, limit=command.limit)
     repository = DeadLetterRepository(work)
     fates = await repository.questions.fates(chosen, rule)
     sent = await repository.send_again(chosen, rule)
@@ -69,7 +71,7 @@ def left_out(fates: Iterable[RetryFate], sent: int) -> dict[str, int]:
     for fate in fates:
         causes[fate.fate] += fate.letters
     waiting = causes.pop("retry", 0) - sent
-    return {**causes, **({"for the next command": waiting} if waiting > 0 else {})}
+    return {**causes, **({WAITING: waiting} if waiting > 0 else {})}
 
 
 def sentence(fates: Iterable[RetryFate], sent: int) -> str:

@@ -45,6 +45,3 @@ class StreamsSettings(ProcessSettings):
         gt=0,
         description="How far back the limits look; the alert is over when so long nothing exceeded them.",
     )
-    dead_letter_attempts: int = Field(
-        default=5, ge=1, le=1_000, description="How often a dead letter can be sent again before it stays where it is."
-    )

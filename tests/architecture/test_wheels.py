@@ -77,6 +77,13 @@ def test_the_application_wheel_holds_every_room_and_not_the_client(application_w
         assert f"{room}/py.typed" in names
 
 
+def test_the_application_wheel_holds_the_golden_messages(application_wheel: zipfile.ZipFile) -> None:
+    """A worker could not tell whether it is sound, and would not start."""
+    written = {str(path.relative_to(ROOT)) for path in (ROOT / "schemas" / "examples").rglob("*.json")}
+    assert written
+    assert written <= set(application_wheel.namelist())
+
+
 def test_the_application_asks_for_exactly_its_own_client(
     application_wheel: zipfile.ZipFile, client_wheel: zipfile.ZipFile
 ) -> None:

@@ -14,7 +14,6 @@ from schemas.tables import (
     audit_log,
     behavioral_events,
     data_quality_metrics,
-    dead_letters,
     deployments,
     ledger,
     model_training_events,
@@ -131,14 +130,6 @@ class QuestionRepository:
         if event_type is not None:
             question = question.where(e.event_type == event_type)
         return await self._rows(question.order_by(e.archived_at.desc(), e.offset.desc()).limit(limit))
-
-    async def dead_letters(self, *, reason: str | None, limit: int) -> list[Row]:
-        """Return dead letters, newest first."""
-        d = dead_letters.c
-        question = sa.select(
-            d.id, d.topic, d.partition, d.offset, d.reason, d.detail, sa.func.length(d.raw).label("bytes"), d.created_at
-        )
-        return await self._rows(_of_model(question, d.reason, reason).order_by(d.id.desc()).limit(limit))
 
     async def decisions(self, model_type: str | None, *, limit: int) -> list[Row]:
         """Return rollout decisions, newest first."""

@@ -1,0 +1,55 @@
+"""Dead letters as people and programs take them: bytes as text, times as they are typed. Pure."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import re
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN_BYTES = 4_000
+_AGO = re.compile(r"(\d{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def moment_of(text: str, *, now: dt.datetime) -> dt.datetime:
+    """Return the moment that ``text`` names: so long before ``now``, or a date and time, in UTC where it says nothing else.
+
+    Raises:
+        ValueError: with a sentence that says what can be read.
+    """
+    ago = _AGO.fullmatch(text)
+    try:
+        if ago:
+            return now - dt.timedelta(**{_UNITS[ago.group(2)]: int(ago.group(1))})
+        moment = dt.datetime.fromisoformat(text)
+        return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    except (ValueError, OverflowError) as error:
+        message = f"{text!r} is no time; write 2026-03-04T12:00Z, 2026-03-04, or 30m, 12h, 7d for so long ago"
+        raise ValueError(message) from error
+
+
+def as_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its bytes as base64, and as text where they are text."""
+    plain = {name: value for name, value in row.items() if name not in {"key", "raw"}}
+    for name in ("key", "raw"):
+        value = row[name]
+        plain[f"{name}_base64"] = None if value is None else base64.b64encode(value).decode()
+        plain[f"{name}_text"] = None if value is None else _text(value)
+    return plain
+
+
+def bytes_for_people(raw: bytes) -> str:
+    """Return the beginning of ``raw`` as text without control characters, and how much follows."""
+    shown = raw[:SHOWN_BYTES].decode(errors="backslashreplace")
+    readable = "".join(sign if sign.isprintable() or sign in "\n\t" else f"\\x{ord(sign):02x}" for sign in shown)
+    rest = len(raw) - SHOWN_BYTES
+    return f"{readable}\n… {rest} bytes more: `dead-letters export` writes them all" if rest > 0 else readable
+
+
+def _text(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None

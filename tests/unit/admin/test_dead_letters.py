@@ -1,0 +1,61 @@
+"""Dead letters as people and programs take them."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from admin.dead_letters import SHOWN_BYTES, as_document, bytes_for_people, moment_of
+from admin.rendering import json_line
+
+NOW = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("90s", NOW - dt.timedelta(seconds=90)),
+        ("30m", NOW - dt.timedelta(minutes=30)),
+        ("12h", NOW - dt.timedelta(hours=12)),
+        ("7d", NOW - dt.timedelta(days=7)),
+        ("2026-03-04", dt.datetime(2026, 3, 4, tzinfo=dt.UTC)),
+        ("2026-03-04T12:00Z", NOW),
+        ("2026-03-04T13:00+01:00", NOW),
+    ],
+)
+def test_times_are_read_as_they_are_typed(text: str, moment: dt.datetime) -> None:
+    """A filter would choose other letters than the ones that were meant."""
+    assert moment_of(text, now=NOW) == moment
+
+
+@pytest.mark.parametrize("text", ["yesterday", "7 d", "999999d", "2026-13-01", ""])
+def test_what_is_no_time_is_said(text: str) -> None:
+    """A typing error would end in a traceback, or be taken for no filter at all."""
+    with pytest.raises(ValueError, match="is no time; write"):
+        moment_of(text, now=NOW)
+
+
+@given(st.binary(max_size=100), st.none() | st.binary(max_size=20))
+def test_an_exported_letter_holds_its_bytes(raw: bytes, key: bytes | None) -> None:
+    """A letter that is taken elsewhere would not be the record that was sent."""
+    document = as_document({"id": 1, "key": key, "raw": raw})
+    assert base64.b64decode(document["raw_base64"]) == raw
+    assert (document["key_base64"] is None) == (key is None)
+    assert document["raw_text"] is None or document["raw_text"].encode() == raw
+    assert json_line(document).count("\n") == 1
+
+
+@given(st.binary(max_size=200))
+def test_bytes_cannot_steer_a_terminal(raw: bytes) -> None:
+    """A hostile record could clear the screen of the operator who looks at it, or write into it."""
+    assert all(sign.isprintable() or sign in "\n\t" for sign in bytes_for_people(raw))
+
+
+def test_a_long_record_is_cut_and_says_so() -> None:
+    """A record of a megabyte would push everything else off the screen."""
+    shown = bytes_for_people(b"x" * (SHOWN_BYTES + 5))
+    assert shown.endswith("… 5 bytes more: `dead-letters export` writes them all")

@@ -1,0 +1,64 @@
+"""Whether a worker is sound: it reads its golden messages, and says so when it does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas import codec
+from schemas.errors import InvalidMessageError
+from schemas.golden import GoldenMessage, golden_messages
+from schemas.topics import TOPICS
+from streams.bootstrap import golden_check
+from streams.golden import BrokenReceiverError, GoldenCheck
+from tools.reference.rooms import ROOT
+
+
+def test_this_build_is_sound() -> None:
+    """No worker would start."""
+    golden_check()()
+
+
+def test_every_example_of_the_register_is_golden() -> None:
+    """A type would be broken and nobody ask."""
+    files = {
+        path.relative_to(ROOT / "schemas" / "examples") for path in (ROOT / "schemas" / "examples").rglob("*.json")
+    }
+    assert {f"{message.topic.name}/{message.name}" for message in golden_messages()} == {str(path) for path in files}
+    assert {message.topic for message in golden_messages()} == {topic for topic in TOPICS.values() if topic.messages}
+
+
+def test_a_broken_decoder_of_any_topic_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that misreads its commands would think itself sound."""
+
+    def refused(self: object, raw: bytes) -> None:  # noqa: ARG001 - of the method that is replaced
+        raise InvalidMessageError("missing_field", "planted")
+
+    monkeypatch.setattr(codec.MessageReader, "read", refused)
+    with pytest.raises(BrokenReceiverError) as caught:
+        golden_check()()
+    assert f"fails on {len(golden_messages())} of {len(golden_messages())} golden messages" in str(caught.value)
+
+
+@pytest.mark.parametrize("raised", [ArithmeticError("planted"), KeyError("event_type")])
+def test_a_rule_that_raises_is_found_and_named(monkeypatch: pytest.MonkeyPatch, raised: Exception) -> None:
+    """The check itself would fall over what it looks for."""
+
+    def broken(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("streams.folding.fold", broken)
+    with pytest.raises(BrokenReceiverError, match="reducer_error"):
+        golden_check()()
+
+
+def test_an_installation_without_examples_is_not_sound() -> None:
+    """A wheel that lost its examples would pass every check."""
+    with pytest.raises(BrokenReceiverError, match="there are none"):
+        GoldenCheck((), {})()
+
+
+def test_one_example_that_is_refused_is_named() -> None:
+    """An operator would not know which message to look at."""
+    golden = (GoldenMessage(TOPICS["fincoach.alerts"], "AlertRaised/v1/x.json", b"{}"),)
+    with pytest.raises(BrokenReceiverError, match=r"AlertRaised/v1/x\.json: missing_field"):
+        GoldenCheck(golden, {})()
