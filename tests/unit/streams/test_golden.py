@@ -33,7 +33,7 @@ def test_a_broken_decoder_of_any_topic_is_found(monkeypatch: pytest.MonkeyPatch)
     def refused(self: object, raw: bytes) -> None:  # noqa: ARG001 - of the method that is replaced
         raise InvalidMessageError("missing_field", "planted")
 
-    monkeypatch.setattr(codec.MessageReader, "read", refused)
+    monkeypatch.setattr(codec.MessageReader, "_read", refused)
     with pytest.raises(BrokenReceiverError) as caught:
         golden_check()()
     assert f"fails on {len(golden_messages())} of {len(golden_messages())} golden messages" in str(caught.value)
