@@ -48,7 +48,7 @@ def create_app(settings: StreamsSettings, places: LedgerPlaces) -> LedgerApp:
         consumer_auto_offset_reset="earliest",
         producer_linger=0.02,
         producer_request_timeout=30.0,
-        stream_buffer_maxsize=16,
+        stream_buffer_maxsize=2,  # items, and an item of a ledger topic is a whole batch
         stream_wait_empty=True,
     )
     app.places = places

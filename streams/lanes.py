@@ -15,7 +15,7 @@ Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
 MOST_WAITING = 1  # of a lane, behind the one at work: more would only be memory
-MOST_AT_WORK = 4  # lanes of a topic; each holds a connection to the database
+MOST_AT_WORK = 3  # lanes of a topic, each with a connection: one decodes, one waits for the server, one for the disk
 
 
 class Lanes(Generic[Key, Item]):

@@ -11,10 +11,10 @@ class StreamsSettings(ProcessSettings):
     """How a worker reads, commits and judges; thresholds are data, not settings."""
 
     batch_records: int = Field(
-        default=2_000,
+        default=5_000,
         ge=1,
         le=20_000,
-        description="Most records of one fetch; a batch of one partition is one transaction.",
+        description="Most records of one batch, which is one transaction; only a worker that is behind has so many at once.",
     )
     state_cache_mib: int = Field(
         default=48, ge=0, description="Most memory for user states, in MiB, over all partitions of a worker."
