@@ -41,11 +41,15 @@ SESSION_TOLERANCE_MILLISECONDS = 1_000  # two requests of one page may be writte
 BALANCES_LOOKED_BACK = 8  # one wrong balance is one event's fault, not also the next one's
 
 
-def findings(state: UserState | None, event: AnyBehavioralEvent) -> int:
-    """Return what ``state``, the user's state before ``event`` (None for a new user), says of it; 0 for nothing."""
+def findings(state: UserState | None, event: AnyBehavioralEvent, *, at: int | None = None) -> int:
+    """Return what ``state``, the user's state before ``event`` (None for a new user), says of it; 0 for nothing.
+
+    ``at``: ``occurred_at`` in milliseconds, where the caller has it already.
+    """
     found = _CHECKS[type(event)](state, event)
-    if event.session_id is not None and state is not None:
-        found |= _session(state, event)
+    if event.session_id is not None and state is not None and session_key(event.session_id) == state.session:
+        behind = state.session_at - (milliseconds(event.occurred_at) if at is None else at)
+        found |= TIME_REVERSED if behind > SESSION_TOLERANCE_MILLISECONDS else 0
     return found
 
 
@@ -81,13 +85,6 @@ def _goal(state: UserState | None, event: GoalModified) -> int:
 def _nothing(state: UserState | None, event: object) -> int:
     del state, event
     return 0
-
-
-def _session(state: UserState, event: AnyBehavioralEvent) -> int:
-    if event.session_id is None or session_key(event.session_id) != state.session:
-        return 0
-    behind = state.session_at - milliseconds(event.occurred_at)
-    return TIME_REVERSED if behind > SESSION_TOLERANCE_MILLISECONDS else 0
 
 
 def balance_broken(state: UserState, event: TransactionCreated) -> bool:

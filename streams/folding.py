@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -43,12 +43,12 @@ class PartitionMemory:
     recent: RecentEvents = field(default_factory=RecentEvents)
 
     def move_on(
-        self, through: int, *, watermarks: Watermarks, saved: Sequence[SavedState], event_ids: Sequence[bytes]
+        self, through: int, *, watermarks: Watermarks, states: Iterable[tuple[bytes, bytes]], event_ids: Sequence[bytes]
     ) -> None:
         """Stand at ``through``, with what the committed batch has written."""
         self.through = through
         self.watermarks = watermarks
-        self.states.put((state.user_id.bytes, state.state) for state in saved)
+        self.states.put(states)
         if event_ids:
             self.recent.remember(event_ids)
 
@@ -107,9 +107,10 @@ def fold_new(
         kept = copy_state(state) if careful and state is not None else None
         before = state.transactions if state is not None else 0
         seconds = item.at / 1_000_000
+        at = round(seconds * 1000.0)
         try:
-            found = findings(state, event)
-            state = fold(state, event, at=round(seconds * 1000.0))
+            found = findings(state, event, at=at)
+            state = fold(state, event, at=at)
         except Exception as error:
             if not careful:
                 raise ReducerFailedError from error

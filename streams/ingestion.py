@@ -48,7 +48,7 @@ from streams.panes import PaneStatistics, Watermarks, close_pane, decode_pane
 if TYPE_CHECKING:
     from backends.clock import Clock
     from backends.database.event_rows import EventRow
-    from backends.database.repositories.ingestion import Archived, SavedState
+    from backends.database.repositories.ingestion import Archived
     from backends.database.unit_of_work import Database, UnitOfWork
 
 LONGEST_SOURCE_CHARACTERS = 100  # of the archive's column
@@ -121,7 +121,7 @@ class EventBatchWriter:
         self._memory = memory
         self._letters = letters
         self._watermarks = Watermarks()
-        self._saved: list[SavedState] = []
+        self._states: list[tuple[bytes, bytes]] = []
         self._event_ids: list[bytes] = []
         self._repository = IngestionRepository(work, batch.topic, batch.partition)
 
@@ -131,18 +131,19 @@ class EventBatchWriter:
         self._watermarks = await self._last_watermarks()
         states = await load_states(self._repository, self._memory.states, intake.accepted)
         archived = await self._archive(intake)
-        fresh = [item for item in intake.accepted if item.offset in archived.new]
+        fresh = _new_of(intake.accepted, archived.new)
         folded = fold_new(fresh, states, watermarks=self._watermarks, careful=careful)
         await self._take_back(folded, intake)
         outcome = BatchOutcome(
             archived=len(fresh) - len(folded.failed),
             duplicates=len(intake.accepted) - len(fresh),
             dead_lettered=len(intake.dead),
-            not_consented=sum(not item.message.consent for item in fresh),
+            not_consented=len(fresh) - len(folded.events) - len(folded.failed),
         )
         pane = self._pane(intake, folded, new=archived.new)
-        self._saved = states_to_save(folded, states)
-        await self._repository.save_states(self._saved, reducer_version=REDUCER_VERSION)
+        saved = states_to_save(folded, states)
+        self._states = list(zip(folded.touched, (state.state for state in saved), strict=True))
+        await self._repository.save_states(saved, reducer_version=REDUCER_VERSION)
         await self._repository.save_pane(pane_row(self._batch, outcome, pane))
         await self._letters.keep(self._work, self._batch, intake)
         await self._work.publish(DATASET_PROGRESS, str(self._batch.partition), self._message(outcome, pane, now=now))
@@ -151,7 +152,7 @@ class EventBatchWriter:
     def remember(self) -> None:
         """Let the partition's memory stand where the ledger stands now; only after the commit."""
         self._memory.move_on(
-            self._batch.to_offset, watermarks=self._watermarks, saved=self._saved, event_ids=self._event_ids
+            self._batch.to_offset, watermarks=self._watermarks, states=self._states, event_ids=self._event_ids
         )
 
     async def _archive(self, intake: Intake[AnyBehavioralEvent]) -> Archived:
@@ -207,6 +208,10 @@ class EventBatchWriter:
             event.event_id.int.to_bytes(16, "big"), item.at, item.user, TYPE_NAMES[type(event)], event.interaction_type,
             event.consent, event.source, item.record.value or b"", batch.topic.generation, batch.partition, item.offset,
         )  # fmt: skip
+
+
+def _new_of(accepted: list[AcceptedEvent], new: set[int]) -> list[AcceptedEvent]:
+    return accepted if len(new) == len(accepted) else [item for item in accepted if item.offset in new]
 
 
 def take_in_events(records: Sequence[FetchedRecord]) -> Intake[AnyBehavioralEvent]:
