@@ -1,0 +1,99 @@
+"""However a log is repeated and cut into batches, a real database holds the same archive, states and sums afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backends.clock import ManualClock
+from backends.database.repositories.ingestion import next_offsets
+from backends.database.unit_of_work import Database
+from fincoach_events.events import AnyBehavioralEvent, encode_event
+from schemas.topics import BEHAVIORAL_EVENTS
+from streams.batches import LedgerBatch
+from streams.dead_letter_limits import LimitPolicy
+from streams.dead_letters import DeadLetterService
+from streams.ingestion import EventIngestion
+from tests.integration.streams_workers import database_of, pane_sums, transaction
+from tests.services import connect
+
+NOW = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
+EVENTS = 25
+Plan = tuple[
+    list[int], list[int], list[int]
+]  # numbers of events as they were sent, where batches end, when all is forgotten
+
+
+class Fetched:
+    """A record of the one partition."""
+
+    def __init__(self, event: AnyBehavioralEvent, offset: int) -> None:
+        self.offset = offset
+        self.timestamp = int(NOW.timestamp() * 1000)
+        self.key: bytes | None = str(event.user_id).encode()
+        self.value: bytes | None = encode_event(event)
+        self.headers: list[tuple[str, bytes | None]] = []
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Draw a log in which every event stands once or more, the first times in their order, and how it is delivered."""
+    sent = list(range(EVENTS))
+    for again in draw(st.lists(st.integers(0, EVENTS - 1), max_size=20)):
+        first = sent.index(again)
+        sent.insert(first + 1 + draw(st.integers(0, len(sent) - first - 1)), again)
+    ends = sorted({*draw(st.lists(st.integers(1, len(sent)), max_size=6)), len(sent)})
+    return sent, ends, draw(st.lists(st.integers(0, 6), max_size=2))
+
+
+async def outcome(database: Database, connection: asyncpg.Connection, plan: Plan) -> dict[str, Any]:
+    """Deliver a log to a worker that now and then forgets what it remembers; return what the database holds."""
+    sent, ends, forgets = plan
+    await connection.execute("TRUNCATE behavioral_events, user_states, panes, ledger, outbox, dead_letters")
+    await next_offsets(database, BEHAVIORAL_EVENTS, [0])
+    clock = ManualClock(NOW)
+    letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
+    ingestion = EventIngestion(database, clock, letters, state_cache_bytes=1_500)
+    records = [Fetched(transaction(number, users=4), offset) for offset, number in enumerate(sent)]
+    start = 0
+    for number, end in enumerate(ends):
+        if number in forgets:
+            ingestion.forget(0)
+        await ingestion.ingest(batch(records[start:end], start))
+        start = end
+    return {
+        "archive": await connection.fetch('SELECT event_id, payload FROM behavioral_events ORDER BY "offset"'),
+        "states": await connection.fetch("SELECT user_id, state FROM user_states ORDER BY user_id"),
+        "sums": await pane_sums(connection),
+    }
+
+
+def batch(records: Sequence[Fetched], start: int) -> LedgerBatch:
+    """Return records as a batch."""
+    return LedgerBatch(topic=BEHAVIORAL_EVENTS, partition=0, from_offset=start, records=records)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plan=plans())
+def test_repetitions_and_batches_do_not_matter(database_url: str, plan: Plan) -> None:
+    """A producer that sends again, or another cut of the same log, would change what is archived, folded or counted."""
+
+    async def both() -> None:
+        connection = await connect(database_url)
+        async with database_of(database_url) as database:
+            once = await outcome(database, connection, (list(range(EVENTS)), [EVENTS], []))
+            found = await outcome(database, connection, plan)
+        await connection.close()
+        assert found["archive"] == once["archive"]
+        assert found["states"] == once["states"]
+        repeated = len(plan[0]) - EVENTS
+        assert once["sums"]["archived"] == EVENTS
+        assert found["sums"] == {**once["sums"], "records": EVENTS + repeated, "duplicates": repeated}
+
+    asyncio.run(both())
