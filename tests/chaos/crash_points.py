@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import datetime as dt
+import logging
 import sys
 import tempfile
 import time
@@ -133,6 +134,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the points and do nothing")
     parser.add_argument("--folder", type=Path, help="where runs and results are kept (default: .fincoach/crash-points)", default=Path(".fincoach/crash-points"))  # fmt: skip
     given = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics that have just been made move for a moment
     chosen = [point for point in crash_points() if not given.only or any(text in point.name for text in given.only)]
     if given.list:
         print("\n".join(point.name for point in chosen))

@@ -27,7 +27,7 @@ ANSWERS = 20
 MORE_THAN_ALLOWED = 130  # records of one producer that cannot be taken in, one after the other
 USER = "6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11"
 TRAINERS_SETTINGS = {
-    "training_lease_seconds": 1, "training_retry_seconds": 0.1, "training_poll_seconds": 0.1, "training_grace_seconds": 1,
+    "training_lease_seconds": 2, "training_retry_seconds": 0.1, "training_poll_seconds": 0.1, "training_grace_seconds": 1,
 }  # fmt: skip
 
 
@@ -52,9 +52,10 @@ async def succession(run: Run, doomed: Room, heir: Room, *, point: str) -> Async
     watching = asyncio.ensure_future(succeed())
     try:
         yield
-        await asyncio.wait_for(watching, timeout=10.0)
-    except TimeoutError as error:
-        raise YardError(f"{doomed.name} never came by {point} ({doomed.log})") from error
+        await asyncio.wait({watching}, timeout=10.0)
+        if not watching.done():
+            raise YardError(f"{doomed.name} never came by {point} ({doomed.log})")
+        watching.result()
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -92,6 +93,7 @@ async def _is_dead(room: Room) -> bool:
 async def a_trainer_dies(run: Run, seam: str, trap: Trap) -> None:
     """Two epochs of spending are trained; the trainer dies at one of its writes. There is too little history to fit anything."""
     await run.set_thresholds(spending=40)
+    run.minimums |= {"epochs": 1}
     settings = {**TRAINERS_SETTINGS, "training_max_attempts": 1 if seam.endswith(".fail") else 3}
     await run.start()
     doomed = await run.start("trainers", trap=trap, settings=settings)
@@ -99,7 +101,10 @@ async def a_trainer_dies(run: Run, seam: str, trap: Trap) -> None:
     async with succession(run, doomed, heir, point=trap.at):
         await run.load.send(450)
         await _wound(doomed, seam)
-        await run.catch_up(lambda: _is_trained(run))
+        await eventually(
+            lambda: _is_dead(doomed), what=f"{doomed.name} to die at {trap.at} ({doomed.log})", seconds=60.0
+        )
+    await run.catch_up(lambda: _is_trained(run))
 
 
 async def _wound(trainer: Room, seam: str) -> None:
@@ -147,7 +152,7 @@ def the_second_half(room: str) -> Callable[[Run, str, Trap], Awaitable[None]]:
             await leaver.ready()
             leaver.process.terminate()
             await _ask(replicas)
-            await run.catch_up(lambda: _is_served(run))
+        await run.catch_up(lambda: _is_served(run))
 
     return dies
 
@@ -175,16 +180,17 @@ async def _stands_at(run: Run, sequence: int) -> bool:
 async def _ask(replicas: Sequence[Room]) -> None:
     """Ask for predictions, of whichever replica answers."""
     answered = 0
+
+    async def ask_all() -> bool:
+        nonlocal answered
+        for replica in replicas:
+            with contextlib.suppress(httpx.TransportError):
+                answer = await client.post(f"http://127.0.0.1:{replica.port}/predict/goal", json={"user_id": USER})
+                answered += answer.is_success
+        return answered >= ANSWERS
+
     async with httpx.AsyncClient(timeout=5) as client:
-        async with asyncio.timeout(30):
-            while answered < ANSWERS:
-                for replica in replicas:
-                    with contextlib.suppress(httpx.TransportError):
-                        answer = await client.post(
-                            f"http://127.0.0.1:{replica.port}/predict/goal", json={"user_id": USER}
-                        )
-                        answered += answer.is_success
-                await asyncio.sleep(0.02)
+        await eventually(ask_all, what="answers of a replica", seconds=30.0)
 
 
 async def _is_served(run: Run) -> bool:

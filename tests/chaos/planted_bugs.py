@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime as dt
+import logging
 import sys
 import tempfile
 import time
@@ -200,6 +201,7 @@ def main() -> int:
         "--folder", type=Path, help="where runs are kept (default: a temporary one, removed at the end)"
     )
     given = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics that have just been made move for a moment
     bugs = [bug for bug in PLANTED if not given.only or bug.name in given.only]
     with tempfile.TemporaryDirectory(prefix="fincoach-planted-") as temporary:
         folder = (given.folder or Path(temporary)).resolve()

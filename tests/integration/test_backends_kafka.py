@@ -8,6 +8,7 @@ import datetime as dt
 from collections.abc import AsyncIterator
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -15,6 +16,7 @@ from backends.broker.connecting import connected, read_to_end
 from backends.broker.interface import Record
 from backends.broker.kafka import LARGEST_REQUEST_BYTES, BrokerConsumer, BrokerProducer, create_topics
 from backends.broker.positions import end_offsets, group_positions
+from backends.clock import SystemClock
 from schemas.errors import RetryLaterError, SettingsError
 from stack.ports import free_port
 from tests.integration.backends_topics import (
@@ -162,6 +164,25 @@ async def test_a_moment_after_all_records_means_from_now_on(broker_address: str)
         assert await read_to_end(consumer) == []
         await send(broker_address, topic, b"new")
         assert [record.value for record in await fetched(consumer, 1)] == [b"new"]
+    finally:
+        await consumer.stop()
+
+
+async def test_what_comes_while_a_consumer_looks_for_its_moment_is_read(broker_address: str) -> None:
+    """A command that is given while a process starts would be read by nobody, ever."""
+    topic = await created_topic(broker_address, "meanwhile")
+    consumer = BrokerConsumer(broker_address, [topic], client_id="test")
+    ask = consumer._consumer.offsets_for_times
+
+    async def ask_and_be_late(wanted: dict[TopicPartition, int]) -> object:
+        answer = await ask(wanted)
+        await send(broker_address, topic, b"just now")
+        return answer
+
+    consumer._consumer.offsets_for_times = ask_and_be_late
+    await consumer.start(since=SystemClock().now() - dt.timedelta(minutes=30))
+    try:
+        assert [record.value for record in await fetched(consumer, 1)] == [b"just now"]
     finally:
         await consumer.stop()
 
