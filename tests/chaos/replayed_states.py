@@ -24,7 +24,7 @@ VERSION = 2
 DAY = 86_400_000
 KEPT_DAYS = 434
 RECENT_WINDOW = 31 * DAY
-MOST_RECENT, MOST_GOALS, MOST_SCHEDULED, MOST_SHOWN, MOST_VOTES = 512, 32, 64, 128, 8
+MOST_RECENT, MOST_GOALS, MOST_SCHEDULED, MOST_SHOWN, MOST_VOTES = 512, 32, 64, 256, 8
 SHARED_NAME = "auto_generated"  # of a recommendation: the prediction tells such ones apart
 CREDIT = -1
 SENSIBLE_DAYS = 1e6
@@ -134,7 +134,7 @@ def _shown(history: History) -> list[int]:
         if seen.kind != "recommendation_interaction":
             continue
         name, prediction = seen.event["recommendation_id"], seen.event.get("prediction_id")
-        by_prediction = zlib.crc32(UUID(prediction).bytes) if prediction else 0
+        by_prediction = UUID(prediction).int % 2**32 if prediction else 0
         if seen.step == "view":
             mark = by_prediction if name == SHARED_NAME else _mark(name)
             if mark not in map(abs, kept):

@@ -81,6 +81,7 @@ SEAMS: tuple[Seam, ...] = (
     _commit("a batch", f"{_INGESTION}.save_pane", "streams", passages=8),
     # A data set.
     *_calls(_DATASETS, "cursors", "move_cursors", "update_open", "save_evaluation", "save_quality", rooms=_STREAMS, passages=4),
+    *_calls(_DATASETS, "save_arrivals", rooms=_STREAMS),
     *_calls(_DATASETS, "save_epoch", "close_and_open_next", rooms=_STREAMS, passages=2),
     _commit("panes taken", f"{_DATASETS}.update_open", "streams", passages=4),
     _commit("an epoch", f"{_DATASETS}.save_epoch", "streams", passages=2),
