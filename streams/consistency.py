@@ -17,8 +17,8 @@ from fincoach_events.events import (
     RecommendationInteraction,
     TransactionCreated,
 )
-from models.features.memory import is_answered_for_the_first_time, session_key
-from models.features.state import CREDIT, MAX_GOALS, Transaction, UserState, milliseconds
+from models.features.memory import balances_after, is_answered_for_the_first_time, session_key
+from models.features.state import MAX_GOALS, UserState, milliseconds
 from schemas.vocabulary import GOAL_OUTCOMES
 
 # What is found of one event, as bits; the contradictions are named as their counters in ``DatasetCounts`` are.
@@ -38,7 +38,6 @@ CONTRADICTIONS: Final[dict[str, int]] = {
 ANY_CONTRADICTION: Final = sum(CONTRADICTIONS.values())
 
 SESSION_TOLERANCE_MILLISECONDS = 1_000  # two requests of one page may be written down in either order
-BALANCES_LOOKED_BACK = 8  # one wrong balance is one event's fault, not also the next one's
 
 
 def findings(state: UserState | None, event: AnyBehavioralEvent, *, at: int | None = None) -> int:
@@ -88,24 +87,10 @@ def _nothing(state: UserState | None, event: object) -> int:
 
 
 def balance_broken(state: UserState, event: TransactionCreated) -> bool:
-    """The balance after this transaction follows from none of the latest known balances; late events are not judged."""
-    balance, recent = event.balance_after_minor, state.recent
-    if balance is None or not recent or recent[-1][0] >= milliseconds(event.occurred_at):
+    """The balance after this transaction follows from nothing that is known; late events and equal times are not judged."""
+    if not state.balances or (state.recent and state.recent[-1][0] >= milliseconds(event.occurred_at)):
         return False
-    moved = event.amount_minor if event.transaction_type == "credit" else -event.amount_minor
-    was_compared = False
-    for earlier in recent[: -BALANCES_LOOKED_BACK - 1 : -1]:
-        if earlier[4] is None:
-            break
-        was_compared = True
-        if earlier[4] + moved == balance:
-            return False
-        moved += _moved(earlier)
-    return was_compared
-
-
-def _moved(transaction: Transaction) -> int:
-    return transaction[1] if transaction[2] == CREDIT else -transaction[1]
+    return event.balance_after_minor not in balances_after(state, event)
 
 
 _CHECKS: dict[type, Callable[[UserState | None, Any], int]] = {

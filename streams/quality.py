@@ -154,4 +154,4 @@ def _source(ages: Histogram) -> dict[str, float]:
 def _values(values: Histogram) -> dict[str, float]:
     found = dict(zip(("p25", "p50", "p75", "p99"), quantiles(values, (0.25, 0.5, 0.75, 0.99)), strict=True))
     low, high = map(bucket_value, map(int, usual_buckets(values)))
-    return {**found, "lowest_usual": low, "highest_usual": high, "anomalies": anomalies(values)}
+    return {**found, "lowest_usual": low, "highest_usual": high, "count": size(values), "anomalies": anomalies(values)}

@@ -25,7 +25,7 @@ from fincoach_events.events import (
     TransactionCreated,
 )
 from models.features.categories import category_index
-from models.features.memory import remember_answer, remember_currency, remember_session, remember_view
+from models.features.memory import remember_answer, remember_balance, remember_currency, remember_session, remember_view
 from models.features.state import (
     CREDIT,
     DAYS_KEPT,
@@ -79,6 +79,8 @@ def _fold_transaction(state: UserState, event: TransactionCreated, at: int) -> N
     category = CREDIT
     state.transactions += 1
     remember_currency(state, event.currency)
+    if event.balance_after_minor is not None or state.balances:
+        remember_balance(state, event, at)
     if event.transaction_type == "debit":
         category = category_index(event.category)
         state.debits += 1

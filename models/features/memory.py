@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import zlib
 
-from fincoach_events.events import RecommendationInteraction
+from fincoach_events.events import RecommendationInteraction, TransactionCreated
 from models.features.state import MAX_SHOWN, UserState
 
 # A host may show recommendations under one name; then the prediction tells them apart.
 UNNAMED = frozenset({"auto_generated"})
 UNKNOWN_VIEW = 0  # something was shown, and nobody can say what
+MOST_BALANCES = 8
 _LOW_BITS = (1 << 32) - 1
 MOST_VOTES = 8  # a user who moves abroad is blamed for so many transactions, then believed
 
@@ -27,6 +28,28 @@ def remember_currency(state: UserState, currency: str) -> None:
         state.currency_votes -= 1
     else:
         state.currency, state.currency_votes = currency, 1
+
+
+def remember_balance(state: UserState, event: TransactionCreated, at: int) -> None:
+    """Carry every possible balance on by this transaction, whose own balance decides between them or is another one.
+
+    So one wrong balance is one event's fault, and after a missing transaction the chain goes on from where it is. Called
+    before the transaction is added to the recent ones; a late one was in the newer balance already.
+    """
+    balance, balances = event.balance_after_minor, state.balances
+    if (balance is None and not balances) or (state.recent and at < state.recent[-1][0]):
+        return
+    following = balances_after(state, event)
+    if balance is None:
+        state.balances = following
+    else:
+        state.balances = [balance] if balance in following else [*following, balance][-MOST_BALANCES:]
+
+
+def balances_after(state: UserState, event: TransactionCreated) -> list[int]:
+    """Return the balances to which the possible ones lead by ``event``."""
+    moved = event.amount_minor if event.transaction_type == "credit" else -event.amount_minor
+    return [balance + moved for balance in state.balances]
 
 
 def remember_session(state: UserState, session_id: str, at: int) -> None:

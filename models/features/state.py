@@ -104,6 +104,7 @@ class UserState(msgspec.Struct, array_like=True, kw_only=True):
         goals_achieved, goals_failed: lifetime outcomes.
         shown: which recommendations were shown, newest last: 32 bits of their ids, negative once they were answered.
         currency, currency_votes: the currency of most transactions so far, and how firmly (a majority vote).
+        balances: what the balance may be now; more than one after a balance that did not follow.
         session, session_at: CRC-32 of the latest session and its newest moment; 0 before the first.
     """
 
@@ -129,6 +130,7 @@ class UserState(msgspec.Struct, array_like=True, kw_only=True):
     shown: list[int] = msgspec.field(default_factory=list)
     currency: str = ""
     currency_votes: int = 0
+    balances: list[int] = msgspec.field(default_factory=list)
     session: int = 0
     session_at: int = 0
 

@@ -1,0 +1,100 @@
+"""Defects of a known rate in real data: the rate is reported, nothing else moves, and clean data is not blamed."""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, TransactionCreated
+from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, ModelType
+from streams.quality import assess
+from tests.planted_defects import DATA, DEFECTS, MODELS, TOLERANCE, Defect, judged, outcomes, real_events, statistics_of
+
+pytestmark = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
+)
+SMALL = {"onlineretail": 3, "oulad": 24, "heartsteps": 1}  # every so many users: about 6,000 events of each set
+# An estimate for more users than there are counters, and so by chance another one for other events.
+ESTIMATED = 0.02
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=[f"{defect.world}: {defect.name}" for defect in DEFECTS])
+def test_each_defect_is_reported_at_its_rate_and_nowhere_else(defect: Defect) -> None:
+    """A score would be too high or too low, and blame the wrong dimension for it."""
+    for outcome in outcomes(defect, every_nth_user=SMALL[defect.world]):
+        assert outcome.error <= TOLERANCE, (outcome.planted, outcome.clean, outcome.reported)
+        assert outcome.moved <= ESTIMATED, outcome
+
+
+@pytest.mark.parametrize(("world", "dirt"), [("onlineretail", 0.001), ("oulad", 0.002), ("heartsteps", 0.0)])
+def test_clean_data_is_not_blamed(world: str, dirt: float) -> None:
+    """Real data would wait for ever for a quality that it has; its real dirt (amounts of nought, lost scores) is all there is."""
+    assessment = judged(list(real_events(world, every_nth_user=SMALL[world])), MODELS[world])
+    for name, value in assessment.dimensions.items():
+        if name != "diversity":
+            assert value is not None
+            assert value >= 1 - dirt, (name, value)
+    assert assessment.score >= 0.9
+    assert assessment.below_floor == ()
+
+
+@pytest.mark.parametrize("world", MODELS)
+def test_diversity_is_the_entropy_that_can_be_counted(world: str) -> None:
+    """Diversity would be an estimate far from what a recount of the events gives."""
+    events = list(real_events(world, every_nth_user=SMALL[world]))[:2_000]
+    found = judged(events, MODELS[world]).dimensions["diversity"]
+    assert found == pytest.approx(counted_diversity(events), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("world", MODELS)
+def test_where_panes_are_cut_does_not_matter(world: str) -> None:
+    """How the broker delivers would decide how good the data are."""
+    events = list(real_events(world, every_nth_user=SMALL[world]))[:3_000]
+    judgements = [assess(statistics_of(events, MODELS[world], pane_events=size)) for size in (1, 97, 3_000)]
+    one, *others = [judgement.dimensions for judgement in judgements if judgement]
+    for other in others:
+        assert {name: other[name] for name in other if name != "diversity"} == {
+            name: one[name] for name in one if name != "diversity"
+        }
+        assert other["diversity"] == pytest.approx(one["diversity"], abs=TOLERANCE)
+
+
+def counted_diversity(events: Sequence[AnyBehavioralEvent]) -> float:
+    """Return diversity as a person would count it, from the events alone; fewer than twenty users are not enough."""
+    users: collections.Counter[object] = collections.Counter()
+    categories: collections.Counter[object] = collections.Counter()
+    tiers: collections.Counter[object] = collections.Counter()
+    so_far: collections.Counter[object] = collections.Counter()
+    for event in events:
+        so_far[event.user_id] += isinstance(event, TransactionCreated)
+        tiers[math.floor(math.log2(so_far[event.user_id])) + 1 if so_far[event.user_id] else 0] += 1
+        if (kind := kind_of(event)) is not None:
+            users[event.user_id] += 1
+            categories[kind] += 1
+    enough = min(len({event.user_id for event in events}) / 20, 1.0)
+    parts = [enough * entropy(users), *(entropy(part) for part in (tiers, categories) if len(part) > 1)]
+    return min(parts[0], sum(parts) / len(parts))
+
+
+def kind_of(event: AnyBehavioralEvent) -> str | None:
+    """Return the category of what counts; None for what does not."""
+    if isinstance(event, TransactionCreated):
+        return event.category
+    if isinstance(event, GoalModified) and event.interaction_type in GOAL_OUTCOMES:
+        return event.interaction_type
+    is_answer = isinstance(event, RecommendationInteraction) and event.interaction_type in FEEDBACK_INTERACTIONS
+    return event.interaction_type if is_answer else None
+
+
+def entropy(counts: collections.Counter[object]) -> float:
+    """Return Shannon's entropy over its maximum."""
+    shares = [count / counts.total() for count in counts.values()]
+    return -sum(share * math.log(share) for share in shares) / math.log(len(shares))
+
+
+def test_every_model_of_the_sets_is_judged() -> None:
+    """A data set would be judged by nobody."""
+    assert set(MODELS.values()) == set(ModelType) - {ModelType.SEGMENTATION}  # it shares its events with spending
