@@ -72,10 +72,14 @@ def dead_letter_headers(record: Record, reason: str, detail: str) -> dict[str, s
 
 
 def key_of(headers: Mapping[str, str]) -> bytes | None:
-    """Return the key of the record that a dead letter's headers speak of."""
+    """Return the key of the record that a dead letter's headers speak of.
+
+    Raises:
+        ValueError: when it is no base64.
+    """
     if "source_key" in headers:
         return headers["source_key"].encode()
-    return base64.b64decode(headers["source_key_base64"]) if "source_key_base64" in headers else None
+    return base64.b64decode(headers["source_key_base64"], validate=True) if "source_key_base64" in headers else None
 
 
 def storable(detail: str) -> str:

@@ -121,7 +121,7 @@ ALERTS = Topic(
     consumers=(Room.ADMIN,), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 DEAD_LETTERS = Topic(
-    name="fincoach.dead-letters", key="source topic", messages=(), producers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), consumers=(Room.ADMIN,),
+    name="fincoach.dead-letters", key="source topic", messages=(), producers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), consumers=(Room.STREAMS,),
     retention_seconds=30 * DAY_SECONDS, max_message_bytes=5 * MIB, tag_field="none",
 )  # fmt: skip
 

@@ -24,13 +24,14 @@ from backends.telemetry.logs import configure_logs, get_logger
 from backends.telemetry.metrics import METRICS
 from schemas.golden import golden_messages
 from schemas.messages.control import Command, RetryDeadLetters, UpdateThresholds
-from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, PREDICTIONS, TOPICS
+from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, PREDICTIONS, TOPICS
 from schemas.vocabulary import Room
 from streams.agents import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
 from streams.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
 from streams.dataset_agent import DatasetAgent
 from streams.dead_letter_limits import LimitPolicy
 from streams.dead_letters import DeadLetterService
+from streams.foreign_letters import GROUP, ForeignLetters
 from streams.golden import BrokenReceiverError, GoldenCheck
 from streams.ingestion import EventIngestion, take_in_events
 from streams.placement import LedgerPlacement
@@ -230,6 +231,9 @@ async def run(settings: StreamsSettings) -> int:
     }
     handler = CommandHandler(database, clock, executions)
     processor = Processor(control, handler.handle, DeadLetterTopic(producer), name=f"{APP_ID}-control")
+    foreign = ForeignLetters(
+        database, lambda: BrokerConsumer(settings.brokers, [DEAD_LETTERS], client_id=name, group=GROUP)
+    )
     parts: list[Startable] = [
         Part(nothing, database.close),
         health,
@@ -246,6 +250,7 @@ async def run(settings: StreamsSettings) -> int:
         worker.keep_partitions(),
         worker.clear_limits(),
         worker.watch(),
+        foreign.run(),
     ]
     return await run_process(name, parts=parts, tasks=tasks)
 

@@ -62,7 +62,13 @@ class HealthServer:
     def _head(self, status: int, kind: str, *, size: int) -> bytes:
         """The head of an answer; its date shows whoever asks whether the process's clock is right."""
         date = email.utils.format_datetime(self._clock.now(), usegmt=True)
-        lines = (f"HTTP/1.1 {status} {_REASONS[status]}", f"Date: {date}", f"Content-Type: {kind}", f"Content-Length: {size}", "Connection: close")
+        lines = (
+            f"HTTP/1.1 {status} {_REASONS[status]}",
+            f"Date: {date}",
+            f"Content-Type: {kind}",
+            f"Content-Length: {size}",
+            "Connection: close",
+        )
         return "\r\n".join((*lines, "", "")).encode()
 
     def _answer(self, path: str) -> tuple[int, str, bytes]:

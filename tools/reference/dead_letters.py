@@ -7,7 +7,8 @@ from tools.reference.markdown import page, table
 
 BEGINNING = (
     "A record that cannot be taken in is put aside byte for byte: on the topic `fincoach.dead-letters` and in the table"
-    " [`dead_letters`](tables.md#dead_letters). What stands behind it flows on. `fincoach-learning dead-letters` lists, shows,"
+    " [`dead_letters`](tables.md#dead_letters). What stands behind it flows on. Letters of trainers and deployer"
+    " come into the table from the topic, where a worker of streams reads them. `fincoach-learning dead-letters` lists, shows,"
     " retries and exports them: [command line](cli.md)."
 )
 LIMITS = (
