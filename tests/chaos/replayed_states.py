@@ -25,6 +25,7 @@ DAY = 86_400_000
 KEPT_DAYS = 434
 RECENT_WINDOW = 31 * DAY
 MOST_RECENT, MOST_GOALS, MOST_SCHEDULED, MOST_SHOWN, MOST_VOTES = 512, 32, 64, 256, 8
+MOST_BALANCES = 8
 SHARED_NAME = "auto_generated"  # of a recommendation: the prediction tells such ones apart
 CREDIT = -1
 SENSIBLE_DAYS = 1e6
@@ -160,6 +161,22 @@ def _currency(history: History) -> tuple[str, int]:
     return leader, lead
 
 
+def _balances(history: History) -> list[int]:
+    """What the balance may be: what was told, moved on by all that came after it; what confirms one of them stands alone."""
+    possible: list[int] = []
+    newest = -math.inf
+    for seen in _transactions(history):
+        if seen.at < newest:
+            continue  # late: a newer balance knows of it
+        newest = seen.at
+        moved = seen.event["amount_minor"] * (1 if seen.event["transaction_type"] == "credit" else -1)
+        possible = [balance + moved for balance in possible]
+        told = seen.event.get("balance_after_minor")
+        if told is not None:
+            possible = [told] if told in possible else [*possible, told][-MOST_BALANCES:]
+    return possible
+
+
 def _session(history: History) -> tuple[int, int]:
     """The latest session by arrival, and its newest moment."""
     named = [(_mark(seen.event["session_id"]), seen.at) for seen in history if seen.event.get("session_id") is not None]
@@ -267,6 +284,7 @@ FIELDS: tuple[tuple[str, Callable[[History], Any]], ...] = (
     ("shown", _shown),
     ("currency", lambda history: _currency(history)[0]),
     ("currency_votes", lambda history: _currency(history)[1]),
+    ("balances", _balances),
     ("session", lambda history: _session(history)[0]),
     ("session_at", lambda history: _session(history)[1]),
 )
