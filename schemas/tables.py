@@ -236,6 +236,8 @@ training_datasets = sa.Table(
     sa.Column("reviewed_by", sa.String(200), nullable=True),
     _moment("reviewed_at", nullable=True),
     sa.Column("review_reason", sa.Text, nullable=True),
+    # The offsets that no snapshot of the model reads any more.
+    sa.Column("quarantined_ranges", JSONB, nullable=True),
     # The last evaluation, kept up to date with every look; the history is in threshold_evaluations.
     sa.Column("evaluation", JSONB, nullable=True),
     _moment("share_alert_at", nullable=True),

@@ -152,6 +152,21 @@ async def record_epoch(database: Database, message: ThresholdReached) -> None:
         ))  # fmt: skip
 
 
+async def record_quarantine(
+    database: Database, ranges: Iterable[OffsetRange], *, epoch: int, model_type: ModelType = ModelType.SPENDING
+) -> None:
+    """Store the row that streams keeps of a data set that a person has quarantined."""
+    row = {
+        "dataset_type": model_type, "epoch": epoch, "threshold": 1, "closed_at": sa.func.now(), "review": "quarantined",
+        "reviewed_by": "alice", "review_reason": "a bot", "quarantined_ranges": msgspec.to_builtins(list(ranges)),
+    }  # fmt: skip
+    async with database.transaction() as work:
+        added = insert(training_datasets).values(row)
+        await work.connection.execute(
+            added.on_conflict_do_update(index_elements=["dataset_type", "epoch"], set_=row)
+        )  # fmt: skip
+
+
 def snapshot_of(events: Iterable[AnyBehavioralEvent], *, new_from: int = 0, partitions: int = 2) -> Snapshot:
     """Return a snapshot of ``events`` as it would come out of an archive; the events from number ``new_from`` on are new."""
     files = snapshot_files(events, new_from=new_from, partitions=partitions)

@@ -123,6 +123,13 @@ class TrainingOrchestrator:
             await self._record_failure(run, f"the trainer died {run.attempt - 1} times during this training")
             return
         try:
+            forbidden = await self._insisting(lambda: self._quarantine_of(run))
+            if forbidden:
+                await self._insisting(lambda: self.queue.finish(run, forbidden, None))
+                log.info(
+                    "training_forbidden", run_id=str(run.run_id), model_type=run.model_type, reasons=forbidden.reasons
+                )
+                return
             champion = await self._insisting(lambda: self._champion(run))
             snapshot = await self._insisting(lambda: self._parts.snapshots.take(run, champion))
             result = await self._train(run, snapshot, champion)
@@ -130,6 +137,18 @@ class TrainingOrchestrator:
             await self._record_failure(run, str(error))
             return
         await self._record_verdict(run, snapshot, champion=champion, result=result)
+
+    async def _quarantine_of(self, run: Run) -> Ending | None:
+        """Return how a run ends of whose epochs each has been quarantined before it began; None for one that is to train."""
+        async with self._parts.database.reading() as connection:
+            datasets = await TrainingRepository(connection).quarantined(run.model_type)
+        told = {
+            dataset.epoch: f"the data set of epoch {dataset.epoch} was quarantined by {dataset.by}: {dataset.reason}"
+            for dataset in datasets
+        }
+        if run.by_command or not run.epochs or not set(run.epochs) <= told.keys():
+            return None
+        return Ending(verdict=Verdict.CHAMPION_KEPT, reasons=tuple(told[epoch] for epoch in run.epochs), metrics={})
 
     async def _insisting(self, act: Callable[[], Awaitable[Result]]) -> Result:
         """Do ``act``, again and again while the database is away: the work of a training is not thrown away for that.

@@ -1,7 +1,7 @@
 """Training sets frozen as Parquet: named by offset ranges before anything is read, addressed by digest afterwards.
 
 A snapshot holds every consented event from offset 0 to the run's cut. What lies behind the champion's cut is marked
-as new, the rest is replay. Beside each row stands what cleaning decided about it, and the record of the decisions is a
+as new, the rest is replay; what a person has quarantined is neither. Beside each row stands what cleaning decided about it, and the record of the decisions is a
 file of its own. The same ranges give the same bytes, whenever and wherever they are read.
 """
 
@@ -85,6 +85,18 @@ def new_from(cut: Sequence[OffsetRange], seen: Sequence[OffsetRange]) -> tuple[i
     return tuple(min(ends.get((span.topic, span.generation, span.partition), 0), span.to_offset) for span in cut)
 
 
+def without(span: OffsetRange, holes: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
+    """Return what is left of ``span``, by offset, when the offsets of ``holes`` are taken out of it. Pure."""
+    pieces, first = [], span.from_offset
+    for hole in sorted(holes, key=lambda item: item.from_offset):
+        if (hole.topic, hole.generation, hole.partition) != (span.topic, span.generation, span.partition):
+            continue
+        pieces.append(msgspec.structs.replace(span, from_offset=first, to_offset=min(hole.from_offset, span.to_offset)))
+        first = max(first, hole.to_offset)
+    pieces.append(msgspec.structs.replace(span, from_offset=first))
+    return tuple(piece for piece in pieces if piece.to_offset > piece.from_offset)
+
+
 class SnapshotService:
     """Takes snapshots for runs."""
 
@@ -101,11 +113,12 @@ class SnapshotService:
         firsts = new_from(cut, seen)
         async with self._database.transaction() as work:
             repository = TrainingRepository(work.connection)
-            parts = [*_parts(cut, firsts), *answered]
+            holes = [span for dataset in await repository.quarantined(run.model_type) for span in dataset.ranges]
+            parts = [*(piece for part in _parts(cut, firsts) for piece in without(part, holes)), *answered]
             snapshot_id = await repository.add_snapshot(run, ranges=parts, cut=[*cut, *answered])
             await repository.note_snapshot(run, snapshot_id, champion=champion, seed=self._seed)
-        events = await self._events(cut, firsts)
-        feedback = await self._feedback(cut, firsts, answered)
+        events = await self._events(cut, firsts, holes)
+        feedback = await self._feedback(cut, firsts, answered=answered, holes=holes)
         stored = await asyncio.to_thread(self._put, events, feedback)
         async with self._database.transaction() as work:
             repository = TrainingRepository(work.connection)
@@ -121,23 +134,31 @@ class SnapshotService:
         spans = [span for span in (*crossings, *run.ranges) if span.topic == BEHAVIORAL_EVENTS.name]
         return cut_of(spans), answered
 
-    async def _events(self, cut: Sequence[OffsetRange], firsts: Sequence[int]) -> pa.Table:
+    async def _events(
+        self, cut: Sequence[OffsetRange], firsts: Sequence[int], holes: Sequence[OffsetRange]
+    ) -> pa.Table:
         batches: list[pa.RecordBatch] = []
+        pieces = [(piece, first) for span, first in zip(cut, firsts, strict=True) for piece in without(span, holes)]
         async with self._database.reading() as connection:
             archive = ArchiveRepository(connection)
-            for span, first_new in zip(cut, firsts, strict=True):
+            for span, first_new in pieces:
                 while rows := await archive.event_page(span, limit=self._page_rows):
                     batches.append(await asyncio.to_thread(_event_batch, rows, span, first_new))
                     span = msgspec.structs.replace(span, from_offset=rows[-1]["offset"] + 1)  # noqa: PLW2901 - the rest of it
         return pa.Table.from_batches(batches, EVENT_SCHEMA)
 
     async def _feedback(
-        self, cut: Sequence[OffsetRange], firsts: Sequence[int], answered: Sequence[OffsetRange]
+        self,
+        cut: Sequence[OffsetRange],
+        firsts: Sequence[int],
+        *,
+        answered: Sequence[OffsetRange],
+        holes: Sequence[OffsetRange],
     ) -> pa.Table:
         if not answered:
             return FEEDBACK_SCHEMA.empty_table()
         async with self._database.reading() as connection:
-            rows = await ArchiveRepository(connection).feedback(cut, new_from=firsts, predictions=answered)
+            rows = await ArchiveRepository(connection).feedback(cut, new_from=firsts, predictions=answered, holes=holes)
         return await asyncio.to_thread(_feedback_table, rows)
 
     def _put(self, events: pa.Table, feedback: pa.Table) -> StoredSnapshot:

@@ -31,7 +31,7 @@ from schemas.tables import audit_log, command_inbox, model_training_events, mode
 from schemas.topics import CONTROL, CONTROL_RESULTS, MODEL_READY, THRESHOLD_REACHED, TRAINING_PROGRESS, Topic
 from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
 from tests.services import WIDE_PARTITIONS
-from tests.training_factories import archive, crossing, database_of, shop_history
+from tests.training_factories import archive, crossing, database_of, record_epoch, record_quarantine, shop_history
 
 PATIENCE_SECONDS = 90.0
 Start = Callable[[], "asyncio.Future[asyncio.subprocess.Process]"]
@@ -291,6 +291,27 @@ def order(model_type: str = "spending") -> TriggerTraining:
         expires_at=now + timedelta(seconds=30),
         model_type=model_type,
     )
+
+
+async def test_a_crossing_that_was_quarantined_before_its_training_began_ends_without_one(
+    trainers: Trainers, database: Database, producer: BrokerProducer, tmp_path: Path
+) -> None:
+    """A model would be trained for a data set that a person has refused, or its job wait for ever."""
+    await make_champion(database, tmp_path)
+    ranges = await archive(database, shop_history(users=30, weeks=3))
+    message = crossing(epoch=1, ranges=ranges)
+    await record_epoch(database, message)
+    await record_quarantine(database, ranges, epoch=1)
+    await producer.publish(THRESHOLD_REACHED.name, b"spending", encode(message))
+    await trainers.start()
+    (job,) = await until(
+        database, training_jobs, what="the job to end", holds=lambda rows: any(row["status"] == JobStatus.DONE for row in rows)
+    )  # fmt: skip
+    assert job["epoch"] == 1
+    (event,) = await rows_of(database, model_training_events)
+    assert event["verdict"] == Verdict.CHAMPION_KEPT
+    assert event["reasons"] == ["the data set of epoch 1 was quarantined by alice: a bot"]
+    assert event["snapshot_id"] is None
 
 
 async def test_a_training_by_command_is_queued_answered_and_audited(

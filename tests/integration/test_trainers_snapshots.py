@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backends.database.repositories.training import ChampionVersion, Run
 from backends.database.unit_of_work import Database
@@ -27,12 +29,13 @@ from tests.training_factories import (
     database_of,
     queue_of,
     record_epoch,
+    record_quarantine,
     settings_of,
     span,
     transaction,
 )
 from trainers.interface import CLEANING_FILE, Snapshot
-from trainers.snapshots import SnapshotService, StoredSnapshot
+from trainers.snapshots import SnapshotService, StoredSnapshot, without
 
 
 @pytest.fixture
@@ -125,6 +128,61 @@ async def test_the_decisions_about_unclean_events_travel_with_the_snapshot(
     snapshot = opened(store, stored)
     assert (snapshot.events.num_rows, snapshot.kept.num_rows) == (52, 50)
     assert store.put("snapshots", {**files, CLEANING_FILE: b"{}"}) != stored.address
+
+
+async def test_what_is_quarantined_reaches_no_snapshot_neither_as_new_nor_as_replay(
+    database: Database, database_url: str, store: ContentStore, tmp_path: Path
+) -> None:
+    """Data that a person has called poisoned would come back with the next training, as replay."""
+    await archive(database, [transaction("user", number, 100) for number in range(30)], partitions=1)
+    run = await run_of(database, database_url, tmp_path, ranges=[span(30)], epoch=4)
+    for epoch, hole in ((2, span(8, from_offset=5)), (3, span(22, from_offset=18))):
+        await record_quarantine(database, [hole], epoch=epoch)
+    await record_quarantine(database, [span(30)], epoch=2, model_type=ModelType.GOAL)
+    champion = ChampionVersion(
+        version="1.0.0", address="artifacts/x", artifact_digest="x", cut=(span(20),), checkpoint=None
+    )
+    snapshot = opened(store, await taken(database, store, run, champion))
+    expected = [*range(5), *range(8, 18), *range(22, 30)]
+    assert snapshot.events["offset"].to_pylist() == expected
+    assert snapshot.events["is_new"].to_pylist() == [offset >= 20 for offset in expected]
+    async with database.reading() as connection:
+        (row,) = (await connection.execute(sa.select(snapshots))).mappings().all()
+    assert msgspec.convert(row["ranges"], list[OffsetRange]) == [
+        span(5), span(18, from_offset=8), span(30, from_offset=22)
+    ]  # fmt: skip
+    assert msgspec.convert(row["cut"], list[OffsetRange]) == [span(30)]
+
+
+async def test_answers_within_quarantined_offsets_are_as_if_they_had_never_come(
+    database: Database, database_url: str, store: ContentStore, tmp_path: Path
+) -> None:
+    """A bot's clicks would earn rewards after a person has taken them away."""
+    seen, poisoned = uuid4(), uuid4()
+    for offset, prediction_id in enumerate([seen, poisoned]):
+        await add_prediction(database, "a", prediction_id, offset=offset)
+    async with database.transaction() as work:
+        await work.connection.execute(
+            ledger.insert().values(topic=PREDICTIONS.name, generation=1, partition=0, next_offset=2)
+        )
+    events = [answer("a", "view", seen, hour=1), answer("a", "view", poisoned, hour=2), answer("a", "click", poisoned, hour=3),
+              answer("a", "dismiss", seen, hour=4)]  # fmt: skip
+    await archive(database, events, partitions=1)
+    run = await run_of(database, database_url, tmp_path, ranges=[span(4)], epoch=2)
+    await record_quarantine(database, [span(3, from_offset=1)], epoch=1)
+    snapshot = opened(store, await taken(database, store, run))
+    assert [(UUID(bytes=row["prediction_id"]), row["responses"]) for row in snapshot.feedback.to_pylist()] == [
+        (seen, ["dismiss"])
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6), st.integers(0, 10), st.integers(10, 30))
+def test_holes_take_exactly_their_offsets_out_of_a_range(holes: list[tuple[int, int]], first: int, last: int) -> None:
+    """A quarantine would take more than its own data away, or leave some of it in."""
+    spans = [span(max(hole), from_offset=min(hole)) for hole in holes]
+    left = [offset for piece in without(span(last, from_offset=first), spans) for offset in range(piece.from_offset, piece.to_offset)]  # fmt: skip
+    gone = {offset for hole in holes for offset in range(min(hole), max(hole))}
+    assert left == [offset for offset in range(first, last) if offset not in gone]
 
 
 async def test_the_ranges_are_stored_before_anything_is_read(

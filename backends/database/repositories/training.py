@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 import msgspec
@@ -25,9 +25,10 @@ from schemas.tables import (
     model_versions,
     rollout_decisions,
     snapshots,
+    training_datasets,
     training_jobs,
 )
-from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
+from schemas.vocabulary import DatasetReview, JobStatus, ModelType, TrainingStatus, Verdict
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -50,7 +51,7 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A leased training: ``attempt`` counts from 1, ``fence`` proves the lease."""
+    """A leased training: ``attempt`` counts from 1, ``fence`` proves the lease; ``by_command``: a person asked for it too."""
 
     run_id: UUID
     model_type: ModelType
@@ -59,6 +60,16 @@ class Run:
     fence: int
     attempt: int
     correlation_id: UUID
+    by_command: bool = False
+
+
+class QuarantinedDataset(NamedTuple):
+    """A data set that must not train, and the offsets that no snapshot may read."""
+
+    epoch: int
+    by: str
+    reason: str
+    ranges: tuple[OffsetRange, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +262,15 @@ class TrainingRepository:
         question = sa.select(epochs.c.ranges).where(epochs.c.model_type == model_type, epochs.c.epoch <= up_to_epoch)
         return _flat(ranges_of(ranges) for ranges in (await self._connection.execute(question)).scalars())
 
+    async def quarantined(self, model_type: ModelType) -> list[QuarantinedDataset]:
+        """Return what of a model's data people have quarantined, oldest first."""
+        d = training_datasets.c
+        question = sa.select(d.epoch, d.reviewed_by, d.review_reason, d.quarantined_ranges).where(
+            d.dataset_type == model_type, d.review == DatasetReview.QUARANTINED
+        )
+        rows = await self._connection.execute(question.order_by(d.epoch))
+        return [QuarantinedDataset(*row[:3], ranges_of(row.quarantined_ranges or [])) for row in rows]
+
     async def archived(self, topic: str) -> tuple[OffsetRange, ...]:
         """Return per partition of ``topic`` the range, from offset 0, that is archived by now."""
         question = sa.select(ledger).where(ledger.c.topic == topic, ledger.c.next_offset > 0)
@@ -301,6 +321,7 @@ def _run(run_id: UUID, jobs: Sequence[Any]) -> Run:
         fence=oldest["fence"],
         attempt=max(job["attempts"] for job in jobs),
         correlation_id=oldest["correlation_id"] or run_id,
+        by_command=any(job["command_id"] is not None for job in jobs),
     )
 
 

@@ -36,11 +36,18 @@ WITH cut AS (SELECT * FROM unnest($1::smallint[], $2::int[], $3::bigint[], $4::b
 seen AS (
     SELECT * FROM unnest($5::smallint[], $6::int[], $7::bigint[]) AS c (generation, partition, to_offset)
 ),
+hole AS (
+    SELECT * FROM unnest($8::smallint[], $9::int[], $10::bigint[], $11::bigint[]) AS c (generation, partition, from_offset, to_offset)
+),
 answered AS (
     SELECT (e.payload ->> 'prediction_id')::uuid AS prediction_id, e.user_id, e.interaction_type, e.occurred_at, e."offset",
         e."offset" >= cut.new_from AS is_new
     FROM behavioral_events AS e JOIN cut ON e.generation = cut.generation AND e.partition = cut.partition
     WHERE e."offset" < cut.to_offset AND e.consent AND e.event_type = 'recommendation_interaction' AND e.payload ? 'prediction_id'
+        AND NOT EXISTS (
+            SELECT FROM hole WHERE hole.generation = e.generation AND hole.partition = e.partition
+                AND e."offset" >= hole.from_offset AND e."offset" < hole.to_offset
+        )
 )
 SELECT uuid_send(p.prediction_id) AS prediction_id, uuid_send(p.user_id) AS user_id,
     (extract(epoch FROM p.occurred_at) * 1000000)::bigint AS predicted_at,
@@ -71,17 +78,25 @@ class ArchiveRepository:
         return list(await driver.fetch(_EVENT_PAGE, *arguments))
 
     async def feedback(
-        self, cut: Sequence[OffsetRange], *, new_from: Sequence[int], predictions: Sequence[OffsetRange]
+        self,
+        cut: Sequence[OffsetRange],
+        *,
+        new_from: Sequence[int],
+        predictions: Sequence[OffsetRange],
+        holes: Sequence[OffsetRange] = (),
     ) -> list[asyncpg.Record]:
         """Return each served recommendation that was seen or answered below ``cut``, with ``FEEDBACK_COLUMNS``.
 
-        ``new_from`` gives for each partition of ``cut`` the first offset that the champion has not seen.
+        ``new_from`` gives for each partition of ``cut`` the first offset that the champion has not seen; views and answers
+        within ``holes`` are as if they had never come.
         """
         driver = await self._driver()
         return list(await driver.fetch(
             _FEEDBACK,
             [span.generation for span in cut], [span.partition for span in cut], [span.to_offset for span in cut], list(new_from),
             [span.generation for span in predictions], [span.partition for span in predictions], [span.to_offset for span in predictions],
+            [span.generation for span in holes], [span.partition for span in holes], [span.from_offset for span in holes],
+            [span.to_offset for span in holes],
         ))  # fmt: skip
 
     async def _driver(self) -> asyncpg.Connection[Any]:
