@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from admin.cli_actions import LISTING, FolderOption, JsonOption, LimitOption, ListingGroup, OptionalModel, show
+from admin.cli_actions import (
+    LISTING,
+    FolderOption,
+    JsonOption,
+    LimitOption,
+    ListingGroup,
+    ModelArgument,
+    OptionalModel,
+    WaitOption,
+    order,
+    show,
+)
+from schemas.messages.control import ApproveDataset, QuarantineDataset
+
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="Why; it is kept with your name in the audit log and shown with the data set.")
+]
 
 app = typer.Typer(
     name="datasets",
@@ -48,6 +64,7 @@ def list_datasets(
         "anomaly_count",
         "duplicate_count",
         "missing_values_count",
+        "review",
         "updated_at",
     )
     show(
@@ -58,3 +75,42 @@ def list_datasets(
         empty="No data set yet: run the migrations.",
         as_json=as_json,
     )
+
+
+@app.command()
+def approve(
+    model: ModelArgument,
+    folder: FolderOption = None,
+    wait: WaitOption = None,
+    *,
+    reason: ReasonOption,
+    epoch: Annotated[
+        int | None, typer.Option("--epoch", help="Only if this is the epoch that waits; else nothing is approved.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Release the open data set that waits for its quality: it trains once count, cool-down and blackouts allow.
+
+    Look first: `datasets explain MODEL` says what is wrong with it. The approval holds for this epoch alone.
+    """
+    order(folder, ApproveDataset, model, wait=wait, as_json=as_json, reason=reason, epoch=epoch)
+
+
+@app.command()
+def quarantine(
+    model: ModelArgument,
+    folder: FolderOption = None,
+    wait: WaitOption = None,
+    *,
+    reason: ReasonOption,
+    epoch: Annotated[
+        int | None, typer.Option("--epoch", help="A closed epoch instead of the open one, see `datasets list`.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a data set out of all further training, for good: the open one, or a closed one with --epoch.
+
+    The open one is closed without a training and the next begins behind it. A training that has begun goes on: if a version
+    of it is served, `rollback MODEL`.
+    """
+    order(folder, QuarantineDataset, model, wait=wait, as_json=as_json, reason=reason, epoch=epoch)

@@ -13,11 +13,13 @@ from typing import Any, Literal
 from fincoach_events.events import BEHAVIORAL_EVENTS_TOPIC, EVENT_TYPES
 from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.messages.control import (
+    ApproveDataset,
     Command,
     CommandFailed,
     CommandRejected,
     CommandSucceeded,
     DeployModel,
+    QuarantineDataset,
     RetryDeadLetters,
     RollBackModel,
     TriggerTraining,
@@ -109,7 +111,9 @@ PREDICTIONS = Topic(
     retention_seconds=14 * DAY_SECONDS, wide=True,
 )  # fmt: skip
 CONTROL = Topic(
-    name="fincoach.control", key="model_type", messages=(TriggerTraining, DeployModel, RollBackModel, UpdateThresholds, RetryDeadLetters), producers=(Room.ADMIN,),
+    name="fincoach.control", key="model_type", messages=(
+        TriggerTraining, DeployModel, RollBackModel, UpdateThresholds, RetryDeadLetters, ApproveDataset, QuarantineDataset,
+    ), producers=(Room.ADMIN,),
     consumers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 CONTROL_RESULTS = Topic(
@@ -140,6 +144,8 @@ COMMAND_EXECUTORS: dict[type[Command], Room] = {
     RollBackModel: Room.DEPLOYER,
     UpdateThresholds: Room.STREAMS,
     RetryDeadLetters: Room.STREAMS,
+    ApproveDataset: Room.STREAMS,
+    QuarantineDataset: Room.STREAMS,
 }
 UNKNOWN_COMMAND_EXECUTOR = Room.DEPLOYER
 DEFAULT_WIDE_PARTITIONS = 12

@@ -23,7 +23,7 @@ from backends.telemetry.health import HealthServer
 from backends.telemetry.logs import configure_logs, get_logger
 from backends.telemetry.metrics import METRICS
 from schemas.golden import golden_messages
-from schemas.messages.control import Command, RetryDeadLetters, UpdateThresholds
+from schemas.messages.control import ApproveDataset, Command, QuarantineDataset, RetryDeadLetters, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, PREDICTIONS, TOPICS
 from schemas.vocabulary import Room
 from streams.agents import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
@@ -227,6 +227,8 @@ async def run(settings: StreamsSettings) -> int:
     control = BrokerConsumer(settings.brokers, [CONTROL], client_id=name)
     executions: dict[type[Command], Execution] = {
         UpdateThresholds: worker.service.update_thresholds,
+        ApproveDataset: worker.service.approve_dataset,
+        QuarantineDataset: worker.service.quarantine_dataset,
         RetryDeadLetters: retry_dead_letters,
     }
     handler = CommandHandler(database, clock, executions)

@@ -7,7 +7,7 @@ join without a hole. The first pane after which the rule holds is the last one o
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -101,17 +101,28 @@ class DatasetProgress:
 
     def ranges(self) -> tuple[OffsetRange, ...]:
         """Return the offsets of the open epoch, by partition."""
-        return tuple(
-            OffsetRange(
-                topic=BEHAVIORAL_EVENTS.name,
-                generation=BEHAVIORAL_EVENTS.generation,
-                partition=partition,
-                from_offset=cursor.epoch_from_offset,
-                to_offset=cursor.next_offset,
-            )
-            for partition, cursor in sorted(self.cursors.items())
-            if cursor.next_offset > cursor.epoch_from_offset
+        return collected_ranges(self.cursors)
+
+
+def collected_ranges(cursors: Mapping[int, Cursor]) -> tuple[OffsetRange, ...]:
+    """Return the offsets that an open epoch has taken, by partition."""
+    return tuple(
+        OffsetRange(
+            topic=BEHAVIORAL_EVENTS.name,
+            generation=BEHAVIORAL_EVENTS.generation,
+            partition=partition,
+            from_offset=cursor.epoch_from_offset,
+            to_offset=cursor.next_offset,
         )
+        for partition, cursor in sorted(cursors.items())
+        if cursor.next_offset > cursor.epoch_from_offset
+    )
+
+
+def begin_next_epoch(cursors: Mapping[int, Cursor]) -> None:
+    """Let the next epoch begin where this one ends: the cursors are changed."""
+    for cursor in cursors.values():
+        cursor.epoch_from_offset = cursor.next_offset
 
 
 def take_panes(

@@ -21,6 +21,7 @@ from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.messages.training import ThresholdReached
 from schemas.topics import ALERTS, THRESHOLD_REACHED
 from schemas.vocabulary import ModelType, Room
+from streams.epochs import begin_next_epoch
 from streams.panes import encode_statistics
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ async def close_epoch(
         epoch=dataset.epoch + 1,
         threshold=evaluation.factors["configured"],
     )
-    for cursor in progress.cursors.values():
-        cursor.epoch_from_offset = cursor.next_offset
+    begin_next_epoch(progress.cursors)
     await _keep_position(repository, progress)
     await work.publish(THRESHOLD_REACHED, model_type, reached)
     if await _alarmed(work, progress, model_type=model_type, now=now) or dataset.share_alert_at is not None:
@@ -138,6 +138,14 @@ def share_alert(
     )
     return kind(
         event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS, detail=detail, facts=facts
+    )  # fmt: skip
+
+
+def share_alert_ends(*, model_type: ModelType, by: str, now: dt.datetime) -> AlertCleared:
+    """Return that the alert about single users ends, since a person has quarantined what they gave."""
+    return AlertCleared(
+        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS,
+        detail=f"{by} has quarantined the data set in which single users gave too much",
     )  # fmt: skip
 
 

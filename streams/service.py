@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from backends.database.repositories.datasets import Cursor, DatasetRepository, OpenDataset, PaneSlice, standings
-from schemas.messages.control import UpdateThresholds
+from backends.database.repositories.reviews import ReviewRepository
+from schemas.errors import CommandRejectedError
+from schemas.messages.control import ApproveDataset, QuarantineDataset, UpdateThresholds
 from schemas.messages.progress import DatasetCounts
-from schemas.topics import BEHAVIORAL_EVENTS
+from schemas.topics import ALERTS, BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType
 from streams.batches import BatchOutcome, LedgerBatch
 from streams.epochs import (
@@ -18,6 +20,8 @@ from streams.epochs import (
     MOST_PANES,
     DatasetProgress,
     OpenEpoch,
+    begin_next_epoch,
+    collected_ranges,
     earlier_statistics,
     is_due,
     rule_of,
@@ -26,7 +30,14 @@ from streams.epochs import (
 from streams.live_view import LiveDataset
 from streams.panes import EMPTY_STATISTICS, decode_statistics
 from streams.quality import QualityAssessment, assess
-from streams.readiness import accumulate, close_epoch
+from streams.readiness import accumulate, close_epoch, share_alert_ends
+from streams.reviews import (
+    check_approval,
+    checked_reason,
+    quarantine_evaluation,
+    quarantine_sentence,
+    quarantined_ranges,
+)
 from streams.rule_changes import checked_changes, listed
 from streams.sketches import merged_counts
 
@@ -123,6 +134,55 @@ class ContinuousLearningService:
         progress = await self._look(work, model_type, wait=True)
         sentence = progress.evaluation.sentence if progress else "no open data set"
         return f"{model_type}: {listed(changes)}; {sentence}", {"model_type": model_type, **changes}
+
+    async def approve_dataset(
+        self, work: UnitOfWork, command: ApproveDataset, model_type: ModelType
+    ) -> tuple[str, dict[str, Any]]:
+        """Release the open data set that waits for its quality, and look at it again at once, all in the command's transaction.
+
+        Raises:
+            CommandRejectedError: when it does not wait for its quality, or nobody says why it may train.
+        """
+        reason, reviews = checked_reason(command.reason), ReviewRepository(work.connection, model_type)
+        progress = await self._look(work, model_type, wait=True)
+        dataset = await reviews.lock(progress.dataset.epoch if progress else None)
+        if progress is None or dataset is None:
+            raise CommandRejectedError(f"{model_type} has no open data set")
+        check_approval(command, dataset, progress.evaluation, model_type=model_type)
+        await reviews.approve(dataset.id, by=command.issuer, reason=reason)
+        progress = await self._look(work, model_type, wait=True)
+        sentence = progress.evaluation.sentence if progress else ""
+        return f"{model_type} epoch {dataset.epoch}: {sentence}", {"model_type": model_type, "epoch": dataset.epoch}
+
+    async def quarantine_dataset(
+        self, work: UnitOfWork, command: QuarantineDataset, model_type: ModelType
+    ) -> tuple[str, dict[str, Any]]:
+        """Let a data set reach no further training: the open one is closed without a crossing, and the next is open behind it.
+
+        What has been taken into it by now is quarantined; panes that nobody has looked at yet belong to the next one.
+
+        Raises:
+            CommandRejectedError: when there is nothing to quarantine, it was done already, or nobody says why.
+        """
+        reason, reviews = checked_reason(command.reason), ReviewRepository(work.connection, model_type)
+        repository = self._datasets(work, model_type)
+        opened, cursors = await repository.lock_open(wait=True), await repository.cursors()
+        dataset = await reviews.lock(command.epoch)
+        ranges = quarantined_ranges(command, dataset, collected_ranges(cursors), model_type=model_type)
+        assert dataset is not None  # noqa: S101 - refused above
+        evaluation = quarantine_evaluation(dataset, by=command.issuer, reason=reason)
+        await repository.save_evaluation(epoch=dataset.epoch, evaluation=evaluation)
+        await reviews.quarantine(dataset.id, ranges, by=command.issuer, reason=reason, closes=dataset.is_open)
+        if dataset.is_open:
+            await reviews.open_behind(dataset)
+            begin_next_epoch(cursors)
+            await repository.move_cursors(cursors)
+            if opened is not None and opened.share_alert_at is not None:
+                ended = share_alert_ends(model_type=model_type, by=command.issuer, now=self._clock.now())
+                await work.publish(ALERTS, model_type, ended)
+        trainings = await reviews.trainings_of(dataset.epoch)
+        detail = quarantine_sentence(dataset, model_type=model_type, by=command.issuer, trainings=trainings)
+        return detail, {"model_type": model_type, "epoch": dataset.epoch, "trainings": trainings}
 
     async def live_dataset(self, model_type: ModelType) -> LiveDataset:
         """Return the running counts of the model's open epoch from the database: what is accumulated and what waits behind it."""

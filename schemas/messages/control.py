@@ -92,6 +92,20 @@ class RetryDeadLetters(Command, frozen=True, kw_only=True, tag="RetryDeadLetters
         return "dead letters"
 
 
+class ApproveDataset(Command, frozen=True, kw_only=True, tag="ApproveDataset"):
+    """Release the open data set that waits for its quality; ``epoch`` guards against approving the next one by mistake."""
+
+    reason: str
+    epoch: int | None = None
+
+
+class QuarantineDataset(Command, frozen=True, kw_only=True, tag="QuarantineDataset"):
+    """Let a data set, the open one where no ``epoch`` is given, reach no further training: itself and its offsets in any other."""
+
+    reason: str
+    epoch: int | None = None
+
+
 class CommandResult(Message, frozen=True, kw_only=True):
     """An answer on control-results; key and ``command_id`` are the command's ``event_id``."""
 

@@ -66,6 +66,7 @@ class QuestionRepository:
             d.dataset_type, d.epoch, d.data_count, d.threshold, d.threshold_reached, d.is_ready_for_training, d.data_quality_score,
             n.completeness_score, n.consistency_score, n.validity_score, n.freshness_score, n.diversity_score, n.anomaly_count,
             n.duplicate_count, n.missing_values_count, d.last_training_date, d.created_at, d.updated_at, d.closed_at,
+            d.review, d.reviewed_by, d.review_reason,
         ).select_from(training_datasets.outerjoin(newest, sa.true()))  # fmt: skip
         question = _of_model(question, d.dataset_type, model_type)
         return await self._rows(question.order_by(d.closed_at.desc().nulls_first(), d.dataset_type).limit(limit))

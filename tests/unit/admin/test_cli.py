@@ -26,6 +26,7 @@ ALL_COMMANDS = {
 ON_AN_INSTALLATION = [
     ("status",), ("thresholds",), ("versions",), ("versions", "--decisions"), ("datasets",), ("trainings",), ("events",), ("dead-letters",),
     ("audit",), ("train", "goal"), ("deploy", "goal", "1.0.0"), ("rollback", "goal"), ("thresholds", "goal", "--set", "5"), ("replay", "cdnow"),
+    ("datasets", "approve", "goal", "--reason", "x"), ("datasets", "quarantine", "goal", "--reason", "x", "--epoch", "3"),
 ]  # fmt: skip
 
 
@@ -112,6 +113,8 @@ def test_the_folder_may_come_from_the_environment(tmp_path: Path, monkeypatch: p
         (("deploy", "goal"), "Missing argument 'version'"),
         (("thresholds", "goal", "--set", "many"), "Invalid value for '--set'"),
         (("trainings", "--limit", "0"), "Invalid value for '--limit'"),
+        (("datasets", "approve", "goal"), "Missing option '--reason'"),
+        (("datasets", "quarantine", "goal", "--reason", "x", "--epoch", "last"), "Invalid value for '--epoch'"),
         (("rollback", "goal", "--wait", "0"), "Invalid value for '--wait'"),
         (("events", "--user", "ann"), "Invalid value for '--user'"),
         (("fly",), "No such command 'fly'"),

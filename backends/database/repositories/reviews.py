@@ -1,0 +1,116 @@
+"""What a person says about a data set, as it is kept: released in spite of its quality, or quarantined for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from schemas.messages.envelope import OffsetRange
+from schemas.tables import epochs, model_training_events, thresholds, training_datasets
+from schemas.vocabulary import DatasetReview
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from schemas.vocabulary import ModelType
+
+_DATASET = training_datasets.c
+
+
+class ReviewedDataset(NamedTuple):
+    """A data set as a review sees it, locked; ``ranges`` are those of its crossing (None: open, or closed by a quarantine)."""
+
+    id: UUID
+    epoch: int
+    is_open: bool
+    data_count: int
+    threshold: int
+    quality_score: float | None
+    review: DatasetReview
+    reviewed_by: str | None
+    ranges: tuple[OffsetRange, ...] | None
+
+
+class ReviewRepository:
+    """The statements of reviews of one model's data sets."""
+
+    def __init__(self, connection: AsyncConnection, model_type: ModelType) -> None:
+        self._connection = connection
+        self._model_type = model_type
+
+    async def lock(self, epoch: int | None) -> ReviewedDataset | None:
+        """Lock the data set of an epoch, or the open one for None; None when there is none."""
+        chosen = _DATASET.closed_at.is_(None) if epoch is None else _DATASET.epoch == epoch
+        question = (
+            sa.select(
+                _DATASET.id, _DATASET.epoch, _DATASET.closed_at.is_(None), _DATASET.data_count, _DATASET.threshold, _DATASET.data_quality_score,
+                _DATASET.review, _DATASET.reviewed_by,
+            )
+            .where(_DATASET.dataset_type == self._model_type, chosen)
+            .with_for_update()
+        )  # fmt: skip
+        row = (await self._connection.execute(question)).first()
+        if row is None and epoch is None:  # the one that was waited for has been closed meanwhile: the next one is open
+            row = (await self._connection.execute(question)).first()
+        if row is None:
+            return None
+        identity, number, is_open, count, threshold, quality, review, by = row
+        return ReviewedDataset(
+            id=identity, epoch=number, is_open=is_open, data_count=count, threshold=threshold,
+            quality_score=None if quality is None else float(quality), review=DatasetReview(review), reviewed_by=by,
+            ranges=await self._ranges_of(number),
+        )  # fmt: skip
+
+    async def approve(self, dataset_id: UUID, *, by: str, reason: str) -> None:
+        """Say that a person accepts the data set's quality."""
+        await self._review(dataset_id, DatasetReview.APPROVED, by=by, reason=reason)
+
+    async def quarantine(
+        self, dataset_id: UUID, ranges: Sequence[OffsetRange], *, by: str, reason: str, closes: bool
+    ) -> None:
+        """Say that the data set must not train, nor its ranges with any other; ``closes``: it was open until now."""
+        closed = {"closed_at": sa.func.now(), "is_ready_for_training": False} if closes else {}
+        await self._review(
+            dataset_id, DatasetReview.QUARANTINED, by=by, reason=reason,
+            quarantined_ranges=msgspec.to_builtins(list(ranges)), **closed,
+        )  # fmt: skip
+
+    async def open_behind(self, dataset: ReviewedDataset) -> None:
+        """Open the data set behind one that was closed without a training: when the last one was stays known."""
+        threshold = sa.select(thresholds.c.threshold).where(thresholds.c.model_type == self._model_type)
+        trained = sa.select(_DATASET.last_training_date).where(_DATASET.id == dataset.id)
+        await self._connection.execute(
+            sa.insert(training_datasets).values(
+                dataset_type=self._model_type, epoch=dataset.epoch + 1, threshold=threshold.scalar_subquery(),
+                last_training_date=trained.scalar_subquery(),
+            )
+        )  # fmt: skip
+
+    async def trainings_of(self, epoch: int) -> list[str]:
+        """Return the trainings that have begun with the crossing of ``epoch``, oldest first."""
+        table = model_training_events.c
+        rows = await self._connection.execute(
+            sa.select(table.id)
+            .where(table.model_type == self._model_type, table.epochs.contains([epoch]))
+            .order_by(table.created_at)
+        )
+        return [str(name) for name in rows.scalars()]
+
+    async def _review(self, dataset_id: UUID, review: DatasetReview, *, by: str, reason: str, **more: Any) -> None:  # noqa: ANN401 - columns
+        await self._connection.execute(
+            sa.update(training_datasets)
+            .where(_DATASET.id == dataset_id)
+            .values(
+                review=review, reviewed_by=by, review_reason=reason, reviewed_at=sa.func.now(), updated_at=sa.func.now(), **more
+            )
+        )  # fmt: skip
+
+    async def _ranges_of(self, epoch: int) -> tuple[OffsetRange, ...] | None:
+        ranges = await self._connection.scalar(
+            sa.select(epochs.c.ranges).where(epochs.c.model_type == self._model_type, epochs.c.epoch == epoch)
+        )
+        return None if ranges is None else msgspec.convert(ranges, tuple[OffsetRange, ...])

@@ -1,0 +1,319 @@
+"""A person's word about a data set: released in spite of its quality, or kept out of all training, on real services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+from typer.testing import CliRunner, Result
+
+from admin.cli import app
+from admin.installation import Installation, save
+from backends.broker.interface import Record
+from backends.broker.kafka import create_topics
+from backends.clock import ManualClock
+from backends.control import CommandHandler, Execution
+from backends.database.outbox import OutboxRelay
+from fincoach_events.events import RecommendationInteraction
+from schemas.codec import decode, encode
+from schemas.messages.control import ApproveDataset, Command, QuarantineDataset
+from schemas.messages.envelope import OffsetRange
+from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, CONTROL_RESULTS, TOPICS
+from schemas.vocabulary import ModelType
+from tests.integration.backends_topics import consuming, producing
+from tests.integration.streams_room import Room, alerts, answers, crossings, feedback, send
+from tests.integration.streams_workers import database_of, transaction
+from tests.services import connect
+
+
+@pytest.fixture
+async def room(database_url: str, clock: ManualClock) -> AsyncIterator[Room]:
+    """Give the room over a fresh database."""
+    async with database_of(database_url) as database:
+        yield Room(database, clock)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Give a connection to look at the database."""
+    connection = await connect(database_url)
+    yield connection
+    await connection.close()
+
+
+def executions_of(room: Room) -> dict[type[Command], Execution]:
+    """Return what the room does with reviews."""
+    return {ApproveDataset: room.service.approve_dataset, QuarantineDataset: room.service.quarantine_dataset}
+
+
+async def give(room: Room, kind: type[Command], **fields: Any) -> None:  # noqa: ANN401 - fields of the command
+    """Give the room a command about spending, unless said otherwise."""
+    command = kind(
+        event_id=uuid.uuid4(), occurred_at=room.clock.now(), issuer="alice", expires_at=room.clock.now() + dt.timedelta(minutes=5),
+        **{"model_type": "spending", "reason": "a bot", **fields},
+    )  # fmt: skip
+    record = Record(
+        topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=room.clock.now()
+    )
+    await CommandHandler(room.database, room.clock, executions_of(room)).handle(record)
+
+
+def doubtful(number: int) -> RecommendationInteraction:
+    """Return an answer in a set of which half contradicts what is known: nobody was shown anything."""
+    return feedback(number)
+
+
+async def waiting(room: Room, connection: asyncpg.Connection) -> None:
+    """Let recommendation wait for its quality."""
+    await connection.execute("UPDATE thresholds SET quality_gate = 1.0 WHERE model_type = 'recommendation'")
+    await room.feed([doubtful(number) for number in range(600)])
+    assert "waiting" in await room.check(ModelType.RECOMMENDATION)
+
+
+async def dataset(connection: asyncpg.Connection, model_type: str, epoch: int) -> asyncpg.Record:
+    """Return the row of a data set."""
+    row = await connection.fetchrow(
+        "SELECT * FROM training_datasets WHERE dataset_type = $1 AND epoch = $2", model_type, epoch
+    )
+    assert row is not None
+    return row
+
+
+def span(first: int, last: int, *, partition: int = 0) -> OffsetRange:
+    """Return a range of behavioural events."""
+    return OffsetRange(
+        topic=BEHAVIORAL_EVENTS.name, generation=1, partition=partition, from_offset=first, to_offset=last
+    )
+
+
+def ranges_in(raw: str | None) -> list[OffsetRange]:
+    """Return ranges from a column."""
+    return msgspec.json.decode(raw or "[]", type=list[OffsetRange])
+
+
+# ---------------------------------------------------------------- approve
+
+
+async def test_an_approved_data_set_trains_at_once_and_says_who_accepted_it(
+    room: Room, connection: asyncpg.Connection
+) -> None:
+    """A person who has looked at the data would have to lower the gate for all time, or nobody could say who let it through."""
+    await waiting(room, connection)
+    await give(room, ApproveDataset, model_type="recommendation", reason=" a sale ")
+    ((outcome, detail),) = await answers(connection)
+    assert outcome == "succeeded"
+    assert "accepted by alice: train" in detail
+    (crossing,) = [one for one in await crossings(connection) if one.model_type == "recommendation"]
+    assert (crossing.epoch, crossing.counted) == (1, 600)
+    first, second = [await dataset(connection, "recommendation", epoch) for epoch in (1, 2)]
+    assert (first["review"], first["reviewed_by"], first["review_reason"]) == ("approved", "alice", "a sale")
+    assert (second["review"], second["closed_at"]) == ("none", None)
+    assert await connection.fetchval("SELECT count(*) FROM audit_log WHERE action = 'ApproveDataset' AND actor = 'alice'") == 1  # fmt: skip
+
+
+async def test_approval_waits_for_the_cool_down_and_is_not_given_twice(
+    room: Room, connection: asyncpg.Connection
+) -> None:
+    """An approved data set would break through the pause between trainings, or the second person not learn of the first."""
+    await waiting(room, connection)
+    await give(room, ApproveDataset, model_type="recommendation")
+    await connection.execute("UPDATE thresholds SET cool_down_seconds = 3600 WHERE model_type = 'recommendation'")
+    await room.feed([doubtful(number) for number in range(600, 2_400)])
+    await room.check(ModelType.RECOMMENDATION)
+    for _ in range(2):
+        await give(room, ApproveDataset, model_type="recommendation")
+    told = (await answers(connection))[1:]
+    assert [outcome for outcome, _ in told] == ["succeeded", "rejected"]
+    assert "accepted by alice, cooling down" in told[0][1]
+    assert "was approved by alice already" in told[1][1]
+    assert len([one for one in await crossings(connection) if one.model_type == "recommendation"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"model_type": "spending"}, "spending epoch 1 does not wait for its quality: 0 of 1000"),
+        ({"model_type": "recommendation", "epoch": 2}, "recommendation collects epoch 1, not 2"),
+        ({"model_type": "recommendation", "reason": "  "}, "say why"),
+        ({"model_type": "weather"}, "there is no model 'weather'"),
+    ],
+)
+async def test_what_does_not_wait_for_its_quality_is_not_approved(
+    room: Room, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
+) -> None:
+    """An approval would be given in advance, to the wrong data, or without a reason that can be asked about."""
+    await waiting(room, connection)
+    await give(room, ApproveDataset, **fields)
+    ((outcome, detail),) = await answers(connection)
+    assert outcome == "rejected"
+    assert sentence in detail
+    assert await connection.fetchval("SELECT count(*) FROM training_datasets WHERE review <> 'none'") == 0
+
+
+# ---------------------------------------------------------------- quarantine
+
+
+async def test_a_quarantined_data_set_never_crosses_and_the_next_begins_behind_it(
+    room: Room, connection: asyncpg.Connection
+) -> None:
+    """What a bot has sent would train after all, count towards the next epoch, or tear a hole into the panes."""
+    await send(room, threshold=500, adaptive=False)
+    await room.feed([transaction(number) for number in range(300)])
+    await room.feed([transaction(number) for number in range(300, 350)], partition=1)
+    await room.check(ModelType.SPENDING)
+    await give(room, QuarantineDataset)
+    outcome, detail = (await answers(connection))[-1]
+    assert outcome == "succeeded"
+    assert detail == (
+        "spending epoch 1 is quarantined by alice: its 350 data points reach no further training; epoch 2 collects behind it"
+    )
+    await room.feed([transaction(number) for number in range(350, 900)])
+    await room.check(ModelType.SPENDING)
+    (crossing,) = [one for one in await crossings(connection) if one.model_type == "spending"]
+    assert (crossing.epoch, crossing.counted, crossing.ranges) == (2, 550, (span(300, 850),))
+    row = await dataset(connection, "spending", 1)
+    assert ranges_in(row["quarantined_ranges"]) == [span(0, 300), span(0, 50, partition=1)]
+    assert (row["review"], row["reviewed_by"], row["review_reason"]) == ("quarantined", "alice", "a bot")
+    assert row["closed_at"] is not None
+    assert await connection.fetchval("SELECT count(*) FROM epochs WHERE model_type = 'spending' AND epoch = 1") == 0
+    entry = await connection.fetchrow("SELECT decision, sentence FROM threshold_evaluations WHERE model_type = 'spending' AND epoch = 1 ORDER BY evaluated_at DESC LIMIT 1")  # fmt: skip
+    assert tuple(entry) == ("quarantined", "350 of 500, quarantined by alice (a bot): not trained")
+    assert await connection.fetchval("SELECT count(*) FROM audit_log WHERE action = 'QuarantineDataset'") == 1
+
+
+async def test_other_models_keep_the_events_of_a_quarantined_data_set(
+    room: Room, connection: asyncpg.Connection
+) -> None:
+    """Purchases that are wrong for spending would vanish from segmentation without anybody having said so."""
+    await room.feed([transaction(number) for number in range(300)])
+    await give(room, QuarantineDataset, model_type="segmentation")
+    await room.check(ModelType.SPENDING)
+    assert (await dataset(connection, "spending", 1))["data_count"] == 300
+
+
+async def test_a_closed_epoch_is_quarantined_by_its_number(room: Room, connection: asyncpg.Connection) -> None:
+    """Poison that is found the next morning would be replayed into every later training."""
+    await send(room, threshold=200, adaptive=False)
+    await room.feed([transaction(number) for number in range(200)])
+    await room.feed([transaction(number) for number in range(200, 250)])
+    await room.check(ModelType.SPENDING)
+    await give(room, QuarantineDataset, epoch=1)
+    outcome, detail = (await answers(connection))[-1]
+    assert outcome == "succeeded"
+    assert detail.endswith("its training, which has not begun, will find nothing new")
+    assert ranges_in((await dataset(connection, "spending", 1))["quarantined_ranges"]) == [span(0, 200)]
+    untouched = await dataset(connection, "spending", 2)
+    assert (untouched["review"], untouched["closed_at"], untouched["data_count"]) == ("none", None, 50)
+
+
+async def test_a_training_that_has_begun_is_named_and_the_way_back_with_it(
+    room: Room, connection: asyncpg.Connection
+) -> None:
+    """An operator would believe that the model that is served has never seen the data."""
+    await send(room, threshold=200, adaptive=False)
+    await room.feed([transaction(number) for number in range(200)])
+    await room.check(ModelType.SPENDING)
+    run = await connection.fetchval("INSERT INTO model_training_events (model_type, epochs) VALUES ('spending', '{1}') RETURNING id")  # fmt: skip
+    await give(room, QuarantineDataset, epoch=1)
+    raw = await connection.fetchval("SELECT payload FROM outbox WHERE topic = $1 ORDER BY id DESC LIMIT 1", CONTROL_RESULTS.name)  # fmt: skip
+    answer = decode(CONTROL_RESULTS, raw)
+    assert "1 training(s) began with it before" in answer.detail
+    assert "`fincoach-learning rollback spending`" in answer.detail
+    assert answer.result["trainings"] == [str(run)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({}, "spending has collected nothing in epoch 2 yet"),
+        ({"epoch": 1}, "spending epoch 1 was quarantined by alice already"),
+        ({"epoch": 9}, "spending has no data set of epoch 9"),
+        ({"reason": ""}, "say why"),
+    ],
+)
+async def test_what_cannot_be_quarantined_is_refused_with_a_sentence(
+    room: Room, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
+) -> None:
+    """A second look would close an empty data set, or an unknown one be taken for done."""
+    await room.feed([transaction(number) for number in range(300)])
+    await room.check(ModelType.SPENDING)
+    await give(room, QuarantineDataset)
+    await give(room, QuarantineDataset, **fields)
+    outcome, detail = (await answers(connection))[-1]
+    assert outcome == "rejected"
+    assert sentence in detail
+    assert await connection.fetchval("SELECT max(epoch) FROM training_datasets WHERE dataset_type = 'spending'") == 2
+
+
+async def test_the_alert_about_single_users_ends_with_their_data_set(
+    room: Room, connection: asyncpg.Connection
+) -> None:
+    """The alert that brought a person here would stay raised after the person has acted."""
+    await send(room, threshold=500, adaptive=False)
+    await room.feed([transaction(number, users=1) for number in range(350)])
+    await room.check(ModelType.SPENDING)
+    assert [type(alert).__name__ for alert in await alerts(connection)] == ["AlertRaised"]
+    await give(room, QuarantineDataset)
+    assert [type(alert).__name__ for alert in await alerts(connection)] == ["AlertRaised", "AlertCleared"]
+
+
+# ---------------------------------------------------------------- from the command line
+
+
+@contextlib.asynccontextmanager
+async def executing(room: Room, brokers: str) -> AsyncIterator[None]:
+    """Carry out commands from a real topic as a worker does, and publish the answers."""
+    async with consuming(brokers, [CONTROL]) as consumer, producing(brokers) as producer:
+        handler = CommandHandler(room.database, room.clock, executions_of(room))
+
+        async def run() -> None:
+            while True:
+                for record in await consumer.fetch(timeout_seconds=0.1):
+                    await handler.handle(record)
+
+        lives = [asyncio.create_task(run()), asyncio.create_task(OutboxRelay(room.database, producer).run())]
+        try:
+            yield
+        finally:
+            for life in lives:
+                life.cancel()
+            await asyncio.gather(*lives, return_exceptions=True)
+
+
+async def command(*arguments: str, folder: Path) -> Result:
+    """Return what a command of the command line does."""
+    return await asyncio.to_thread(lambda: CliRunner().invoke(app, [*arguments, "--folder", str(folder)]))
+
+
+async def test_the_command_line_reviews_over_the_broker(
+    room: Room, connection: asyncpg.Connection, broker_address: str, database_url: str, tmp_path: Path
+) -> None:
+    """The commands would exist and reach nobody, or a refusal look like a success to a script."""
+    await create_topics(
+        broker_address, wide_partitions=1, topics=[topic for topic in TOPICS.values() if not topic.wide]
+    )
+    save(tmp_path, Installation(
+        database_url=database_url, brokers=broker_address, store_url="", keys_folder="", wide_partitions=1, processes=(),
+    ))  # fmt: skip
+    await waiting(room, connection)
+    await room.feed([transaction(number) for number in range(300)], partition=1)
+    await room.check(ModelType.SPENDING)
+    async with executing(room, broker_address):
+        approved = await command("datasets", "approve", "recommendation", "--reason", "looked at it", folder=tmp_path)
+        quarantined = await command("datasets", "quarantine", "spending", "--reason", "a bot", "--json", folder=tmp_path)  # fmt: skip
+        refused = await command("datasets", "quarantine", "spending", "--reason", "again", "--epoch", "1", folder=tmp_path)  # fmt: skip
+    assert (approved.exit_code, quarantined.exit_code, refused.exit_code) == (0, 0, 1), (approved, quarantined, refused)
+    assert "train" in " ".join(approved.stdout.split())
+    told = msgspec.json.decode(quarantined.stdout)
+    assert (told["epoch"], told["executor"]) == (1, "streams")
+    assert "already" in " ".join(refused.stderr.split())
+    listed = await command("datasets", "spending", "--json", folder=tmp_path)
+    assert {row["epoch"]: row["review"] for row in msgspec.json.decode(listed.stdout)} == {1: "quarantined", 2: "none"}
