@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from tests.chaos.oracle_world import (
     World,
 )
 
-PATIENCE_SECONDS = 60.0  # without a single record, although some are missing
+PATIENCE_SECONDS = 10.0  # of a consumer without a single record, although some are missing
+MOST_CONSUMERS = 6
 FETCH_BYTES = 6 * 1024 * 1024
 WIDE_TOPICS = LEDGER_TOPICS
 
@@ -85,43 +88,69 @@ def _lines(file: Path) -> Iterator[Json]:
 
 
 async def _read_topics(world: World, brokers: str) -> None:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers, enable_auto_commit=False, max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=50
-    )
-    await consumer.start()
-    try:
+    """Read all topics from their beginning; a consumer that stops getting anything is replaced by a new one."""
+    places = await _ends(world, brokers)
+    records: dict[str, list[Record]] = {place.topic: [] for place in places}
+    world.records = records
+    left = {place: world.begins[place.topic, place.partition] for place in places}
+    for _ in range(MOST_CONSUMERS):
+        left = {place: at for place, at in left.items() if at < world.ends[place.topic, place.partition]}
+        if not left:
+            return
+        async with _consumer(brokers) as consumer:
+            await _read_on(consumer, world, records=records, left=left)
+    raise TimeoutError(f"the topics could not be read to their ends; read up to here: {left}")
+
+
+async def _ends(world: World, brokers: str) -> list[TopicPartition]:
+    """Take down where each partition begins and ends, and return the partitions."""
+    wide = int(world.run["wide_partitions"])
+    async with _consumer(brokers) as consumer:
         existing = await consumer.topics()
-        wide = int(world.run["wide_partitions"])
         places = [
             TopicPartition(topic, number)
             for topic in READ_TOPICS
             if topic in existing
             for number in range(wide if topic in WIDE_TOPICS else 1)
         ]
-        consumer.assign(places)
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-        world.begins = {(place.topic, place.partition): offset for place, offset in begins.items()}
-        world.ends = {(place.topic, place.partition): offset for place, offset in ends.items()}
-        world.records = await _records(consumer, begins, ends)
+    world.begins = {(place.topic, place.partition): offset for place, offset in begins.items()}
+    world.ends = {(place.topic, place.partition): offset for place, offset in ends.items()}
+    return places
+
+
+async def _read_on(
+    consumer: AIOKafkaConsumer, world: World, *, records: dict[str, list[Record]], left: dict[TopicPartition, int]
+) -> None:
+    """Read partitions from where ``left`` says to their ends, moving it along; returns early when nothing comes any more."""
+    consumer.assign(list(left))
+    for place, at in left.items():
+        consumer.seek(place, at)
+    quiet_since = time.monotonic()
+    while any(at < world.ends[place.topic, place.partition] for place, at in left.items()):
+        found: Mapping[TopicPartition, list[Any]] = await consumer.getmany(timeout_ms=500, max_records=10_000)
+        for place, items in found.items():
+            end = world.ends[place.topic, place.partition]
+            records[place.topic] += [_record(item) for item in items if item.offset < end]
+            left[place] = await consumer.position(place)
+        if found:
+            quiet_since = time.monotonic()
+        elif time.monotonic() - quiet_since > PATIENCE_SECONDS:
+            behind = {place: at for place, at in left.items() if at < world.ends[place.topic, place.partition]}
+            print(f"nothing came for {PATIENCE_SECONDS:.0f} s; a new consumer reads on from {behind}", file=sys.stderr)
+            return
+
+
+@asynccontextmanager
+async def _consumer(brokers: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers, enable_auto_commit=False, max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=50
+    )
+    await consumer.start()
+    try:
+        yield consumer
     finally:
         await consumer.stop()
-
-
-async def _records(
-    consumer: AIOKafkaConsumer, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-) -> dict[str, list[Record]]:
-    records: dict[str, list[Record]] = {place.topic: [] for place in ends}
-    await consumer.seek_to_beginning(*ends)
-    left = {place for place, end in ends.items() if begins[place] < end}
-    while left:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            found: Mapping[TopicPartition, list[Any]] = {}
-            while not found:
-                found = await consumer.getmany(timeout_ms=500, max_records=10_000)
-        for place, items in found.items():
-            records[place.topic] += [_record(item) for item in items if item.offset < ends[place]]
-        left = {place for place in left if await consumer.position(place) < ends[place]}
-    return records
 
 
 def _record(item: Any) -> Record:  # noqa: ANN401 - aiokafka ships no types
