@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from fincoach_events.events import (
@@ -25,7 +26,7 @@ _REPEATED_WITHIN = 5_000
 # Shares of the types in the order of _BUILDERS: mostly money and pages, few answers, fewer goals.
 _SHARES = (0.45, 0.25, 0.15, 0.12, 0.03)
 _CATEGORIES = ("groceries", "transport", "health", "dine_out", "rent", "utilities", "travel", "clothes")
-_ANSWERS = ("view", "view", "click", "dismiss", "implement", "helpful", "not_helpful")
+_ANSWERS = ("click", "click", "dismiss", "implement", "helpful", "not_helpful")
 _PURCHASES = ("view", "view", "add_to_cart", "purchase", "remove_from_cart")
 _GOALS = ("create", "update", "update", "achieve", "fail")
 
@@ -37,6 +38,7 @@ def behavioral_events(count: int, *, ends_at: dt.datetime, seed: int = SEED) -> 
     # Squared: a tenth of the users makes a third of the events.
     who = (generator.random(count) ** 2 * USERS).astype(int)
     begins_at = ends_at - dt.timedelta(minutes=1, seconds=count / 10)
+    unanswered: RecommendationInteraction | None = None
     for number, (kind, user) in enumerate(zip(kinds.tolist(), who.tolist(), strict=True)):
         occurred_at = begins_at + dt.timedelta(seconds=number / 10)
         envelope: dict[str, Any] = {
@@ -47,7 +49,20 @@ def behavioral_events(count: int, *, ends_at: dt.datetime, seed: int = SEED) -> 
             "source": "bench",
             "session_id": f"session-{user}-{number // 5_000}",
         }
-        yield _BUILDERS[kind](envelope, generator)
+        event = _BUILDERS[kind](envelope, generator)
+        if isinstance(event, RecommendationInteraction):
+            event = _about(event, unanswered)
+            unanswered = event if unanswered is None else None
+        yield event
+
+
+def _about(event: RecommendationInteraction, shown: RecommendationInteraction | None) -> RecommendationInteraction:
+    """Return ``event`` as the answer to what was ``shown``, and as a view where nothing waits for an answer."""
+    if shown is None:
+        return msgspec.structs.replace(event, interaction_type="view")
+    return msgspec.structs.replace(
+        event, user_id=shown.user_id, session_id=shown.session_id, recommendation_id=shown.recommendation_id
+    )
 
 
 def with_repetitions(

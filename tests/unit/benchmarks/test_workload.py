@@ -7,7 +7,7 @@ from collections import Counter
 from uuid import UUID
 
 from benchmarks.workload import behavioral_events, with_repetitions
-from fincoach_events.events import EVENT_TYPES, decode_event, encode_event
+from fincoach_events.events import EVENT_TYPES, RecommendationInteraction, decode_event, encode_event
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 
@@ -42,6 +42,22 @@ def test_all_types_and_heavy_users_are_there() -> None:
     assert {type(event) for event in events} == set(EVENT_TYPES)
     users = Counter(event.user_id for event in events)
     assert users.most_common(1)[0][1] > 10 * len(events) / len(users)
+
+
+def test_only_what_was_shown_is_answered() -> None:
+    """The data set of recommendations would be held back for its answers to nothing, and never cross its threshold."""
+    shown = set[tuple[UUID, str]]()
+    answers = 0
+    for event in behavioral_events(5_000, ends_at=NOW):
+        if not isinstance(event, RecommendationInteraction):
+            continue
+        about = (event.user_id, event.recommendation_id)
+        if event.interaction_type == "view":
+            shown.add(about)
+        else:
+            answers += 1
+            assert about in shown
+    assert answers > 200
 
 
 def test_a_share_of_the_events_comes_again_after_itself() -> None:
