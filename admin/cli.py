@@ -23,12 +23,12 @@ from admin.cli_actions import (
     ModelArgument,
     OptionalModel,
     WaitOption,
-    fail,
     folder_or_default,
     order,
     run,
     show,
 )
+from admin.cli_thresholds import thresholds
 from admin.loop import first_broken, links
 from admin.rendering import console, print_json, print_links, print_rows
 from admin.status import StatusService
@@ -36,7 +36,7 @@ from admin.watching import follow, since
 from backends.clock import SystemClock
 from backends.database.engine import create_engine
 from backends.database.unit_of_work import Database
-from schemas.messages.control import DeployModel, RollBackModel, TriggerTraining, UpdateThresholds
+from schemas.messages.control import DeployModel, RollBackModel, TriggerTraining
 from schemas.topics import ALERTS, TRAINING_PROGRESS
 from schemas.vocabulary import ModelType, Room
 
@@ -51,6 +51,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_datasets.app)
 app.add_typer(cli_dead_letters.app)
+app.command()(thresholds)
 
 
 @app.command()
@@ -123,48 +124,6 @@ def rollback(
 ) -> None:
     """Serve the previous version again; it is still warm on every replica."""
     order(folder, RollBackModel, model, wait=wait, as_json=as_json, reason=reason)
-
-
-@app.command()
-def thresholds(
-    model: OptionalModel = None,
-    folder: FolderOption = None,
-    wait: WaitOption = None,
-    *,
-    threshold: Annotated[
-        int | None, typer.Option("--set", help="New data points that trigger a training (at least 1).")
-    ] = None,
-    quality_gate: Annotated[float | None, typer.Option("--quality", help="Least quality score, 0 to 1.")] = None,
-    cool_down: Annotated[int | None, typer.Option("--cool-down", help="Least seconds between two crossings.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the thresholds, or change one model's with --set, --quality or --cool-down."""
-    if threshold is None and quality_gate is None and cool_down is None:
-        columns = ("model_type", "threshold", "quality_gate", "cool_down_seconds", "updated_by", "updated_at")
-        show(
-            folder,
-            lambda ask: ask.thresholds(),
-            columns=columns,
-            title="Thresholds",
-            empty="No thresholds: run the migrations.",
-            as_json=as_json,
-        )
-        return
-    if model is None:
-        fail(
-            "name the model whose threshold is to change, for example `fincoach-learning thresholds spending --set 500`"
-        )
-        return
-    order(
-        folder,
-        UpdateThresholds,
-        model,
-        wait=wait,
-        as_json=as_json,
-        threshold=threshold,
-        quality_gate=quality_gate,
-        cool_down_seconds=cool_down,
-    )
 
 
 @app.command()

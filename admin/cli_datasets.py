@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from admin.cli_actions import (
     LISTING,
@@ -15,9 +16,15 @@ from admin.cli_actions import (
     ModelArgument,
     OptionalModel,
     WaitOption,
+    asked,
+    fail,
+    folder_or_default,
     order,
+    run,
     show,
 )
+from admin.explaining import explained, shown
+from admin.rendering import console, print_json, print_rows
 from schemas.messages.control import ApproveDataset, QuarantineDataset
 
 ReasonOption = Annotated[
@@ -75,6 +82,37 @@ def list_datasets(
         empty="No data set yet: run the migrations.",
         as_json=as_json,
     )
+
+
+@app.command()
+def explain(
+    model: ModelArgument,
+    folder: FolderOption = None,
+    *,
+    epoch: Annotated[int | None, typer.Option("--epoch", min=1, help="This epoch (default: the open one).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say in one sentence why a model was or was not made to train, and show every factor of that decision with its meaning."""
+    rows = run(asked(folder_or_default(folder), lambda ask: ask.explanation(model, epoch=epoch)))
+    if not rows:
+        wanted = (
+            "no open data set: run the migrations"
+            if epoch is None
+            else f"no epoch {epoch}; `datasets {model}` lists them"
+        )
+        fail(f"{model} has {wanted}")
+    found: dict[str, Any] = rows[0]
+    evaluation = found.pop("evaluation") or {}
+    factors = explained(evaluation.get("factors", {}))
+    if as_json:
+        told = {name: evaluation.get(name) for name in ("decision", "sentence")}
+        print_json({**found, **told, "factors": [factor._asdict() for factor in factors]})
+        return
+    state = "open" if found["closed_at"] is None else "closed"
+    sentence = evaluation.get("sentence", "nothing was evaluated yet")
+    console.print(f"[bold]{model} epoch {found['epoch']}[/] ({state}): {escape(sentence)}", soft_wrap=True)
+    rows = [{**factor._asdict(), "value": shown(factor.value)} for factor in factors]
+    print_rows(rows, ("factor", "value", "meaning"), title="", empty="It is looked at when its first data arrives.")
 
 
 @app.command()

@@ -89,9 +89,17 @@ class QuestionRepository:
             _of_model(question, e.model_type, model_type).order_by(e.evaluated_at.desc()).limit(limit)
         )
 
-    async def thresholds(self) -> list[Row]:
-        """Return the thresholds in force."""
-        return await self._rows(sa.select(thresholds).order_by(thresholds.c.model_type))
+    async def explanation(self, model_type: str, *, epoch: int | None) -> list[Row]:
+        """Return one data set (the open one without ``epoch``) with its last evaluation; none where there is no such epoch."""
+        d = training_datasets.c
+        question = sa.select(d.dataset_type.label("model_type"), d.epoch, d.updated_at, d.closed_at, d.evaluation)
+        wanted = d.closed_at.is_(None) if epoch is None else d.epoch == epoch
+        return await self._rows(question.where(d.dataset_type == model_type, wanted))
+
+    async def thresholds(self, model_type: str | None = None) -> list[Row]:
+        """Return the rules in force."""
+        t = thresholds.c
+        return await self._rows(_of_model(sa.select(thresholds), t.model_type, model_type).order_by(t.model_type))
 
     async def trainings(self, model_type: str | None, *, limit: int) -> list[Row]:
         """Return trainings, newest first."""

@@ -1,0 +1,74 @@
+"""``datasets explain`` on what the streams room has left in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner, Result
+
+from admin.cli import app
+from admin.installation import Installation, save
+from backends.clock import ManualClock
+from schemas.vocabulary import ModelType
+from stack.ports import free_port
+from tests.integration.streams_room import Room, feedback
+from tests.integration.streams_workers import database_of, transaction
+
+
+@pytest.fixture
+async def room(database_url: str, clock: ManualClock) -> AsyncIterator[Room]:
+    """Give the room over a fresh database."""
+    async with database_of(database_url) as database:
+        yield Room(database, clock)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, database_url: str) -> Path:
+    """Return the folder of an installation on that database, whose broker is away."""
+    installation = Installation(
+        database_url=database_url, brokers=f"127.0.0.1:{free_port()}", store_url=f"file://{tmp_path}/store", keys_folder=str(tmp_path),
+        wide_partitions=4, processes=(),
+    )  # fmt: skip
+    save(tmp_path, installation)
+    return tmp_path
+
+
+async def explain(folder: Path, *arguments: str) -> Result:
+    """Ask the command line, which has no event loop of its own yet."""
+    return await asyncio.to_thread(
+        CliRunner(env={"COLUMNS": "200"}).invoke, app, ["datasets", "explain", *arguments, "--folder", str(folder)]
+    )
+
+
+async def test_one_sentence_says_why_a_model_waits(room: Room, folder: Path) -> None:
+    """An engineer would have to read code and tables to know why a model was not retrained."""
+    before = await explain(folder, "recommendation")
+    assert "nothing was evaluated yet" in before.stdout
+    await room.feed([feedback(number) for number in range(600)])
+    await room.feed([transaction(1)] * 600, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
+    sentence = await room.check(ModelType.RECOMMENDATION)
+    result = await explain(folder, "recommendation")
+    assert result.exit_code == 0, result.stderr
+    assert f"recommendation epoch 1 (open): {sentence}" in result.stdout
+    assert sentence.startswith("600 of 500, quality 0.")
+    assert "data points since the last epoch" in result.stdout
+    answer = msgspec.json.decode((await explain(folder, "recommendation", "--json")).stdout)
+    assert (answer["decision"], answer["sentence"]) == ("waiting_for_quality", sentence)
+    figures = {factor["factor"]: factor["value"] for factor in answer["factors"]}
+    assert (figures["counted"], figures["threshold"], figures["users"]) == (600, 500, 40)
+
+
+async def test_a_closed_epoch_says_why_it_was_trained(room: Room, folder: Path) -> None:
+    """Why a model was retrained last week would be forgotten with the next epoch."""
+    await room.feed([transaction(number) for number in range(1_000)])
+    await room.feed([transaction(number) for number in range(1_000, 1_010)])
+    await room.check(ModelType.SPENDING)
+    assert "epoch 1 (closed): 1000 of 1000, quality" in (await explain(folder, "spending", "--epoch", "1")).stdout
+    assert "epoch 2 (open): 10 of 1000, quality" in (await explain(folder, "spending")).stdout
+    unknown = await explain(folder, "spending", "--epoch", "9")
+    assert unknown.exit_code == 1
+    assert "spending has no epoch 9; `datasets spending` lists them" in unknown.stderr
