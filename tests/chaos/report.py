@@ -19,7 +19,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The report of a run. ``faults`` holds only those that are proven to have hit."""
+    """The report of a run. ``faults`` holds only those that are proven to have hit; ``own_ends`` is how processes ended that nobody killed."""
 
     seed: int
     seconds: float
@@ -29,6 +29,7 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
     events: dict[str, Any]
     predictions: dict[str, Any]
     swaps: dict[str, int]
+    own_ends: dict[str, int]
     caught_up_seconds: float | None
     ok: bool
 
@@ -47,6 +48,15 @@ def count_events(folder: Path) -> dict[str, Any]:
     return {"sent": sent.total(), "acknowledged": acknowledged, "unsent": unsent, "by_kind": dict(sorted(sent.items()))}
 
 
+def own_ends(supervisor_log: Path) -> dict[str, int]:
+    """Return how processes ended by themselves, and how often: a bug, or a service that was away for too long."""
+    found: Counter[str] = Counter()
+    for line in read_lines([supervisor_log]):
+        if line["phase"] == "backing_off" and "SIGKILL" not in (line["last_exit"] or ""):
+            found[f"{line['name']}: {line['last_exit']}"] += 1
+    return dict(sorted(found.items()))
+
+
 def rendered(report: ChaosReport) -> str:
     """Return the report as lines: the faults, the laws that hold, then those that do not."""
     faults = ", ".join(f"{number} {kind}" for kind, number in report.faults.items())
@@ -54,7 +64,7 @@ def rendered(report: ChaosReport) -> str:
     lines = [
         f"seed {report.seed}, {report.seconds:g} s, {sum(report.faults.values())} faults ({faults})",
         f"events {report.events}",
-        f"predictions {report.predictions}, swaps {report.swaps}",
+        f"predictions {report.predictions}, swaps {report.swaps}, ended by themselves {report.own_ends}",
         *(f"{'holds ' if law.holds else 'BROKEN'} {name}: {law.detail}" for name, law in laws),
         "every law holds" if report.ok else "NOT OK",
     ]

@@ -27,7 +27,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.fleet import ProducerFleet, orders
 from tests.chaos.load import PredictionLoad, Swaps
 from tests.chaos.plan import PlannedFault, planned
-from tests.chaos.report import ChaosReport, Verdict, count_events
+from tests.chaos.report import ChaosReport, Verdict, count_events, own_ends
 from tests.chaos.settings import ChaosSettings
 from tests.chaos.timeline import Timeline
 
@@ -104,7 +104,7 @@ class ChaosRun:
                 events=count_events(settings.folder / "producers"),
                 predictions={"answered": predictions.answered, "excused": predictions.excused, "failed": len(predictions.failures),
                              "slowest_seconds": round(predictions.slowest_seconds, 2)},
-                swaps=dict(swaps.outcomes), caught_up_seconds=done.seconds,
+                swaps=dict(swaps.outcomes), own_ends=own_ends(settings.folder / "stack" / "logs" / "supervisor.log"), caught_up_seconds=done.seconds,
                 ok=judge is not None and all(law.holds for law in laws.values()),
             )  # fmt: skip
             for disk in cluster.site.disks.values():

@@ -1,0 +1,65 @@
+"""What a run tells: figures from the journals and the supervisor's log, the broken laws last, and an exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backends.clock import ManualClock
+from tests.chaos.__main__ import main
+from tests.chaos.faults import FAULTS
+from tests.chaos.journal import ProducerJournal
+from tests.chaos.report import ChaosReport, Verdict, count_events, own_ends, rendered
+
+
+def test_events_are_counted_from_the_journals(tmp_path: Path, clock: ManualClock) -> None:
+    """The report would say what the product says about itself."""
+    for name in ("a.1", "a.2"):
+        journal = ProducerJournal(tmp_path / f"{name}.jsonl", clock)
+        first = journal.sending("good", b"{}", valid=True)
+        journal.acknowledged(first, topic="t", partition=0, offset=1)
+        journal.unsent(journal.sending("late", b"{}", valid=True), "busy")
+        journal.close()
+    assert count_events(tmp_path) == {"sent": 4, "acknowledged": 2, "unsent": 2, "by_kind": {"good": 2, "late": 2}}
+
+
+def test_who_ended_without_being_killed_is_told(tmp_path: Path) -> None:
+    """A process that stops with a bug under some fault would hide among those that were killed."""
+    log = tmp_path / "supervisor.log"
+    lines = [
+        '{"name":"streams-1","phase":"ready","last_exit":null}',
+        '{"name":"streams-1","phase":"backing_off","last_exit":"signal SIGKILL"}',
+        '{"name":"deployer-1","phase":"backing_off","last_exit":"exit status 1"}',
+        '{"name":"deployer-1","phase":"waiting","last_exit":"exit status 1"}',
+    ]
+    log.write_text("\n".join(lines) + "\n")
+    assert own_ends(log) == {"deployer-1: exit status 1": 1}
+
+
+def test_the_broken_law_stands_where_it_is_seen() -> None:
+    """Whoever reads the end of the output would miss why the run failed."""
+    laws = {"a": Verdict(holds=False, detail="2 lost"), "b": Verdict(holds=True, detail="7 events")}
+    report = ChaosReport(
+        seed=7, seconds=60, faults={"kill": 3}, unproven={}, laws=laws, events={}, predictions={}, swaps={}, own_ends={},
+        caught_up_seconds=1.0, ok=False,
+    )  # fmt: skip
+    lines = rendered(report).splitlines()
+    assert lines[0].startswith("seed 7, 60 s, 3 faults")
+    assert lines[-2:] == ["BROKEN a: 2 lost", "NOT OK"]
+
+
+def test_services_of_somebody_else_are_not_killed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run would kill the servers that the environment names."""
+    monkeypatch.setenv("FINCOACH_BROKERS", "kafka.example:9092")
+    assert main(["--seconds", "1"]) == 2
+    assert "unset FINCOACH_BROKERS" in capsys.readouterr().err
+
+
+def test_the_kinds_of_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`ONLY=` would have to be guessed."""
+    assert main(["--list-faults"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == list(FAULTS)
