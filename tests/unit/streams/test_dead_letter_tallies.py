@@ -1,0 +1,49 @@
+"""What a batch holds of each producer, and which records were sent again."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from streams.dead_letter_limits import Tally
+from streams.dead_letters import _Kept, retried, tallied
+from streams.intake import DeadLetter
+from tests.unit.streams.worlds import FetchedEvent, paid
+
+
+def kept(producer: str, offset: int) -> _Kept:
+    """Return a dead letter of a producer."""
+    return _Kept(DeadLetter(FetchedEvent(paid(), offset=offset), "not_json", ""), {"producer": producer})
+
+
+@pytest.mark.parametrize(
+    ("dead", "valid", "watched", "expected"),
+    [
+        pytest.param([("shop", 3)], [], (), {"shop": Tally(1, 0, 1)}, id="dead alone"),
+        pytest.param([("shop", 3)], [("bank", 4)], (), {"shop": Tally(1, 0, 1)}, id="another's valid record"),
+        pytest.param(
+            [("shop", 1), ("shop", 3), ("shop", 4)], [("shop", 0), ("shop", 2)], (), {"shop": Tally(3, 2, 2)}, id="behind the last"
+        ),
+        pytest.param([], [("shop", 0)], ("shop",), {"shop": Tally(0, 1, 0)}, id="watched, and well again"),
+        pytest.param([], [("shop", 0)], (), {}, id="nobody is watched"),
+        pytest.param(
+            [("unknown", 1), ("unknown", 5)], [("shop", 2), ("bank", 3)], (), {"unknown": Tally(2, 2, 1)}, id="nobody's, among all"
+        ),
+    ],
+)  # fmt: skip
+def test_a_batch_is_told_by_producer(
+    dead: list[tuple[str, int]], valid: list[tuple[str, int]], watched: tuple[str, ...], expected: dict[str, Tally]
+) -> None:
+    """The wrong producer would be blamed, or a run of dead letters be cut where nothing valid stands."""
+    assert tallied([kept(*each) for each in dead], valid, watched=watched) == expected
+
+
+def test_a_record_that_was_sent_again_is_known_by_its_header() -> None:
+    """A retry would come in and its letter stay open; or a host's own header would settle what it never was."""
+    record = FetchedEvent(paid(event_id=uuid.uuid4()))
+    assert retried(record) is None
+    record.headers = [("traceparent", b"00-1-2-01"), ("x", None)]
+    assert retried(record) is None
+    record.headers = [("retry_of", b"17"), ("attempt", b"1")]
+    assert retried(record) == 17
