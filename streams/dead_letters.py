@@ -34,14 +34,13 @@ if TYPE_CHECKING:
 log = get_logger("streams.dead_letters")
 LIMIT_ALERT = "dead_letter_limit"
 REFRESHES = 6  # of an alert that holds, in one window
+MOST_PRODUCERS = 1_000  # that are watched by name; a flood of invented names must not fill the memory
+Place = tuple[str, int, int]
 # Who says that it sent a message: with its offset, so that a batch is looked through at once.
 SENDERS = {
     BEHAVIORAL_EVENTS.name: attrgetter("message.source", "offset"),
     PREDICTIONS.name: attrgetter("message.replica_id", "offset"),
 }
-
-
-Place = tuple[str, int, int]
 
 
 class _Kept(NamedTuple):
@@ -114,7 +113,9 @@ class DeadLetterService:
         if await DeadLetterRepository(work).remember_limit(excess.producer, alert.event_id, excess.sentence):
             await work.publish(ALERTS, excess.producer, alert)
             log.warning("dead_letter_limit_exceeded", producer=excess.producer, **facts)
-        self._refreshed[excess.producer] = (self._clock.monotonic(), place_of(batch))
+        now = self._clock.monotonic()
+        recent = {who: seen for who, seen in self._refreshed.items() if now - seen[0] < self._policy.window_seconds}
+        self._refreshed = recent | {excess.producer: (now, place_of(batch))}
 
     def _is_fresh(self, batch: LedgerBatch, producer: str) -> bool:
         """Whether the excess was noted a moment ago, by a batch that is not just being tried again."""
@@ -138,11 +139,12 @@ def place_of(batch: LedgerBatch) -> Place:
 def tallied(kept: Iterable[_Kept], valid: list[tuple[str, int]], *, watched: Iterable[str]) -> dict[str, Tally]:
     """Return what a batch holds of each producer with dead letters in it or before it. Pure.
 
-    Records whose producer nobody can read are measured against all valid ones.
+    Records whose producer nobody can read are measured against all valid ones; so are those of too many producers.
     """
     dead: dict[str, list[int]] = {producer: [] for producer in watched}
     for each in kept:
-        dead.setdefault(each.producer, []).append(each.letter.record.offset)
+        known = each.producer in dead or len(dead) < MOST_PRODUCERS
+        dead.setdefault(each.producer if known else UNKNOWN_PRODUCER, []).append(each.letter.record.offset)
     numbers, last = Counter(producer for producer, _ in valid), dict(valid)
     numbers[UNKNOWN_PRODUCER] = len(valid)
     if valid:

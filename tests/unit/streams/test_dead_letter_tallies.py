@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from streams.dead_letter_limits import Tally
-from streams.dead_letters import _Kept, retried, tallied
+from streams.dead_letters import MOST_PRODUCERS, _Kept, retried, tallied
 from streams.intake import DeadLetter
 from tests.unit.streams.worlds import FetchedEvent, paid
 
@@ -47,3 +47,10 @@ def test_a_record_that_was_sent_again_is_known_by_its_header() -> None:
     assert retried(record) is None
     record.headers = [("retry_of", b"17"), ("attempt", b"1")]
     assert retried(record) == 17
+
+
+def test_invented_names_are_nobodys_after_a_thousand() -> None:
+    """A producer that gives each record another name would fill the memory of the worker, and stay below every limit."""
+    found = tallied([kept(f"shop-{number}", number) for number in range(MOST_PRODUCERS + 50)], [], watched=())
+    assert len(found) == MOST_PRODUCERS + 1
+    assert found["unknown"] == Tally(50, 0, 50)
