@@ -14,7 +14,7 @@ from schemas.errors import InvalidMessageError
 from schemas.topics import TOPICS, Topic
 from schemas.vocabulary import DeadLetterReason
 from tests.schema_versions import grown, reader_of, renamed, struct_of
-from tools import schema_lock
+from tools import check_schemas, schema_lock
 from tools.reference.rooms import ROOT
 from tools.schema_lock import Lock
 from tools.shapes import Shape, digest_of, hides_its_version, shape_of
@@ -197,3 +197,24 @@ def test_a_later_version_has_to_write_its_version() -> None:
     assert hides_its_version(silent)
     assert not hides_its_version(grown(page_view))
     assert not hides_its_version(page_view)
+
+
+def test_the_build_fails_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check would know of a change and let it pass."""
+    monkeypatch.setattr("tools.schema_lock.written_lock", lambda: tampered("new field"))
+    assert check_schemas.main() == 1
+    assert "page_view: changed without a new version (duration_seconds is new)" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert check_schemas.main() == 0
+
+
+def test_the_lock_is_not_written_over_what_was_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command, given without a thought, would make the messages of a release unreadable."""
+    before = (ROOT / schema_lock.FILE).read_bytes()
+    monkeypatch.setattr("tools.schema_lock.last_release", lambda: "v9.9.9")
+    monkeypatch.setattr("tools.schema_lock.released_lock", lambda _: tampered("other default"))
+    (refused,) = schema_lock.write()
+    assert "was released with v9.9.9 and must keep its shape (source changed)" in refused
+    assert (ROOT / schema_lock.FILE).read_bytes() == before
