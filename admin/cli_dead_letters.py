@@ -30,11 +30,12 @@ from admin.dead_letters import as_document, bytes_for_people, moment_of
 from admin.rendering import console, errors, json_line, print_facts, print_json, print_rows
 from backends.clock import SystemClock
 from backends.database.repositories.dead_letters import DeadLetterQuestions, LetterFilter, RetryFate, RetryRule
-from schemas.dead_letters import MOST_ATTEMPTS, REASONS
+from schemas.dead_letters import MOST_ATTEMPTS, REASONS, explained
 from schemas.messages.control import RetryDeadLetters
 from schemas.vocabulary import DeadLetterReason
 
 LETTERS_OF_A_COMMAND = 1_000
+LARGEST_ID, LARGEST_PARTITION = 2**63 - 1, 2**31 - 1
 WAITING = "waiting"  # of what a command left out: for the next one
 COLUMNS = ("id", "created_at", "topic", "partition", "offset", "producer", "reason", "state", "attempts", "detail")
 CHAIN_COLUMNS = ("id", "created_at", "reason", "state", "attempts", "retried_at", "detail")
@@ -58,7 +59,9 @@ TopicOption = Annotated[str | None, typer.Option("--topic", help="Only records o
 ProducerOption = Annotated[
     str | None, typer.Option("--producer", help="Only records of this producer (source of the event).")
 ]
-PartitionOption = Annotated[int | None, typer.Option("--partition", min=0, help="Only records of this partition.")]
+PartitionOption = Annotated[
+    int | None, typer.Option("--partition", min=0, max=LARGEST_PARTITION, help="Only records of this partition.")
+]
 SinceOption = Annotated[
     str | None, typer.Option("--since", help="Put aside from then on: 2026-03-04T12:00Z, or 30m, 12h, 7d ago.")
 ]
@@ -132,7 +135,7 @@ def reasons(*, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    letter_id: Annotated[int, typer.Argument(metavar="ID", min=1, help="A number from the list.")],
+    letter_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=LARGEST_ID, help="A number from the list.")],
     folder: FolderOption = None,
     *,
     as_json: JsonOption = False,
@@ -147,15 +150,15 @@ def show(
     if letter is None:
         fail(f"there is no dead letter {letter_id}; `fincoach-learning dead-letters` lists them")
         return
-    explained = REASONS[DeadLetterReason(letter["reason"])]
+    reason = explained(letter["reason"])
     if as_json:
-        print_json(as_document(letter) | {"explanation": explained._asdict(), "chain": chain})
+        print_json(as_document(letter) | {"explanation": reason._asdict(), "chain": chain})
         return
     print_facts({**letter, "bytes": len(letter["raw"]), "key": bytes_for_people(letter["key"] or b"")}, FACTS)
     console.print(
-        f"\n[bold]Meaning[/] {escape(explained.meaning)} Fault: {explained.fault}. A retry helps: {explained.retry_helps}."
+        f"\n[bold]Meaning[/] {escape(reason.meaning)} Fault: {reason.fault}. A retry helps: {reason.retry_helps}."
     )
-    console.print(f"[bold]Next[/]    {escape(explained.next_step)}\n")
+    console.print(f"[bold]Next[/]    {escape(reason.next_step)}\n")
     if len(chain) > 1:
         print_rows(chain, CHAIN_COLUMNS, title="Tries of this record", empty="")
     console.print(escape(bytes_for_people(letter["raw"])), soft_wrap=True)
@@ -163,7 +166,9 @@ def show(
 
 @app.command()
 def retry(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers from the list.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", min=1, max=LARGEST_ID, help="Numbers from the list.")
+    ] = None,
     folder: FolderOption = None,
     wait: WaitOption = None,
     *,
@@ -259,9 +264,7 @@ def _show_fates(fates: list[RetryFate], *, limit: int, as_json: bool) -> None:
     for fate in fates:
         sums[fate.fate] += fate.letters
     would = min(sums["retry"], limit)
-    rows = [
-        {**fate._asdict(), "retry_helps": str(REASONS[DeadLetterReason(fate.reason)].retry_helps)} for fate in fates
-    ]
+    rows = [{**fate._asdict(), "retry_helps": str(explained(fate.reason).retry_helps)} for fate in fates]
     if as_json:
         print_json({"would_send": would, "fates": rows})
         return

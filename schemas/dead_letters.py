@@ -86,6 +86,17 @@ REASONS: dict[DeadLetterReason, Reason] = {
     ),
 }  # fmt: skip
 
+_OF_ANOTHER_RELEASE = Reason(
+    "This release does not know the reason: another one wrote it.", Fault.RECEIVER, RetryHelps.AFTER_UPGRADE,
+    "Ask the release that put the record aside: `dead-letters reasons`.",
+)  # fmt: skip
+
+
+def explained(code: str) -> Reason:
+    """Return the entry of a reason, also of one that only another release knows."""
+    return REASONS[DeadLetterReason(code)] if code in set(DeadLetterReason) else _OF_ANOTHER_RELEASE
+
+
 # What a dead letter on the topic says beside its bytes.
 HEADERS: dict[str, str] = {
     "reason": "Code from the register of reasons.",

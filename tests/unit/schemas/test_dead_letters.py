@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.dead_letters import REASONS, Fault, Reason, RetryHelps
+from schemas.dead_letters import REASONS, Fault, Reason, RetryHelps, explained
 from schemas.vocabulary import DeadLetterReason
 
 
@@ -26,3 +26,9 @@ def test_what_is_our_fault_can_be_retried() -> None:
     ours = {code for code, reason in REASONS.items() if reason.fault == Fault.RECEIVER}
     assert ours == {DeadLetterReason.UNKNOWN_VERSION, DeadLetterReason.REDUCER_ERROR}
     assert all(REASONS[code].retry_helps == RetryHelps.AFTER_UPGRADE for code in ours)
+
+
+def test_a_reason_of_another_release_is_said_to_be_one() -> None:
+    """A letter that a newer release put aside would end the command with a traceback."""
+    assert explained("not_json") == REASONS[DeadLetterReason.NOT_JSON]
+    assert "another one wrote it" in explained("of_tomorrow").meaning
