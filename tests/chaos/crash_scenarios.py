@@ -14,7 +14,7 @@ import psutil
 
 from backends.clock import SystemClock
 from schemas.codec import encode
-from schemas.messages.control import Command, RetryDeadLetters, RollBackModel, UpdateThresholds
+from schemas.messages.control import Command, QuarantineDataset, RetryDeadLetters, RollBackModel, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, MODEL_READY, PREDICTIONS
 from tests.chaos.oracle import STREAMS_LAWS
 from tests.chaos.yard import Run
@@ -81,9 +81,18 @@ async def a_worker_dies(run: Run, seam: str, trap: Trap) -> None:
         if seam.endswith(".send_again"):
             await run.panes(8)
             await run.load.say(CONTROL.name, b"", command(RetryDeadLetters, topic=BEHAVIORAL_EVENTS.name))
+        if seam.endswith(".quarantine"):
+            await eventually(lambda: _has_epoch(run), what="the first epoch of goals")
+            await run.load.say(
+                CONTROL.name, b"goal", command(QuarantineDataset, model_type="goal", epoch=1, reason="bots")
+            )
         await eventually(lambda: _is_dead(doomed), what=f"{doomed.name} to die at {trap.at} ({doomed.log})")
     await run.load.send(150)
     await run.catch_up()
+
+
+async def _has_epoch(run: Run) -> bool:
+    return bool(await run.connection.fetchval("SELECT count(*) FROM epochs WHERE model_type = 'goal'"))
 
 
 async def _is_dead(room: Room) -> bool:

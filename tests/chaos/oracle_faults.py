@@ -24,7 +24,9 @@ def faults_hit(world: World) -> Law:
     refused = int(world.run.get("zombies_refused", 0))
     if frozen and refused < 1:
         complaints.append(f"workers were frozen {len(frozen)} times and no zombie was refused")
-    fewest = max(world.least("faults"), int(world.run.get("seconds", 0) / SECONDS_PER_FAULT))
+    # A run with chosen kinds of faults alone looks for something; it is no storm.
+    is_aimed = bool(world.run.get("settings", {}).get("only"))
+    fewest = max(world.least("faults"), 0 if is_aimed else int(world.run.get("seconds", 0) / SECONDS_PER_FAULT))
     each = {kind: (number, 1) for kind, number in sorted(kinds.items())}
     return verdict(complaints, seen={"faults": (len(faults), fewest), **each})
 

@@ -396,6 +396,8 @@ def test_a_longer_run_needs_more_faults() -> None:
     world = healthy()
     world.run["seconds"] = 900
     assert "1 faults, at least 100" in LAWS["faults_hit"](world).detail
+    world.run["settings"] = {"only": ["freeze"]}
+    assert LAWS["faults_hit"](world).holds
 
 
 def test_many_complaints_are_cut_short() -> None:
