@@ -41,7 +41,7 @@ class HttpServer:
         self._server = _Server(
             uvicorn.Config(
                 application, http="httptools", ws="none", lifespan="off", interface="asgi3", access_log=False, log_config=None,
-                server_header=False, date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=grace_seconds,
+                server_header=False, date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=grace_seconds,
             )
         )  # fmt: skip
         self._serving: asyncio.Task[None] | None = None

@@ -232,5 +232,7 @@ class ClockJump(Fault):
                 answer = await client.get(f"{self.site.urls[self.target]}/health/live")
         except httpx.HTTPError:
             return None
+        if "date" not in answer.headers:
+            return None
         said = email.utils.parsedate_to_datetime(answer.headers["date"])
         return said.timestamp() - self.site.clock.now().timestamp()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import email.utils
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from backends.clock import ManualClock
+from backends.clock import ManualClock, SystemClock
 from backends.database.repositories.states import StoredState
 from models.features import GOAL_FEATURES, REDUCER_VERSION, STATE_FEATURES, UserState, encode_state
 from schemas.vocabulary import ModelType
+from serving.http_server import HttpServer
 from tests.replicas import Replica
 
 USER = UUID("6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11")
@@ -292,3 +295,17 @@ class TestOpenInferenceProtocol:
             "/v2/models/goal/infer", json={"inputs": [tensor], "outputs": [{"name": "logits"}]}
         )
         assert (response.status_code, "no output 'logits'" in response.json()["error"]) == (400, True)
+
+
+async def test_answers_of_a_replica_carry_its_date(replica: Replica) -> None:
+    """A replica whose clock went wrong could not be found from outside."""
+    server = HttpServer(replica.application, host="127.0.0.1", port=0, drain_seconds=0.0, grace_seconds=1)
+    await server.start()
+    try:
+        async with asyncio.timeout(5), httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+            while "date" not in (answer := await client.get("/health/live")).headers:
+                await asyncio.sleep(0.05)
+    finally:
+        await server.stop()
+    said = email.utils.parsedate_to_datetime(answer.headers["date"])
+    assert abs((SystemClock().now() - said).total_seconds()) < 5
