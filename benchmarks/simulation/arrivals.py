@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,7 +66,14 @@ def real(model_type: ModelType, data: Path | None) -> list[Arrival]:
         SettingsError: the set is not in the folder.
     """
     name, counted = REAL[model_type]
-    return spread(counted(open_source(name, data=data).events()))
+    return spread(counted(_counting(name, data)))
+
+
+@functools.lru_cache(maxsize=1)
+def _counting(name: str, data: Path | None) -> tuple[ReplayItem, ...]:
+    """Return the events of a set that may count for a model; two models of one set read it once."""
+    kinds = (TransactionCreated, GoalModified)
+    return tuple(item for item in open_source(name, data=data).events() if isinstance(item, kinds))
 
 
 def synthetic(*, days: int = 365, mean_a_day: float = 24.0, burst: int = 0) -> list[Arrival]:

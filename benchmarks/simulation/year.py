@@ -35,6 +35,12 @@ class Variant:
     with_size: bool = True
     with_season: bool = True
 
+    @property
+    def fewest(self) -> int:
+        """Return the least count at which the rule may fire; below it nobody needs to ask."""
+        least = self.rule.bounds()[0] if self.rule.adaptive else self.rule.threshold
+        return min(least, self.rule.aged_threshold()) if self.rule.max_age_seconds else least
+
 
 def variants(threshold: int, *, cool_down_seconds: int) -> tuple[Variant, ...]:
     """Return what is compared: the fixed threshold alone, the adaptive one, and each with a part taken away or added."""
@@ -139,8 +145,8 @@ def simulate(arrivals: Sequence[Arrival], variant: Variant) -> Year:
             standing.take(pane, at)
         elif standing.pattern is not None:
             standing.pattern = observed(standing.pattern, at, 0)
-        evaluation = standing.asked(at)
-        if evaluation.fired:
+        evaluation = standing.asked(at) if len(standing.open) >= variant.fewest else None
+        if evaluation is not None and evaluation.fired:
             year.crossings.append(Crossing(at, len(standing.open), evaluation.sentence))
             year.waited_hours.extend(standing.cross(at))
         if not pane:
