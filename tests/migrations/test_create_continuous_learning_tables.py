@@ -129,7 +129,9 @@ async def test_seeds_are_the_plans_thresholds_and_one_open_data_set_each(engine:
         thresholds = (await connection.execute(sa.select(metadata.tables["thresholds"]))).all()
         data_sets = (await connection.execute(sa.select(metadata.tables["training_datasets"]))).all()
     assert {row.model_type: row.threshold for row in thresholds} == DEFAULT_THRESHOLDS
-    assert {(float(row.quality_gate), row.cool_down_seconds) for row in thresholds} == {(DEFAULT_QUALITY_GATE, 0)}
+    assert {float(row.quality_gate) for row in thresholds} == {DEFAULT_QUALITY_GATE}
+    cool_downs = {row.model_type: row.cool_down_seconds for row in thresholds}
+    assert {name: seconds for name, seconds in cool_downs.items() if seconds} == {"goal": 300}
     assert {row.dataset_type: row.threshold for row in data_sets} == DEFAULT_THRESHOLDS
     assert {(row.epoch, row.data_count, row.closed_at) for row in data_sets} == {(1, 0, None)}
 
