@@ -151,7 +151,7 @@ def aggregate_page_views(events: Sequence[FoldedEvent]) -> DatasetStatistics:
     """Return what page views that say how long they lasted add to the recommendation set: implicit feedback, and no answer."""
     views = cast("list[PageViewed]", [folded.event for folded in events])
     seconds = [event.duration_seconds for event in views if event.duration_seconds is not None]
-    read = sum(min(round(duration), LONGEST_READING_SECONDS) for duration in seconds)
+    read = sum(round(min(duration, LONGEST_READING_SECONDS)) for duration in seconds)
     return DatasetStatistics(counts=DatasetCounts(page_views=len(seconds), page_seconds=read))
 
 

@@ -89,6 +89,16 @@ def test_age_and_contradictions_are_told_by_kind() -> None:
     assert (counts.without_view, counts.before_creation) == (0, 0)
 
 
+def test_what_cannot_be_is_counted() -> None:
+    """Amounts of nought, and goals further than can be, would be as valid as any."""
+    suspect = [paid(0), paid(currency="XXX"), paid(0, currency="XXX"), paid(1)]
+    assert aggregate_user_transactions([folded(event) for event in suspect]).counts.out_of_range == 3
+    assert aggregate_user_transactions([folded(paid())]).counts.out_of_range == 0
+    assert aggregate_goal_events([folded(aimed("update", progress=9.0)), folded(aimed())]).counts.out_of_range == 1
+    chances = [folded(answered("view", propensity=chance)) for chance in (0.0, 0.5)]
+    assert aggregate_recommendation_feedback(chances).counts.out_of_range == 1
+
+
 def test_ages_are_kept_by_source() -> None:
     """One source's habits would be taken for another's."""
     events = [folded(paid(source="a"), age=5.0), folded(paid(source="a")), folded(paid(source="b"), age=7.0)]

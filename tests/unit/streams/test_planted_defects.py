@@ -6,12 +6,24 @@ import collections
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, TransactionCreated
 from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, ModelType
 from streams.quality import assess
-from tests.planted_defects import DATA, DEFECTS, MODELS, TOLERANCE, Defect, judged, outcomes, real_events, statistics_of
+from tests.planted_defects import (
+    DATA,
+    DEFECTS,
+    MODELS,
+    SEED,
+    TOLERANCE,
+    Defect,
+    judged,
+    outcomes,
+    real_events,
+    statistics_of,
+)
 
 pytestmark = pytest.mark.skipif(
     not DATA.is_dir(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
@@ -39,6 +51,21 @@ def test_clean_data_is_not_blamed(world: str, dirt: float) -> None:
             assert value >= 1 - dirt, (name, value)
     assert assessment.score >= 0.9
     assert assessment.below_floor == ()
+
+
+@pytest.mark.parametrize("world", ["onlineretail", "oulad"])
+def test_what_arrives_half_a_day_late_is_not_blamed(world: str) -> None:
+    """A telephone without a network, or a worker that catches up, would lower the quality of sound data."""
+    events = list(real_events(world, every_nth_user=SMALL[world]))
+    generator = np.random.default_rng(SEED)
+    seconds = np.array([event.occurred_at.timestamp() for event in events])
+    arrived = seconds + (generator.random(len(events)) < 0.2) * generator.uniform(0, 12 * 3_600, len(events))
+    late = judged([events[place] for place in np.argsort(arrived, kind="stable")], MODELS[world])
+    in_order = judged(events, MODELS[world])
+    assert late.dimensions == {
+        **in_order.dimensions,
+        "diversity": pytest.approx(in_order.dimensions["diversity"], abs=TOLERANCE),
+    }
 
 
 @pytest.mark.parametrize("world", MODELS)
