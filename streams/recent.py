@@ -11,26 +11,44 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-SLOTS_LOG = 17  # 131,072 events in 1 MiB for each partition: some minutes at the usual rates
+# 131,072 events in 1 MiB for each partition: some minutes at the usual rates. With eight places in each bucket one of the
+# latest 30,000 is missed once in a thousand times; with one it would be every tenth.
+BUCKETS_LOG = 14
+PLACES = 8
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # Knuth's: spreads ids that differ in a few bits only
-_SHIFT = np.uint64(64 - SLOTS_LOG)
+_SHIFT = np.uint64(64 - BUCKETS_LOG)
 
 
 class RecentEvents:
-    """Remembers event ids, in each slot the newest one that belongs there."""
+    """Remembers event ids, in each bucket the newest that belong there."""
 
     def __init__(self) -> None:
-        self._slots: NDArray[np.uint64] = np.zeros(1 << SLOTS_LOG, dtype=np.uint64)
+        self._prints: NDArray[np.uint64] = np.zeros((1 << BUCKETS_LOG, PLACES), dtype=np.uint64)
+        self._next: NDArray[np.uint8] = np.zeros(1 << BUCKETS_LOG, dtype=np.uint8)
 
     def seen(self, event_ids: Sequence[bytes]) -> list[int]:
         """Return the places in ``event_ids`` (16 bytes each) of those that are remembered."""
         prints = _prints(event_ids)
-        return np.flatnonzero(self._slots[_places(prints)] == prints).tolist()
+        found = (self._prints[_buckets(prints)] == prints[:, None]).any(axis=1)
+        return [int(place) for place in np.flatnonzero(found)]
 
     def remember(self, event_ids: Sequence[bytes]) -> None:
-        """Remember ``event_ids``."""
+        """Remember ``event_ids``; in each bucket those known longest make room."""
         prints = _prints(event_ids)
-        self._slots[_places(prints)] = prints
+        buckets = _buckets(prints)
+        order = np.argsort(buckets, kind="stable")
+        ordered = buckets[order]
+        places = (self._next[ordered] + _ranks(ordered)) % PLACES
+        self._prints[ordered, places] = prints[order]
+        self._next[ordered] = places + 1  # of several in one bucket the last one stays
+
+
+def _ranks(ordered: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Return the place of each element among its equals."""
+    places = np.arange(len(ordered))
+    begins = np.concatenate(([True], ordered[1:] != ordered[:-1]))
+    ranks: NDArray[np.int64] = places - np.maximum.accumulate(np.where(begins, places, 0))
+    return ranks
 
 
 def _prints(event_ids: Sequence[bytes]) -> NDArray[np.uint64]:
@@ -38,5 +56,6 @@ def _prints(event_ids: Sequence[bytes]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(event_ids), dtype=np.uint64)[1::2] * _MULTIPLIER
 
 
-def _places(prints: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return prints >> _SHIFT
+def _buckets(prints: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Small numbers are sorted by their digits, ten times as fast."""
+    return (prints >> _SHIFT).astype(np.uint16)
