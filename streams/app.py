@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import faust
 from yarl import URL
 
-from backends.broker.kafka import LARGEST_REQUEST_BYTES
 from schemas.topics import Topic
 from schemas.vocabulary import Room
 from streams.transport import BatchSchema, LedgerApp, LedgerPlaces
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from streams.settings import StreamsSettings
 
 APP_ID = "fincoach-streams"
+# Of a partition at once; compressed, some ten thousand events. A single larger record comes all the same.
+FETCH_BYTES = 1024 * 1024
 LIVE_TABLE = "live-datasets"
 # Faust names a table's changelog itself; topics are only created from descriptions, so here is its own.
 LIVE_CHANGELOG = Topic(
@@ -44,11 +45,11 @@ def create_app(settings: StreamsSettings, places: LedgerPlaces) -> LedgerApp:
         broker_rebalance_timeout=30,
         broker_commit_interval=2.0,
         broker_max_poll_records=settings.batch_records,
-        consumer_max_fetch_size=LARGEST_REQUEST_BYTES,
+        consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
         producer_linger=0.02,
         producer_request_timeout=30.0,
-        stream_buffer_maxsize=2,  # items, and an item of a ledger topic is a whole batch
+        stream_buffer_maxsize=1,  # an item of a ledger topic is a whole batch
         stream_wait_empty=True,
     )
     app.places = places

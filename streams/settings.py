@@ -11,13 +11,13 @@ class StreamsSettings(ProcessSettings):
     """How a worker reads, commits and judges; thresholds are data, not settings."""
 
     batch_records: int = Field(
-        default=5_000,
+        default=4_000,
         ge=1,
         le=20_000,
         description="Most records of one batch, which is one transaction; only a worker that is behind has so many at once.",
     )
     state_cache_mib: int = Field(
-        default=48, ge=0, description="Most memory for user states, in MiB, over all partitions of a worker."
+        default=32, ge=0, description="Most memory for user states, in MiB, over all partitions of a worker."
     )
     readiness_seconds: float = Field(
         default=1.0, gt=0, description="Longest time between two looks at the data sets when no pane wakes the agent."

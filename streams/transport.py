@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -60,10 +61,25 @@ class _ReadOffsets(defaultdict[TP, int | None]):
         return None if partition.topic in self._ledger_topics else super().__getitem__(partition)
 
 
+class _LedgerRecords(fetcher.PartitionRecords):  # type: ignore[misc] # aiokafka ships no types
+    """Stock's unpacking of a fetch, which leaves the records of ledger topics as the parser made them.
+
+    Stock copies each into one with eleven fields, of which we read five: half of the fetching thread's time, and half of
+    the memory of a batch that waits.
+    """
+
+    ledger_topics: frozenset[str] = frozenset()
+
+    def _consumer_record(self, tp: TP, record: Any) -> Any:  # noqa: ANN401 - the parser's record
+        return record if tp.topic in self.ledger_topics else super()._consumer_record(tp, record)
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Stock's thread, with shorter waits of the broker for something to fetch."""
+    """Stock's thread, with shorter waits of the broker for something to fetch, and lighter records."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+        _LedgerRecords.ledger_topics = cast("BatchConsumer", self.consumer).places.topics
+        fetcher.PartitionRecords = _LedgerRecords  # aiokafka has no other way in
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = LONGEST_FETCH_MILLISECONDS  # noqa: SLF001 - stock has no setting for it
         return consumer
