@@ -100,6 +100,7 @@ user_states = sa.Table(
     sa.Column("state", BYTEA, nullable=False),
     _moment("updated_at", default_now=True),
     info={"owner": Room.STREAMS, "purpose": "The feature state of each user: what the reducer made of the user's events so far."},
+    postgresql_with={"fillfactor": 60},  # a state changes with every batch of its user: its new version stays in the page
 )  # fmt: skip
 
 panes = sa.Table(
