@@ -76,8 +76,8 @@ class MessageReader:
         self._topic = topic
         self._versions = versions
         self._upcasters = upcasters
-        self._tags = {message: tag_of(message) for message in topic.messages}
-        self._known = set(self._tags.values())
+        self._known = {tag_of(message) for message in topic.messages}
+        self._current = {message: versions.get(tag_of(message), 1) for message in topic.messages}
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(topic.union)
         self._head_decoder = _head_decoders[topic.tag_field]
 
@@ -101,7 +101,7 @@ class MessageReader:
             message = self._decoder.decode(raw)
         except msgspec.ValidationError:
             return self._read_by_head(raw)
-        if message.schema_version == self._versions.get(self._tags[type(message)], 1):
+        if message.schema_version == self._current[type(message)]:
             return message
         return self._read_by_head(raw)
 

@@ -53,13 +53,14 @@ class Lanes(Generic[Key, Item]):
     async def _run(self, key: Key) -> None:
         """Work until nothing waits: an idle lane is no task."""
         try:
-            while waiting := self._waiting.get(key):
+            while self._waiting.get(key):
                 async with self._at_work:
-                    await self._next(key, waiting)
+                    await self._work_on_next(key)
         finally:
             del self._tasks[key]
 
-    async def _next(self, key: Key, waiting: deque[Item]) -> None:
+    async def _work_on_next(self, key: Key) -> None:
+        waiting = self._waiting.get(key)
         if not waiting:  # dropped while the lane waited for its turn
             return
         item = waiting.popleft()

@@ -94,6 +94,20 @@ async def test_stopping_finishes_what_is_at_work_and_drops_the_rest() -> None:
     assert work.begun == [("p", 1)]
 
 
+async def test_a_lane_without_a_turn_drops_what_waits() -> None:
+    """A stopped worker would begin with partitions whose turn comes only when the others end."""
+    work = Work()
+    lanes = Lanes(work)
+    for number in range(MOST_AT_WORK + 1):
+        await lanes.put(f"p{number}", 1)
+    await settled()
+    stopped = asyncio.ensure_future(lanes.stop())
+    for number in range(MOST_AT_WORK):
+        await work.release(f"p{number}", 1)
+    await asyncio.wait_for(stopped, timeout=5)
+    assert len(work.begun) == MOST_AT_WORK
+
+
 async def test_an_idle_lane_begins_again() -> None:
     """A partition that was quiet for a moment would never be read again."""
     seen: list[int] = []
