@@ -21,10 +21,11 @@ from faust.types import TP
 from yarl import URL
 
 from fincoach_events.events import decode_event
+from streams.settings import StreamsSettings
 from streams.transport import BatchConsumer, BatchSchema, LedgerApp
 
 PARTITIONS = 4
-BATCH_RECORDS = 2_000
+BATCH_RECORDS = int(StreamsSettings.model_fields["batch_records"].default)  # the worker's own
 
 
 class Count:
@@ -86,7 +87,7 @@ def ours(brokers: str, topic: str, *, count: Count, name: str) -> None:
         topic_disable_leader=True,
         broker_max_poll_records=BATCH_RECORDS,
         consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=16,
+        stream_buffer_maxsize=2,
         stream_wait_empty=True,
     )
     app.places = FromTheBeginning(topic)
