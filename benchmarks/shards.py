@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from backends.clock import SystemClock
 from backends.telemetry.logs import configure_logs
 from benchmarks.ingestion import statements_of
-from benchmarks.services import BenchmarkError, Services, running_services
+from benchmarks.services import BenchmarkError, Services, connected, running_services
 from benchmarks.statements import Record, Transaction, run_again
 from benchmarks.topic import preload
 from benchmarks.worker import drain
@@ -58,8 +58,25 @@ async def main() -> None:
         for _ in range(ROUNDS):
             for name, parts in layouts.items():
                 rates[name].append(await rate_of(parts))
+        kept = await kept_bytes(one, record)
     for name, found in rates.items():
         print(f"{name:34} {statistics.median(found):10,.0f} events/s")
+    print(f"{'kept of an event, with indexes':34} {kept / record.records:10,.0f} bytes")
+
+
+async def kept_bytes(services: Services, record: Record) -> int:
+    """Return how large the archive is afterwards, its indexes included."""
+    async with services.database() as url, connected(url) as connection:
+        database = open_database(StreamsSettings(database_url=SecretStr(url)))
+        try:
+            await run_again(database, record)
+        finally:
+            await database.close()
+        return int(
+            await connection.fetchval(
+                "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'behavioral_events'::regclass"
+            )
+        )
 
 
 async def rate_of(parts: Sequence[tuple[Services, Record]]) -> float:
