@@ -28,6 +28,7 @@ from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, PREDICTIONS
 from schemas.vocabulary import Room
 from streams.agents import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
 from streams.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
+from streams.batches import BatchOutcome, LedgerBatch
 from streams.dataset_agent import DatasetAgent
 from streams.dead_letter_limits import LimitPolicy
 from streams.dead_letters import DeadLetterService
@@ -168,10 +169,18 @@ def build_worker(settings: StreamsSettings, database: Database, clock: Clock) ->
         lambda topic, partitions: next_offsets(database, TOPICS[topic], partitions),
         forget_cache=lambda topic, partition: forget[topic](partition),
     )
-    agent = DatasetAgent(service, clock, every_seconds=settings.readiness_seconds)
+    agent = DatasetAgent(
+        service, clock, every_seconds=settings.readiness_seconds, is_behind=lambda: placement.is_behind
+    )
     app = create_app(settings, placement)
     live = LiveView(live_table(app), service.live_dataset)
-    handlers = {BEHAVIORAL_EVENTS: service.process_behavioral_events, PREDICTIONS: service.archive_predictions}
+
+    async def process_and_wake(batch: LedgerBatch) -> BatchOutcome:
+        outcome = await service.process_behavioral_events(batch)
+        agent.wake()  # panes of other workers wake it through their topic; its own need not travel first
+        return outcome
+
+    handlers = {BEHAVIORAL_EVENTS: process_and_wake, PREDICTIONS: service.archive_predictions}
     routes = {topic: LedgerRoute(topic, placement, handle) for topic, handle in handlers.items()}
     for topic, route in routes.items():
         register_ledger_agent(app, topic, route)

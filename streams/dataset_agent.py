@@ -10,12 +10,14 @@ from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from backends.clock import Clock
     from streams.service import ContinuousLearningService
 
 log = get_logger("streams.dataset_agent")
 SHORTEST_PAUSE_SECONDS = 0.1  # panes that are closed within it are looked at together
-# Panes are closed without end while a backlog is read, and looking takes its time from reading: one part of four.
+# While a backlog is read, panes are closed without end, and looking takes its time from reading: one part of four.
 PAUSE_PER_LOOK = 3.0
 LONGEST_PAUSE_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 5.0
@@ -25,10 +27,18 @@ HEALTHY_SECONDS = 15.0
 class DatasetAgent:
     """Runs in every worker; the lock of a data set's row decides who looks at it."""
 
-    def __init__(self, service: ContinuousLearningService, clock: Clock, *, every_seconds: float) -> None:
+    def __init__(
+        self,
+        service: ContinuousLearningService,
+        clock: Clock,
+        *,
+        every_seconds: float,
+        is_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._service = service
         self._clock = clock
         self._every_seconds = every_seconds
+        self._is_behind = is_behind
         self._wake = asyncio.Event()
         self._answered_at: float | None = None
 
@@ -51,7 +61,7 @@ class DatasetAgent:
                 for model_type in await self._service.due_models():
                     await self._service.check_training_readiness(model_type)
                 self._answered_at = self._clock.monotonic()
-                delay = pause_after(self._answered_at - began_at)
+                delay = pause_after(self._answered_at - began_at, is_behind=self._is_behind())
             except DATABASE_AWAY_ERRORS as error:
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
                 log.warning("readiness_delayed", error=repr(error), delay_seconds=delay)
@@ -60,6 +70,11 @@ class DatasetAgent:
                 await asyncio.wait_for(self._wake.wait(), timeout=self._every_seconds)
 
 
-def pause_after(look_seconds: float) -> float:
-    """Return how long to leave the data sets alone after a look that took so long."""
+def pause_after(look_seconds: float, *, is_behind: bool) -> float:
+    """Return how long to leave the data sets alone after a look that took so long.
+
+    A worker that keeps up looks again at once: what crosses meanwhile is waited for.
+    """
+    if not is_behind:
+        return SHORTEST_PAUSE_SECONDS
     return min(max(PAUSE_PER_LOOK * look_seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)

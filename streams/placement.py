@@ -73,6 +73,14 @@ class LedgerPlacement:
         """Whether every assigned partition has its position."""
         return self.assigned is not None and all(self.positions.get(partition) for partition in self.assigned)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a backlog is being read: a partition's end, as last seen, is far away."""
+        return any(
+            partition in (self.assigned or ()) and position.end_offset - position.next_offset > CAUGHT_UP_RECORDS
+            for partition, position in self.positions.items()
+        )
+
     def lags(self, consumer: BatchConsumer) -> list[Lag]:
         """Return position and end of each placed partition; the first time that none is far behind is remembered."""
         lags = []
