@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.5
 RECENT_SECONDS = 4.0
-LEDGER = "SELECT coalesce(sum(next_offset), 0)::bigint FROM ledger WHERE topic = 'fincoach.behavioral-events'"
+LEDGER = "SELECT partition, next_offset FROM ledger WHERE topic = 'fincoach.behavioral-events'"
 _TIMESTAMP = re.compile(r'"timestamp": ?"([^"]+)"')
 _RECORDS = re.compile(r"^fincoach_streams_records_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 _AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
@@ -43,6 +43,7 @@ class Watch:
     def __init__(self, states: States, *, database_url: str, worker_urls: dict[str, str]) -> None:
         self.moved: dict[str, float] = {}
         self.ledger = 0
+        self.positions: dict[int, int] = {}
         self.ledger_moved_at = float("-inf")
         self._states = states
         self._database_url = database_address(database_url)
@@ -86,7 +87,8 @@ class Watch:
     async def _look_at_ledger(self) -> None:
         with contextlib.suppress(*_AWAY):
             async with asyncio.timeout(1.5):
-                found = int(await self.ask(LEDGER))
+                self.positions = {row["partition"]: row["next_offset"] for row in await self.rows(LEDGER)}
+            found = sum(self.positions.values())
             if found > self.ledger:
                 self.ledger, self.ledger_moved_at = found, time.monotonic()
                 self.moved["postgres"] = self.ledger_moved_at
