@@ -52,14 +52,19 @@ def plans(draw: st.DrawFn) -> Plan:
     return sent, ends, draw(st.lists(st.integers(0, 6), max_size=2))
 
 
+def worker(database: Database, *, state_cache_bytes: int) -> EventIngestion:
+    """Return the ingestion of a worker that was just started."""
+    clock = ManualClock(NOW)
+    letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
+    return EventIngestion(database, clock, letters, state_cache_bytes=state_cache_bytes)
+
+
 async def outcome(database: Database, connection: asyncpg.Connection, plan: Plan) -> dict[str, Any]:
     """Deliver a log to a worker that now and then forgets what it remembers; return what the database holds."""
     sent, ends, forgets = plan
     await connection.execute("TRUNCATE behavioral_events, user_states, panes, ledger, outbox, dead_letters")
     await next_offsets(database, BEHAVIORAL_EVENTS, [0])
-    clock = ManualClock(NOW)
-    letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-    ingestion = EventIngestion(database, clock, letters, state_cache_bytes=1_500)
+    ingestion = worker(database, state_cache_bytes=1_500)
     records = [Fetched(transaction(number, users=4), offset) for offset, number in enumerate(sent)]
     start = 0
     for number, end in enumerate(ends):
@@ -74,9 +79,9 @@ async def outcome(database: Database, connection: asyncpg.Connection, plan: Plan
     }
 
 
-def batch(records: Sequence[Fetched], start: int) -> LedgerBatch:
+def batch(records: Sequence[Fetched], start: int, *, partition: int = 0) -> LedgerBatch:
     """Return records as a batch."""
-    return LedgerBatch(topic=BEHAVIORAL_EVENTS, partition=0, from_offset=start, records=records)
+    return LedgerBatch(topic=BEHAVIORAL_EVENTS, partition=partition, from_offset=start, records=records)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -97,3 +102,19 @@ def test_repetitions_and_batches_do_not_matter(database_url: str, plan: Plan) ->
         assert found["sums"] == {**once["sums"], "records": EVENTS + repeated, "duplicates": repeated}
 
     asyncio.run(both())
+
+
+async def test_states_in_hand_stay_within_their_bound(database_url: str) -> None:
+    """A worker of many partitions would hold the states of all users it ever saw, however small its share of memory is."""
+    async with database_of(database_url) as database:
+        await next_offsets(database, BEHAVIORAL_EVENTS, [0, 1, 2])
+        ingestion = worker(database, state_cache_bytes=20_000)
+        for number in range(6):
+            partition, start = number % 3, number // 3 * 200
+            events = [transaction(1_000 * partition + start + place, users=5_000) for place in range(200)]
+            records = [Fetched(event, start + place) for place, event in enumerate(events)]
+            await ingestion.ingest(batch(records, start, partition=partition))
+            assert 0 < sum(memory.states.bytes for memory in ingestion._memories.values()) <= 20_000
+        assert list(ingestion._memories) == [0, 1, 2]
+        ingestion.forget(1)
+        assert list(ingestion._memories) == [0, 2]
