@@ -26,7 +26,12 @@ from admin.cli_actions import (
 from admin.explaining import explained, shown
 from admin.rendering import console, print_json, print_rows
 from schemas.messages.control import ApproveDataset, QuarantineDataset
+from schemas.vocabulary import ThresholdDecision
 
+NEXT_STEP = (
+    "Next: look at the data; `fincoach-learning datasets approve {model} --reason ...` lets it train all the same,"
+    " `... quarantine {model} --reason ...` never."
+)
 ReasonOption = Annotated[
     str, typer.Option("--reason", help="Why; it is kept with your name in the audit log and shown with the data set.")
 ]
@@ -111,6 +116,8 @@ def explain(
     state = "open" if found["closed_at"] is None else "closed"
     sentence = evaluation.get("sentence", "nothing was evaluated yet")
     console.print(f"[bold]{model} epoch {found['epoch']}[/] ({state}): {escape(sentence)}", soft_wrap=True)
+    if evaluation.get("decision") == ThresholdDecision.WAITING_FOR_QUALITY:
+        console.print(NEXT_STEP.format(model=model), soft_wrap=True)
     rows = [{**factor._asdict(), "value": shown(factor.value)} for factor in factors]
     print_rows(rows, ("factor", "value", "meaning"), title="", empty="It is looked at when its first data arrives.")
 

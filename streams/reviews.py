@@ -80,13 +80,19 @@ def quarantine_sentence(dataset: ReviewedDataset, *, model_type: ModelType, by: 
 
 
 def quarantine_evaluation(dataset: ReviewedDataset, *, by: str, reason: str) -> Mapping[str, Any]:
-    """Return the entry that the history of decisions gets."""
+    """Return the decision as the history of decisions and the data set itself keep it."""
     return {
         "decision": ThresholdDecision.QUARANTINED,
         "counted": dataset.data_count,
         "effective_count": float(dataset.data_count),
         "threshold": dataset.threshold,
         "quality_score": dataset.quality_score,
-        "factors": {"reviewed_by": by, "reason": reason},
+        "factors": {
+            "counted": dataset.data_count,
+            "threshold": dataset.threshold,
+            "quality_score": dataset.quality_score,
+            "review": DatasetReview.QUARANTINED,
+            "reviewed_by": by,
+        },
         "sentence": f"{dataset.data_count} of {dataset.threshold}, quarantined by {by} ({reason}): not trained",
     }

@@ -172,7 +172,7 @@ class ContinuousLearningService:
         assert dataset is not None  # noqa: S101 - refused above
         evaluation = quarantine_evaluation(dataset, by=command.issuer, reason=reason)
         await repository.save_evaluation(epoch=dataset.epoch, evaluation=evaluation)
-        await reviews.quarantine(dataset.id, ranges, by=command.issuer, reason=reason, closes=dataset.is_open)
+        await reviews.quarantine(dataset, ranges, evaluation, by=command.issuer, reason=reason)
         if dataset.is_open:
             await reviews.open_behind(dataset)
             begin_next_epoch(cursors)

@@ -186,6 +186,7 @@ async def test_a_quarantined_data_set_never_crosses_and_the_next_begins_behind_i
     assert await connection.fetchval("SELECT count(*) FROM epochs WHERE model_type = 'spending' AND epoch = 1") == 0
     entry = await connection.fetchrow("SELECT decision, sentence FROM threshold_evaluations WHERE model_type = 'spending' AND epoch = 1 ORDER BY evaluated_at DESC LIMIT 1")  # fmt: skip
     assert tuple(entry) == ("quarantined", "350 of 500, quarantined by alice (a bot): not trained")
+    assert msgspec.json.decode(row["evaluation"])["sentence"] == entry["sentence"]
     assert await connection.fetchval("SELECT count(*) FROM audit_log WHERE action = 'QuarantineDataset'") == 1
 
 
@@ -306,6 +307,8 @@ async def test_the_command_line_reviews_over_the_broker(
     await waiting(room, connection)
     await room.feed([transaction(number) for number in range(300)], partition=1)
     await room.check(ModelType.SPENDING)
+    explained = await command("datasets", "explain", "recommendation", folder=tmp_path)
+    assert "datasets approve recommendation --reason" in explained.stdout
     async with executing(room, broker_address):
         approved = await command("datasets", "approve", "recommendation", "--reason", "looked at it", folder=tmp_path)
         quarantined = await command("datasets", "quarantine", "spending", "--reason", "a bot", "--json", folder=tmp_path)  # fmt: skip
@@ -315,5 +318,7 @@ async def test_the_command_line_reviews_over_the_broker(
     told = msgspec.json.decode(quarantined.stdout)
     assert (told["epoch"], told["executor"]) == (1, "streams")
     assert "already" in " ".join(refused.stderr.split())
+    explained = await command("datasets", "explain", "spending", "--epoch", "1", folder=tmp_path)
+    assert "(a bot): not trained" in " ".join(explained.stdout.split())
     listed = await command("datasets", "spending", "--json", folder=tmp_path)
     assert {row["epoch"]: row["review"] for row in msgspec.json.decode(listed.stdout)} == {1: "quarantined", 2: "none"}

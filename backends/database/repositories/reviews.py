@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -70,12 +70,18 @@ class ReviewRepository:
         await self._review(dataset_id, DatasetReview.APPROVED, by=by, reason=reason)
 
     async def quarantine(
-        self, dataset_id: UUID, ranges: Sequence[OffsetRange], *, by: str, reason: str, closes: bool
+        self,
+        dataset: ReviewedDataset,
+        ranges: Sequence[OffsetRange],
+        evaluation: Mapping[str, Any],
+        *,
+        by: str,
+        reason: str,
     ) -> None:
-        """Say that the data set must not train, nor its ranges with any other; ``closes``: it was open until now."""
-        closed = {"closed_at": sa.func.now(), "is_ready_for_training": False} if closes else {}
+        """Say that the data set must not train, nor its ranges with any other; an open one is closed. ``evaluation`` is its last."""
+        closed = {"closed_at": sa.func.now(), "is_ready_for_training": False} if dataset.is_open else {}
         await self._review(
-            dataset_id, DatasetReview.QUARANTINED, by=by, reason=reason,
+            dataset.id, DatasetReview.QUARANTINED, by=by, reason=reason, evaluation=dict(evaluation),
             quarantined_ranges=msgspec.to_builtins(list(ranges)), **closed,
         )  # fmt: skip
 
