@@ -14,6 +14,7 @@ DATABASE_AWAY_ERRORS: tuple[type[Exception], ...] = (
     DBAPIError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server died in the middle of an operation
     OSError,
     TimeoutError,
 )

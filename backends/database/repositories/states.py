@@ -12,6 +12,8 @@ from schemas.errors import RetryLaterError
 if TYPE_CHECKING:
     from asyncpg.pool import Pool
 
+# A connection whose server died in the middle of an operation says so as an error of the client's own.
+_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 QUESTION = "SELECT reducer_version, state_offset, state FROM user_states WHERE user_id = $1"
 
 
@@ -60,6 +62,6 @@ class UserStateRows:
             raise RetryLaterError("the pool of user states is not started")
         try:
             row = await self._pool.fetchrow(QUESTION, user_id)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise RetryLaterError(repr(error)) from error
         return None if row is None else StoredState(*row)
