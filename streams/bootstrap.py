@@ -22,6 +22,7 @@ from backends.process import Startable, run_process
 from backends.telemetry.health import HealthServer
 from backends.telemetry.logs import configure_logs, get_logger
 from backends.telemetry.metrics import METRICS
+from schemas.errors import RetryLaterError
 from schemas.golden import golden_messages
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset, RetryDeadLetters, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, PREDICTIONS, TOPICS
@@ -54,6 +55,7 @@ MONTHS_AHEAD = 3
 PARTITIONS_EVERY_SECONDS = 86_400.0
 PARTITIONS_RETRY_SECONDS = 30.0
 WATCH_EVERY_SECONDS = 0.5
+CHANGELOG_RETRY_SECONDS = 0.5
 LOOKS_IN_A_WINDOW = 4
 
 
@@ -267,10 +269,17 @@ async def run(settings: StreamsSettings) -> int:
 
 
 async def create_changelog(settings: StreamsSettings) -> None:
-    """Create the topic behind the live view where it is missing."""
-    await create_topics(
-        settings.brokers,
-        wide_partitions=settings.wide_partitions,
-        replication=settings.topic_replication,
-        topics=[LIVE_CHANGELOG],
-    )
+    """Create the topic behind the live view where it is missing; waits and tries again while the broker is away."""
+    while True:
+        try:
+            await create_topics(
+                settings.brokers,
+                wide_partitions=settings.wide_partitions,
+                replication=settings.topic_replication,
+                topics=[LIVE_CHANGELOG],
+            )
+        except RetryLaterError as error:
+            log.warning("changelog_delayed", error=str(error))
+            await asyncio.sleep(CHANGELOG_RETRY_SECONDS)
+        else:
+            return

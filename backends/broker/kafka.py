@@ -195,10 +195,11 @@ async def create_topics(
 
     Raises:
         SettingsError: when an existing topic has another number of partitions than the register.
+        RetryLaterError: when the broker is away.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    await admin.start()
     try:
+        await admin.start()
         existing = {item["topic"]: len(item["partitions"]) for item in await admin.describe_topics()}
         missing = [topic for topic in topics if topic.name not in existing]
         for topic in topics:
@@ -206,6 +207,8 @@ async def create_topics(
         if missing:
             await _create(admin, missing, wide_partitions=wide_partitions, replication=replication)
         return [topic.name for topic in missing]
+    except (KafkaError, OSError) as error:
+        raise RetryLaterError(repr(error)) from error
     finally:
         await admin.close()
 
