@@ -155,6 +155,7 @@ class TrainingDataset(Shape):
     review_reason: str | None = None
     evaluation: dict[str, Any] | None = None
     share_alert_at: Moment | None = None
+    quarantined_ranges: list[dict[str, Any]] | None = None
 
     @model_validator(mode="after")
     def _is_ready_only_above_its_threshold(self) -> Self:

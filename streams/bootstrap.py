@@ -244,15 +244,15 @@ async def run(settings: StreamsSettings) -> int:
     }
     handler = CommandHandler(database, clock, executions)
     processor = Processor(control, handler.handle, DeadLetterTopic(producer), name=f"{APP_ID}-control")
-    foreign = ForeignLetters(
-        database, lambda: BrokerConsumer(settings.brokers, [DEAD_LETTERS], client_id=name, group=GROUP)
-    )
+    letters = BrokerConsumer(settings.brokers, [DEAD_LETTERS], client_id=name, group=GROUP)
+    keeper = Processor(letters, ForeignLetters(database).handle, DeadLetterTopic(producer), name=GROUP)
     parts: list[Startable] = [
         Part(nothing, database.close),
         health,
         Part(lambda: create_changelog(settings), nothing),
         producer,
         Part(lambda: control.start(since=clock.now() - LONGEST_COMMAND_LIFE), control.stop),
+        Part(letters.start, letters.stop),
         Part(nothing, worker.stop_consuming),
     ]
     tasks = [
@@ -263,7 +263,7 @@ async def run(settings: StreamsSettings) -> int:
         worker.keep_partitions(),
         worker.clear_limits(),
         worker.watch(),
-        foreign.run(),
+        keeper.run(),
     ]
     return await run_process(name, parts=parts, tasks=tasks)
 

@@ -6,12 +6,10 @@ they are on the topic, and are passed over here.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from backends.broker.connecting import connected
 from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.database.repositories.dead_letters import DeadLetterRepository, DeadLetterRow
 from backends.dead_letters import LONGEST_PRODUCER_CHARACTERS, key_of, retry_of, storable
@@ -23,56 +21,38 @@ from schemas.vocabulary import DeadLetterReason
 
 if TYPE_CHECKING:
     from backends.broker.interface import Record
-    from backends.broker.kafka import BrokerConsumer
     from backends.database.unit_of_work import Database
 
 log = get_logger("streams.foreign_letters")
 GROUP = "fincoach-streams-dead-letters"
-FETCH_SECONDS = 1.0
-RETRY_SECONDS = 2.0
-AWAY_ERRORS: tuple[type[Exception], ...] = (RetryLaterError, *DATABASE_AWAY_ERRORS)
 LEDGER_TOPICS = {BEHAVIORAL_EVENTS.name, PREDICTIONS.name}
 LARGEST_PARTITION, LARGEST_OFFSET = 2**31 - 1, 2**63 - 1
 
 
 class ForeignLetters:
-    """Reads the dead-letter topic for as long as it runs; the workers share the work as one group."""
+    """Handles the dead-letter topic; the workers share the work as one group."""
 
-    def __init__(self, database: Database, new_consumer: Callable[[], BrokerConsumer]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._new_consumer = new_consumer
 
-    async def run(self) -> None:
-        """Keep letters until cancelled; wait while broker or database are away."""
-        consumer = await connected(self._new_consumer)
-        try:
-            while True:
-                await self._take(consumer)
-        finally:
-            await consumer.stop()
+    async def handle(self, record: Record) -> None:
+        """Keep the letter in ``record`` if it is another room's; one that is known changes nothing.
 
-    async def _take(self, consumer: BrokerConsumer) -> None:
-        records: list[Record] = []
+        Raises:
+            RetryLaterError: the database is away.
+        """
+        row = row_of(record)
+        if row is None:
+            return
         try:
-            records = await consumer.fetch(timeout_seconds=FETCH_SECONDS)
-            await self._save([row for record in records if (row := row_of(record)) is not None])
-            if records:
-                await consumer.commit(records[-1])
+            async with self._database.transaction() as work:
+                is_new = await DeadLetterRepository(work).save_unknown(row)
         except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
             raise
-        except AWAY_ERRORS as error:
-            log.warning("foreign_letters_delayed", error=repr(error))
-            if records:
-                consumer.rewind(records[0])
-            await asyncio.sleep(RETRY_SECONDS)
-
-    async def _save(self, rows: list[DeadLetterRow]) -> None:
-        if not rows:
-            return
-        async with self._database.transaction() as work:
-            repository = DeadLetterRepository(work)
-            new = [row for row in rows if await repository.save_unknown(row)]
-        log.info("foreign_letters_kept", letters=len(new), topics=sorted({row.topic for row in new}))
+        except DATABASE_AWAY_ERRORS as error:
+            raise RetryLaterError(repr(error)) from error
+        if is_new:
+            log.info("foreign_letter_kept", topic=row.topic, reason=row.reason)
 
 
 def row_of(record: Record) -> DeadLetterRow | None:

@@ -21,7 +21,10 @@ from tests.integration.backends_topics import database_of
 
 # Command -> what a list for people must say, and keys of its first row for programs.
 LISTS: dict[tuple[str, ...], tuple[str, set[str]]] = {
-    ("thresholds",): ("1000", {"model_type", "threshold", "quality_gate", "cool_down_seconds", "adaptive", "blackouts"}),
+    ("thresholds",): (
+        "1000",
+        {"model_type", "threshold", "quality_gate", "cool_down_seconds", "adaptive", "blackouts"},
+    ),
     ("thresholds", "goal"): ("2592000", {"model_type", "max_age_seconds", "user_share"}),
     ("versions",): ("1.0.0", {"model_type", "version", "is_active", "artifact_digest"}),
     ("versions", "goal", "--decisions"): ("better [a/b] by 0.02", {"decision", "reason", "decided_at"}),

@@ -13,6 +13,7 @@ import pytest
 
 from backends.broker.interface import Record
 from backends.broker.kafka import BrokerConsumer, BrokerProducer, create_topics
+from backends.broker.processor import Processor
 from backends.clock import SystemClock
 from backends.database.repositories.dead_letters import DeadLetterRepository, LetterFilter, RetryRule
 from backends.dead_letters import DeadLetterTopic
@@ -33,16 +34,19 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 @contextlib.asynccontextmanager
 async def keeping(brokers: str, database_url: str, group: str) -> AsyncIterator[None]:
     """Let a worker keep the letters of others meanwhile."""
-    async with database_of(database_url) as database:
-        letters = ForeignLetters(
-            database, lambda: BrokerConsumer(brokers, [DEAD_LETTERS], client_id="test", group=group)
-        )
-        task = asyncio.ensure_future(letters.run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    consumer = BrokerConsumer(brokers, [DEAD_LETTERS], client_id="test", group=group)
+    await consumer.start()
+    try:
+        async with database_of(database_url) as database, producing(brokers) as producer:
+            handle = ForeignLetters(database).handle
+            task = asyncio.ensure_future(Processor(consumer, handle, DeadLetterTopic(producer), name=group).run())
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+    finally:
+        await consumer.stop()
 
 
 def refused(topic: str, value: bytes) -> Record:
