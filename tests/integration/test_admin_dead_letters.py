@@ -165,11 +165,12 @@ async def test_the_reasons_are_explained_without_a_database() -> None:
 
 
 async def test_a_retry_goes_through_control_worker_and_topic(
-    broker_address: str, database_url: str, tmp_path: Path
+    own_broker: str, database_url: str, tmp_path: Path
 ) -> None:
     """The command would be answered and nothing come of it."""
-    await begin_at_the_end(broker_address, database_url)
-    folder = installed(tmp_path, database_url, broker_address)
+    # On a broker of its own: commands live for minutes, and workers of other tests would carry them out too.
+    await begin_at_the_end(own_broker, database_url)
+    folder = installed(tmp_path, database_url, own_broker)
     connection = await connect(database_url)
 
     async def ids() -> list[int]:  # others share the broker, and their letters come too
@@ -179,9 +180,9 @@ async def test_a_retry_goes_through_control_worker_and_topic(
     async def letters(number: int) -> bool:
         return len(await ids()) == number
 
-    settings = settings_for(broker_address, database_url, tmp_path)
+    settings = settings_for(own_broker, database_url, tmp_path)
     with worker_process(settings, name="retrying"):
-        async with producing(broker_address) as producer:
+        async with producing(own_broker) as producer:
             await producer.publish_batch([outgoing(transaction(1), raw=b"no json")])
         await until(lambda: letters(1), what="the dead letter")
         result = await command("retry", str((await ids())[0]), "--json", "--wait", "30", folder=folder)
