@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -201,6 +202,16 @@ async def until_read(connection: asyncpg.Connection, records: int, *, topic: str
         return int(found) >= records
 
     await until(read, what=f"{records} records in the panes of {topic}")
+
+
+async def until_started(worker: Worker) -> None:
+    """Wait until Faust has started whole: it reads events before, and complains of being stopped in between."""
+    tables: Any = worker.app.tables
+
+    async def recovered() -> bool:
+        return bool(tables.recovery.completed.is_set())
+
+    await until(recovered, what="the end of Faust's recovery")
 
 
 async def pane_sums(connection: asyncpg.Connection) -> dict[str, int]:

@@ -38,6 +38,7 @@ from tests.integration.streams_workers import (
     transaction,
     until,
     until_read,
+    until_started,
     worker_process,
 )
 from tests.services import WIDE_PARTITIONS, connect
@@ -140,11 +141,13 @@ async def test_a_restarted_worker_goes_on_where_the_ledger_stands(settings: Stre
     connection = await connect(database_url)
     async with producing(settings.brokers) as producer:
         await producer.publish_batch(records[:400])
-        async with running_worker(settings):
+        async with running_worker(settings) as worker:
             await until_read(connection, 400)
+            await until_started(worker)
         await producer.publish_batch(records[400:] + records[:10])
-        async with running_worker(settings):
+        async with running_worker(settings) as worker:
             await until_read(connection, 610)
+            await until_started(worker)
     sums = await pane_sums(connection)
     transactions = await state_transactions(connection)
     assert (sums["archived"], sums["duplicates"]) == (600, 10)
