@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = PEERS / "quix-requirements.txt"
 SCRIPT = PEERS / "quix_postgres.py"
-# Tried from 1,000 to 20,000: with this size it is fastest here.
+# As many as our own worker commits at once when it reads a backlog.
 COMMIT_EVERY = 5_000
 _RUN_SECONDS = 180.0
 _LOOK_SECONDS = 0.02
