@@ -7,11 +7,11 @@ so what chance makes (that, and two standard deviations of it) is taken off befo
 
 from __future__ import annotations
 
-import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from streams.sketches import DatasetStatistics, Histogram, quantiles, share_at_most, size
+from streams.sketches import DatasetStatistics, Histogram, quantile_buckets, size
 
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 FEWEST_SAMPLES = 50  # of either side; with fewer, chance is all there is
@@ -22,7 +22,7 @@ def population_stability(earlier: DatasetStatistics, new: DatasetStatistics) -> 
     """Return the PSI of ``new`` against ``earlier`` beyond chance, at least 0; None where there is too little to compare."""
     sizes = size(earlier.amounts), size(new.amounts)
     if min(sizes) >= FEWEST_SAMPLES:
-        edges = sorted(set(quantiles(earlier.amounts, TENTHS)))
+        edges = sorted(set(quantile_buckets(earlier.amounts, TENTHS)))
         shares = [_shares(statistics.amounts, edges) for statistics in (earlier, new)]
         return _beyond_chance(shares[0], shares[1], sizes)
     sizes = sum(earlier.categories.values()), sum(new.categories.values())
@@ -44,9 +44,12 @@ def _beyond_chance(earlier: Sequence[float], new: Sequence[float], sizes: tuple[
     return max(stability_index(earlier, new, sizes) - chance, 0.0)
 
 
-def _shares(values: Histogram, edges: Sequence[float]) -> list[float]:
-    ranks = [0.0, *(share_at_most(values, edge) for edge in edges), 1.0]
-    return [max(high - low, 0.0) for low, high in itertools.pairwise(ranks)]
+def _shares(values: Histogram, edges: Sequence[int]) -> list[float]:
+    counts = [0] * (len(edges) + 1)
+    for bucket, count in values.items():
+        counts[bisect_left(edges, bucket)] += count
+    total = sum(counts)
+    return [count / total for count in counts]
 
 
 def _groups(categories: Mapping[str, int]) -> list[str]:

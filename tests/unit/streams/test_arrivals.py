@@ -65,6 +65,7 @@ def test_what_comes_late_is_not_lost() -> None:
     """A pane of another partition that was closed a moment earlier would not be counted."""
     pattern = observed(observed(None, MONDAY + HOUR, 5), MONDAY + dt.timedelta(minutes=59), 3)
     assert (pattern.current_hour, pattern.current_count) == (MONDAY + HOUR, 8)
+    assert observed(pattern, MONDAY + dt.timedelta(minutes=80), 4).current_count == 12
 
 
 def test_years_of_silence_are_passed_in_a_moment() -> None:

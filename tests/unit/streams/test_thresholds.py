@@ -6,7 +6,7 @@ import datetime as dt
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import DatasetReview, ThresholdDecision
@@ -123,7 +123,13 @@ rules = st.builds(
 )  # fmt: skip
 
 
+ENDLESS = Circumstances(learned=10**9, first=1, arrivals_ratio=9.0)
+ADRIFT = Circumstances(psi=100.0, loss_z=9.0)
+
+
 @given(rules, circumstances)
+@example(ADAPTIVE, ENDLESS)
+@example(ADAPTIVE, ADRIFT)
 def test_the_threshold_keeps_its_bounds(rule: ThresholdRule, now: Circumstances) -> None:
     """A strange day, a slow training or a drift could ask for anything, or for nothing."""
     made = adapted(rule, now)
@@ -135,6 +141,14 @@ def test_the_threshold_keeps_its_bounds(rule: ThresholdRule, now: Circumstances)
     else:
         assert made.threshold == rule.threshold
     assert made.threshold >= 1
+
+
+def test_the_bounds_are_those_of_the_rule() -> None:
+    """A model that knows much would never train again, or one adrift with every event."""
+    own = ThresholdRule(threshold=500, adaptive=True, least=400, most=600)
+    made = [adapted(rule, now).threshold for rule in (ADAPTIVE, own) for now in (ENDLESS, ADRIFT)]
+    assert made == [10_000, 250, 600, 400]
+    assert "kept within 400 to 600" in decided(1, rule=own, learned=10**9, first=1).sentence
 
 
 @given(rules, circumstances, st.integers(0, 10**7), st.integers(0, 10**5))
