@@ -159,8 +159,10 @@ class Worker:
             await asyncio.sleep(WATCH_EVERY_SECONDS)
 
 
-def build_worker(settings: StreamsSettings, database: Database, clock: Clock) -> Worker:
-    """Put a worker together; call it inside the running loop."""
+def build_worker(
+    settings: StreamsSettings, database: Database, clock: Clock, *, announce: Callable[[], None] = lambda: None
+) -> Worker:
+    """Put a worker together; call it inside the running loop. ``announce`` is called when the outbox may hold a crossing."""
     letters = DeadLetterService(clock, limit_policy(settings), check=golden_check())
     events = EventIngestion(database, clock, letters, state_cache_bytes=settings.state_cache_mib * MEBIBYTE)
     predictions = PredictionArchive(database, letters)
@@ -172,7 +174,11 @@ def build_worker(settings: StreamsSettings, database: Database, clock: Clock) ->
         forget_cache=lambda topic, partition: forget[topic](partition),
     )
     agent = DatasetAgent(
-        service, clock, every_seconds=settings.readiness_seconds, is_behind=lambda: placement.is_behind
+        service,
+        clock,
+        every_seconds=settings.readiness_seconds,
+        is_behind=lambda: placement.is_behind,
+        announce=announce,
     )
     app = create_app(settings, placement)
     live = LiveView(live_table(app), service.live_dataset)
@@ -231,10 +237,10 @@ async def run(settings: StreamsSettings) -> int:
     (settings.folder / "streams").mkdir(parents=True, exist_ok=True)
     clock = SystemClock()
     database = open_database(settings)
-    worker = build_worker(settings, database, clock)
-    health = HealthServer(host=settings.host, port=settings.port, readiness=worker.checks, facts=worker.facts)
     producer = BrokerProducer(settings.brokers, client_id=name)
     relay = OutboxRelay(database, producer)
+    worker = build_worker(settings, database, clock, announce=relay.wake)
+    health = HealthServer(host=settings.host, port=settings.port, readiness=worker.checks, facts=worker.facts)
     control = BrokerConsumer(settings.brokers, [CONTROL], client_id=name)
     executions: dict[type[Command], Execution] = {
         UpdateThresholds: worker.service.update_thresholds,

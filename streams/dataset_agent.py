@@ -34,11 +34,13 @@ class DatasetAgent:
         *,
         every_seconds: float,
         is_behind: Callable[[], bool] = lambda: False,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         self._service = service
         self._clock = clock
         self._every_seconds = every_seconds
         self._is_behind = is_behind
+        self._announce = announce
         self._wake = asyncio.Event()
         self._answered_at: float | None = None
 
@@ -60,6 +62,7 @@ class DatasetAgent:
             try:
                 for model_type in await self._service.due_models():
                     await self._service.check_training_readiness(model_type)
+                    self._announce()  # a crossing need not wait for the relay's next round
                 self._answered_at = self._clock.monotonic()
                 delay = pause_after(self._answered_at - began_at, is_behind=self._is_behind())
             except DATABASE_AWAY_ERRORS as error:

@@ -8,6 +8,7 @@ a frozen one is ended by the database's idle-in-transaction time-out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
@@ -58,16 +59,19 @@ class OutboxRelay:
         """Publish until cancelled; back off while broker or database are away."""
         delay = self._poll_seconds
         while True:
+            self._wake.clear()  # before looking: what wakes the relay meanwhile is not forgotten
             try:
                 published = await self.publish_once()
-                delay = self._poll_seconds
             except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
                 raise
             except RETRIED as error:
-                published, delay = 0, min(delay * 2, 5.0)
+                delay = min(delay * 2, 5.0)
                 log.warning("outbox_relay_delayed", error=repr(error), delay_seconds=delay)
+                await asyncio.sleep(delay)
+                continue
+            delay = self._poll_seconds
             if published < BATCH_ROWS:
-                await self._sleep(delay)
+                await self._wait()
 
     async def publish_once(self) -> int:
         """Publish up to 500 rows in one transaction; return how many. 0 also when another relay is at work."""
@@ -96,9 +100,6 @@ class OutboxRelay:
                 METRICS.outbox_published.labels(room=str(room)).inc(len(rows))
             return len(rows)
 
-    async def _sleep(self, seconds: float) -> None:
-        self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), timeout=seconds)
-        except TimeoutError:
-            return
+    async def _wait(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), timeout=self._poll_seconds)
