@@ -8,7 +8,7 @@ from faust.types import TP
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.placement import CAUGHT_UP_RECORDS, LedgerPlacement
 
-MINE, ANOTHERS = TP(BEHAVIORAL_EVENTS.name, 0), TP(BEHAVIORAL_EVENTS.name, 1)
+MINE, ANOTHER_S_PARTITION = TP(BEHAVIORAL_EVENTS.name, 0), TP(BEHAVIORAL_EVENTS.name, 1)
 
 
 async def nothing(topic: str, partitions: list[int]) -> dict[int, int]:
@@ -21,7 +21,7 @@ async def nothing(topic: str, partitions: list[int]) -> dict[int, int]:
     [
         (MINE, CAUGHT_UP_RECORDS, False),
         (MINE, CAUGHT_UP_RECORDS + 1, True),
-        (ANOTHERS, CAUGHT_UP_RECORDS + 1, False),
+        (ANOTHER_S_PARTITION, CAUGHT_UP_RECORDS + 1, False),
     ],
 )
 async def test_a_worker_is_behind_while_its_own_partitions_are_far_from_their_ends(
