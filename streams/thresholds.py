@@ -3,8 +3,8 @@
     T = clip(T0 * size * season * cost * drift, least, most)
 
 - T0: the configured threshold.
-- size = sqrt(N / N0): N data points are in all closed epochs, which is what the last training has learned from; N0 were in
-  the first of them. The more a model knows, the more is needed to teach it something. At least 1.
+- size = sqrt(N / N0): N data points are in all closed epochs that nobody has quarantined, which is what the last training
+  has learned from; N0 were in the first of them. The more a model knows, the more is needed to teach it something. At least 1.
 - season: the data points expected in the next 24 hours over those of a mean day, within [0.5, 2]: before a busy day it
   pays to wait. 1 until a week of arrivals is known.
 - cost = sqrt(K / K0), within [0.5, 2]: K seconds took the last trainings, K0 the first ones (or what is configured). The root

@@ -68,6 +68,21 @@ async def test_a_model_that_knows_much_waits_for_more(room: Room, connection: as
     assert [msgspec.json.decode(row["factors"])["configured"] for row in stored] == [400, 400, 400]
 
 
+async def test_what_a_person_quarantined_was_not_learned(room: Room, connection: asyncpg.Connection) -> None:
+    """An epoch that reaches no training would make the model look wiser than it is, and wait for more."""
+    await send(room, threshold=400)
+    await spend(room, 0, 1_200)
+    await room.check(ModelType.SPENDING)
+    assert (await factors(connection))["learned"] == 800
+    await connection.execute(
+        "UPDATE training_datasets SET review = 'quarantined' WHERE dataset_type = 'spending' AND epoch = 1"
+    )
+    await room.feed([transaction(2_000)])
+    await room.check(ModelType.SPENDING)
+    told = [(one.counted, one.threshold) for one in await crossings(connection)]
+    assert told == [(400, 400)] * 3
+
+
 async def test_drift_brings_a_training_forward(room: Room, connection: asyncpg.Connection) -> None:
     """A model whose users have changed would be wrong for as long as any other waits."""
     await send(room, threshold=400)

@@ -79,8 +79,12 @@ SELECT rule.threshold, rule.quality_gate::float8, rule.cool_down_seconds, rule.a
     pattern.rates, pattern.hours, pattern.current_hour, pattern.current_count
 FROM thresholds AS rule
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(counted), 0) AS learned, coalesce((array_agg(counted ORDER BY epoch))[1], 0) AS first,
-        max(reached_at) AS reached_at FROM epochs WHERE model_type = rule.model_type
+    SELECT coalesce(sum(counted) FILTER (WHERE is_learned), 0) AS learned,
+        coalesce((array_agg(counted ORDER BY epoch) FILTER (WHERE is_learned))[1], 0) AS first, max(reached_at) AS reached_at
+    FROM (
+        SELECT epochs.epoch, counted, reached_at, review <> 'quarantined' AS is_learned FROM epochs
+        JOIN training_datasets ON training_datasets.id = epochs.training_dataset_id WHERE epochs.model_type = rule.model_type
+    ) AS reached
 ) AS closed
 CROSS JOIN LATERAL (
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds FROM (
