@@ -66,7 +66,7 @@ class ProducerSettings:
 
     topic: str = BEHAVIORAL_EVENTS_TOPIC
     max_block_seconds: float = 0.25
-    max_buffered_events: int = 20_000
+    max_buffered_events: int = 10_000
     max_buffered_bytes: int = 32 * MAX_EVENT_BYTES
     linger_seconds: float = 0.02
     batch_bytes: int = 256 * 1024

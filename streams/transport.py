@@ -61,8 +61,13 @@ class _ReadOffsets(defaultdict[TP, int | None]):
         return None if partition.topic in self._ledger_topics else super().__getitem__(partition)
 
 
+def _as_parsed(key: bytes | None) -> bytes | None:
+    """Mark a consumer whose records of ledger topics stay as the parser made them: it is the consumer's key deserializer."""
+    return key
+
+
 class _LedgerRecords(fetcher.PartitionRecords):  # type: ignore[misc] # aiokafka ships no types
-    """Stock's unpacking of a fetch, which leaves the records of ledger topics as the parser made them.
+    """Stock's unpacking of a fetch, which leaves a marked consumer's records of ledger topics as the parser made them.
 
     Stock copies each into one with eleven fields, of which we read five: half of the fetching thread's time, and half of
     the memory of a batch that waits.
@@ -71,7 +76,9 @@ class _LedgerRecords(fetcher.PartitionRecords):  # type: ignore[misc] # aiokafka
     ledger_topics: frozenset[str] = frozenset()
 
     def _consumer_record(self, tp: TP, record: Any) -> Any:  # noqa: ANN401 - the parser's record
-        return record if tp.topic in self.ledger_topics else super()._consumer_record(tp, record)
+        if self._key_deserializer is _as_parsed and tp.topic in self.ledger_topics:
+            return record
+        return super()._consumer_record(tp, record)
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -81,6 +88,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         _LedgerRecords.ledger_topics = cast("BatchConsumer", self.consumer).places.topics
         fetcher.PartitionRecords = _LedgerRecords  # aiokafka has no other way in
         consumer = super()._create_worker_consumer(transport)
+        consumer._key_deserializer = _as_parsed  # noqa: SLF001 - other consumers of this process get whole records
         consumer._fetch_max_wait_ms = LONGEST_FETCH_MILLISECONDS  # noqa: SLF001 - stock has no setting for it
         return consumer
 

@@ -53,12 +53,10 @@ FUTURE = "a category that only the next release knows"
 
 
 @pytest.fixture
-async def settings(broker_address: str, database_url: str, tmp_path: Path) -> StreamsSettings:
+async def settings(own_broker: str, database_url: str, tmp_path: Path) -> StreamsSettings:
     """Give the settings of a worker that sees only what this test sends, with limits that nobody reaches."""
-    await begin_at_the_end(broker_address, database_url)
-    return settings_for(
-        broker_address, database_url, tmp_path, dead_letter_consecutive=10_000, dead_letter_records=10_000
-    )
+    await begin_at_the_end(own_broker, database_url)
+    return settings_for(own_broker, database_url, tmp_path, dead_letter_consecutive=10_000, dead_letter_records=10_000)
 
 
 @pytest.fixture

@@ -45,10 +45,10 @@ from tests.services import WIDE_PARTITIONS, connect
 
 
 @pytest.fixture
-async def settings(broker_address: str, database_url: str, tmp_path: Path) -> StreamsSettings:
-    """Give the settings of a worker that sees only what this test sends."""
-    await begin_at_the_end(broker_address, database_url)
-    return settings_for(broker_address, database_url, tmp_path)
+async def settings(own_broker: str, database_url: str, tmp_path: Path) -> StreamsSettings:
+    """Give the settings of a worker that sees only what this module sends: commands of others would be carried out too."""
+    await begin_at_the_end(own_broker, database_url)
+    return settings_for(own_broker, database_url, tmp_path)
 
 
 async def test_good_and_bad_records_balance(settings: StreamsSettings, database_url: str) -> None:

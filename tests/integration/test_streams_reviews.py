@@ -295,21 +295,19 @@ async def command(*arguments: str, folder: Path) -> Result:
 
 
 async def test_the_command_line_reviews_over_the_broker(
-    room: Room, connection: asyncpg.Connection, broker_address: str, database_url: str, tmp_path: Path
+    room: Room, connection: asyncpg.Connection, own_broker: str, database_url: str, tmp_path: Path
 ) -> None:
     """The commands would exist and reach nobody, or a refusal look like a success to a script."""
-    await create_topics(
-        broker_address, wide_partitions=1, topics=[topic for topic in TOPICS.values() if not topic.wide]
-    )
+    await create_topics(own_broker, wide_partitions=1, topics=[topic for topic in TOPICS.values() if not topic.wide])
     save(tmp_path, Installation(
-        database_url=database_url, brokers=broker_address, store_url="", keys_folder="", wide_partitions=1, processes=(),
+        database_url=database_url, brokers=own_broker, store_url="", keys_folder="", wide_partitions=1, processes=(),
     ))  # fmt: skip
     await waiting(room, connection)
     await room.feed([transaction(number) for number in range(300)], partition=1)
     await room.check(ModelType.SPENDING)
     explained = await command("datasets", "explain", "recommendation", folder=tmp_path)
     assert "datasets approve recommendation --reason" in explained.stdout
-    async with executing(room, broker_address):
+    async with executing(room, own_broker):
         approved = await command("datasets", "approve", "recommendation", "--reason", "looked at it", folder=tmp_path)
         quarantined = await command("datasets", "quarantine", "spending", "--reason", "a bot", "--json", folder=tmp_path)  # fmt: skip
         refused = await command("datasets", "quarantine", "spending", "--reason", "again", "--epoch", "1", folder=tmp_path)  # fmt: skip
