@@ -5,34 +5,16 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import AsyncIterator
 
 import asyncpg
 import msgspec
 import pytest
 
-from backends.clock import ManualClock
 from fincoach_events.events import GoalModified
 from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.vocabulary import ModelType
 from tests.integration.streams_room import Room, alerts, answers, crossings, feedback, send
-from tests.integration.streams_workers import EVENT_TIME, database_of, transaction
-from tests.services import connect
-
-
-@pytest.fixture
-async def room(database_url: str, clock: ManualClock) -> AsyncIterator[Room]:
-    """Give the room over a fresh database."""
-    async with database_of(database_url) as database:
-        yield Room(database, clock)
-
-
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection to look at the database."""
-    connection = await connect(database_url)
-    yield connection
-    await connection.close()
+from tests.integration.streams_workers import EVENT_TIME, transaction
 
 
 async def spend(room: Room, start: int, number: int, *, amount_minor: int = 1_500) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
 
-from backends.clock import ManualClock
 from backends.database.repositories.ingestion import EVENTS, IngestionRepository, begun_driver
 from fincoach_events.events import (
     AnyBehavioralEvent,
@@ -27,23 +25,7 @@ from streams.batches import LostCompareError
 from streams.epochs import PaneHoleError
 from streams.intake import microseconds
 from tests.integration.streams_room import Room, answers, crossings, feedback, send
-from tests.integration.streams_workers import database_of, transaction
-from tests.services import connect
-
-
-@pytest.fixture
-async def room(database_url: str, clock: ManualClock) -> AsyncIterator[Room]:
-    """Give the room over a fresh database."""
-    async with database_of(database_url) as database:
-        yield Room(database, clock)
-
-
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection to look at the database."""
-    connection = await connect(database_url)
-    yield connection
-    await connection.close()
+from tests.integration.streams_workers import transaction
 
 
 async def test_an_epoch_is_closed_once(room: Room, connection: asyncpg.Connection) -> None:

@@ -19,7 +19,6 @@ from admin.cli import app
 from admin.installation import Installation, save
 from backends.broker.interface import Record
 from backends.broker.kafka import create_topics
-from backends.clock import ManualClock
 from backends.control import CommandHandler, Execution
 from backends.database.outbox import OutboxRelay
 from fincoach_events.events import RecommendationInteraction
@@ -30,23 +29,7 @@ from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, CONTROL_RESULTS, TOPICS
 from schemas.vocabulary import ModelType
 from tests.integration.backends_topics import consuming, producing
 from tests.integration.streams_room import Room, alerts, answers, crossings, feedback, send
-from tests.integration.streams_workers import database_of, transaction
-from tests.services import connect
-
-
-@pytest.fixture
-async def room(database_url: str, clock: ManualClock) -> AsyncIterator[Room]:
-    """Give the room over a fresh database."""
-    async with database_of(database_url) as database:
-        yield Room(database, clock)
-
-
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection to look at the database."""
-    connection = await connect(database_url)
-    yield connection
-    await connection.close()
+from tests.integration.streams_workers import transaction
 
 
 def executions_of(room: Room) -> dict[type[Command], Execution]:
