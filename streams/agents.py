@@ -114,24 +114,29 @@ def _from(records: Sequence[FetchedRecord], offset: int) -> Sequence[FetchedReco
 
 
 class LiveView:
-    """Keeps the Faust table of running counts and the gauges; rebuilt from the database where a pane is missing."""
+    """Keeps the Faust table of running counts and the gauges; rebuilt from the database where a pane is missing.
+
+    The first message of a process rebuilds it too: what the table's changelog tells may be of an older database, and
+    panes of the new one would join it without a hole.
+    """
 
     def __init__(self, table: Any, rebuild: Callable[[ModelType], Awaitable[LiveDataset]]) -> None:  # noqa: ANN401 - a Faust table
         self._table = table
         self._rebuild = rebuild
+        self._checked: set[ModelType] = set()
 
     async def take_pane(self, pane: PaneClosed) -> None:
         """Fold a closed pane into the view of every model."""
         for model_type in ModelType:
-            known = self.get(model_type)
+            known = self.get(model_type) if model_type in self._checked else None
             live = fold_pane(known, model_type, pane) if known else None
-            self._put(model_type, live or await self._rebuild(model_type))
+            await self._keep(model_type, live)
 
     async def take_epoch(self, model_type: ModelType, epoch: int) -> None:
         """Begin the view of what follows ``epoch``; of a burst of epochs the first rebuild shows the last."""
         known = self.get(model_type)
         if known is None or known.epoch <= epoch:
-            self._put(model_type, await self._rebuild(model_type))
+            await self._keep(model_type, None)
 
     def get(self, model_type: ModelType) -> LiveDataset | None:
         """Return the view of ``model_type``, where this worker has it."""
@@ -150,7 +155,10 @@ class LiveView:
             shown[model_type] = {"epoch": live.epoch, "counted": live.counts.counted, "quality": live.quality}
         return shown
 
-    def _put(self, model_type: ModelType, live: LiveDataset) -> None:
+    async def _keep(self, model_type: ModelType, folded: LiveDataset | None) -> None:
+        """Let the table hold ``folded``, or else what the database says."""
+        live = folded or await self._rebuild(model_type)
+        self._checked.add(model_type)
         if live != self.get(model_type):
             self._table[model_type.encode()] = encode_live(live)
 
