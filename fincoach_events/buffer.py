@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import heapq
 import itertools
 import time
 from collections.abc import Iterable, Iterator
@@ -53,7 +54,8 @@ class EventBuffer:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._sequence = itertools.count()
-        self._queue: collections.deque[Slot] = collections.deque()
+        self._new: collections.deque[Slot] = collections.deque()
+        self._returned: list[tuple[int, Slot]] = []  # a heap; all of it is older than what was never taken
         self._queued_bytes = 0
         self._unsettled: dict[int, Slot] = {}
         self._unsettled_bytes = 0
@@ -81,14 +83,14 @@ class EventBuffer:
         slot = Slot(outgoing, size_bytes, next(self._sequence), time.monotonic())
         self._unsettled[slot.sequence] = slot
         self._unsettled_bytes += size_bytes
-        self._queue.append(slot)
+        self._new.append(slot)
         self._queued_bytes += size_bytes
         self._work.set()
         return slot
 
     async def wait_for_work(self) -> None:
         """Return as soon as something waits to be taken."""
-        while not self._queue:
+        while self._oldest() is None:
             self._work.clear()
             await self._work.wait()
 
@@ -96,8 +98,8 @@ class EventBuffer:
         """Return the oldest waiting events, at least one if there is one, up to ``max_bytes`` in sum."""
         taken: list[Slot] = []
         room = max_bytes
-        while self._queue and (not taken or self._queue[0].size_bytes <= room):
-            slot = self._queue.popleft()
+        while (slot := self._oldest()) is not None and (not taken or slot.size_bytes <= room):
+            self._pop_oldest()
             self._queued_bytes -= slot.size_bytes
             if not slot.settled:
                 room -= slot.size_bytes
@@ -105,10 +107,15 @@ class EventBuffer:
         return taken
 
     def put_back(self, slots: Iterable[Slot]) -> None:
-        """Let events that were taken wait again, at the places that they were accepted in."""
-        returned = [slot for slot in slots if not slot.settled]
-        self._queue = collections.deque(sorted([*returned, *self._queue], key=lambda slot: slot.sequence))
-        self._queued_bytes += sum(slot.size_bytes for slot in returned)
+        """Let events that were taken wait again, at the places that they were accepted in.
+
+        What this costs depends on ``slots`` alone: when the broker goes, many batches come back one after the other
+        to a full buffer, on the host's event loop.
+        """
+        for slot in slots:
+            if not slot.settled:
+                heapq.heappush(self._returned, (slot.sequence, slot))
+                self._queued_bytes += slot.size_bytes
         self._work.set()
 
     def settle(self, slot: Slot) -> bool:
@@ -131,6 +138,17 @@ class EventBuffer:
         while last is not None and self._unsettled and next(iter(self._unsettled)) <= last:
             self._room.clear()
             await self._room.wait()
+
+    def _oldest(self) -> Slot | None:
+        if self._returned:
+            return self._returned[0][1]
+        return self._new[0] if self._new else None
+
+    def _pop_oldest(self) -> None:
+        if self._returned:
+            heapq.heappop(self._returned)
+        else:
+            self._new.popleft()
 
     def _fits(self, size_bytes: int) -> bool:
         return len(self._unsettled) < self._max_events and self._unsettled_bytes + size_bytes <= self._max_bytes

@@ -114,3 +114,58 @@ def test_taking_loses_and_repeats_nothing(sizes: list[int], at_once: int) -> Non
         assert buffer.queued_bytes == 0
 
     asyncio.run(scenario())
+
+
+@given(st.data())
+def test_any_taking_and_putting_back_keeps_the_order(data: st.DataObject) -> None:
+    """If it failed, events of a user whose batch failed would arrive behind later ones, be lost or be sent twice."""
+
+    async def scenario() -> None:
+        buffer = EventBuffer(max_events=1_000, max_bytes=100_000)
+        waiting: list[Slot] = []  # what must be taken next, in this order
+        away: list[Slot] = []  # what was taken
+        for step in data.draw(st.lists(st.sampled_from(("put", "take", "put_back", "settle")), max_size=40)):
+            if step == "put":
+                waiting += await filled(buffer, data.draw(st.integers(1, 5)))
+            elif step == "take":
+                taken = buffer.take(max_bytes=data.draw(st.integers(1, 80)))
+                assert taken == waiting[: len(taken)]
+                assert bool(taken) == bool(waiting)
+                del waiting[: len(taken)]
+                away += taken
+            elif step == "put_back":
+                returned = [slot for slot in away if data.draw(st.booleans())]
+                away = [slot for slot in away if slot not in returned]
+                buffer.put_back(data.draw(st.permutations(returned)))
+                waiting = sorted([*waiting, *returned], key=lambda slot: slot.sequence)
+            elif everywhere := [*waiting, *away]:
+                settled = data.draw(st.sampled_from(everywhere))
+                buffer.settle(settled)
+                waiting, away = ([slot for slot in those if slot is not settled] for those in (waiting, away))
+        assert buffer.take(max_bytes=100_000) == waiting
+        assert buffer.queued_bytes == 0
+
+    asyncio.run(scenario())
+
+
+class _CountedNumber(int):
+    """A place in the order that counts how often it is compared."""
+
+    compared = 0
+
+    def __lt__(self, other: int) -> bool:
+        type(self).compared += 1
+        return super().__lt__(other)
+
+
+async def test_putting_back_does_not_look_at_all_that_waits() -> None:
+    """If it failed, a broker that goes away would hold the host's event loop: each batch that fails would sort all that waits."""
+    buffer = EventBuffer(max_events=20_000, max_bytes=1_000_000)
+    await filled(buffer, 100)
+    taken = buffer.take(max_bytes=1_000)
+    await filled(buffer, 10_000)
+    for slot in buffer.unsettled():
+        slot.sequence = _CountedNumber(slot.sequence)
+    for start in range(10):
+        buffer.put_back(taken[start::10])
+    assert _CountedNumber.compared < 10 * len(taken)
