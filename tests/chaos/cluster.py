@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from admin.installation import Installation
+from admin.installation import Endpoint, Installation
 from backends.clock import SystemClock
 from schemas.vocabulary import Room
-from stack.processes import RestartPolicy
+from stack.processes import ProcessSpec, RestartPolicy
 from stack.system import Say, System, SystemPlan
 from tests.chaos.clockwork import Clockwork, faketime_library
 from tests.chaos.disk import SmallDisk
@@ -24,6 +25,7 @@ from tests.chaos.leadership import Leadership
 from tests.chaos.plan import KindRule
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.settings import ChaosSettings
+from tests.chaos.traps import BatchTraps
 from tests.chaos.watch import Watch
 
 STREAMS = ("streams-1", "streams-2")
@@ -41,6 +43,20 @@ SMALL_LOG_SETTINGS = {"max_wal_size": "192MB", "min_wal_size": "80MB"}
 # Nothing is given up during chaos, and what died is back soon: the time between faults is short.
 RESTARTS = RestartPolicy(deaths=10_000, first_delay_seconds=0.2, longest_delay_seconds=1.0)
 HOUR = 3_600.0
+
+
+class TrappedSystem(System):
+    """The system as it is, but its streams workers are started with a trap in them."""
+
+    def __init__(self, plan: SystemPlan, traps: BatchTraps) -> None:
+        self._traps = traps
+        super().__init__(plan, policy=RESTARTS)
+
+    def _spec(self, endpoint: Endpoint) -> ProcessSpec:
+        spec = super()._spec(endpoint)
+        if endpoint.room != Room.STREAMS:
+            return spec
+        return replace(spec, command=(sys.executable, "-m", *self._traps.launcher(endpoint.name, endpoint.room)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +83,7 @@ def rules(settings: ChaosSettings, *, disk: bool, clocks: bool) -> dict[str, Kin
         "kill_producer": KindRule(weight=1, targets=producers),
         "kill_training": KindRule(weight=1, targets=("a training",)),
         "freeze": KindRule(weight=4, targets=(*STREAMS, *OURS), seconds=freeze, heals_within_seconds=10.0),
+        "freeze_in_batch": KindRule(weight=2, targets=STREAMS, seconds=freeze, heals_within_seconds=10.0),
         "broker_kill": KindRule(weight=2, targets=BROKERS, heals_within_seconds=15.0),
         "broker_freeze": KindRule(weight=1, targets=BROKERS, seconds=(5.0, 7.0), heals_within_seconds=8.0),
         "backend_kill": KindRule(weight=3, targets=("backend",), heals_within_seconds=1.0),
@@ -108,7 +125,8 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
             environments={name: clocks.environment(name) for name in CLOCKED},
             server_settings=SMALL_LOG_SETTINGS if disks else {},
         )  # fmt: skip
-        system = System(plan, policy=RESTARTS)
+        traps = BatchTraps(settings.folder / "traps")
+        system = TrappedSystem(plan, traps)
         if disks:
             _move_log(folder / "postgres" / "data" / "pg_wal", disks[SMALL_DATABASE])
         proxies = {(way.process, way.service): FaultProxy(way.listen_port, way.target_port) for way in system.detours}
@@ -123,7 +141,7 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
             watch=Watch(system.supervisor.states, database_url=system.database_url, worker_urls=workers),
             leadership=Leadership(installation.brokers),
             fleet=ProducerFleet([], folder=settings.folder / "producers"),
-            clocks=clocks, proxies=proxies, disks=disks, logs=folder / "logs", clock=SystemClock(),
+            clocks=clocks, traps=traps, proxies=proxies, disks=disks, logs=folder / "logs", clock=SystemClock(),
             generator=np.random.default_rng([settings.seed, 2]),
         )  # fmt: skip
         yield Cluster(system=system, installation=installation, site=site)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.chaos.leadership import Leadership
     from tests.chaos.plan import PlannedFault
     from tests.chaos.proxy import FaultProxy
+    from tests.chaos.traps import BatchTraps
     from tests.chaos.watch import Watch
 
 Evidence = dict[str, Any]
@@ -47,6 +48,7 @@ class Site:
     leadership: Leadership
     fleet: ProducerFleet
     clocks: Clockwork
+    traps: BatchTraps
     proxies: dict[tuple[str, str], FaultProxy]
     disks: dict[str, SmallDisk]
     logs: Path

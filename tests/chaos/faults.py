@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.chaos.fault import Fault
 from tests.chaos.faults_connections import CutConnection, SilentConnection, SlowConnection
-from tests.chaos.faults_processes import ClockJump, Freeze, Kill, KillProducer, KillTraining, Rebalance
+from tests.chaos.faults_freezes import Freeze, FreezeInBatch
+from tests.chaos.faults_processes import ClockJump, Kill, KillProducer, KillTraining, Rebalance
 from tests.chaos.faults_services import BackendKill, BrokerFreeze, BrokerKill, DiskFull, PostmasterKill
 
 FAULTS: dict[str, type[Fault]] = {
@@ -12,6 +13,7 @@ FAULTS: dict[str, type[Fault]] = {
     "kill_producer": KillProducer,
     "kill_training": KillTraining,
     "freeze": Freeze,
+    "freeze_in_batch": FreezeInBatch,
     "broker_kill": BrokerKill,
     "broker_freeze": BrokerFreeze,
     "backend_kill": BackendKill,

@@ -1,24 +1,19 @@
-"""Faults of our own processes: killed, frozen, joined and left, told the wrong time."""
+"""Faults of our own processes: killed, joined and left, told the wrong time. Frozen ones stand in ``faults_freezes.py``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import email.utils
-import signal
 import time
 
 import httpx
 import psutil
 
 from stack.folder import birth_of
-from stack.processes import Phase
-from tests.chaos.fault import LEASE_SECONDS, READY_WITHIN_SECONDS, SESSION_SECONDS, Evidence, Fault, UnprovenError
+from tests.chaos.fault import READY_WITHIN_SECONDS, Evidence, Fault, UnprovenError
 from tests.chaos.watch import LogTail, processor_seconds
 
-ZOMBIE_WORDS = ("compare_lost", "batch_delayed")
-TAKE_OVER_SECONDS = 15.0  # beyond the planned freeze: the others have to notice, and to share out anew
-LOOK_AGAIN_SECONDS = 2.0
 CLOCK_TOLERANCE_SECONDS = 120.0
 BUSY_SECONDS = 0.5  # of processor time: a training that has begun
 
@@ -101,85 +96,6 @@ class KillTraining(Fault):
             with contextlib.suppress(psutil.Error):
                 children += psutil.Process(pid).children(recursive=True)
         return next((child for child in children if (processor_seconds(child.pid) or 0.0) > BUSY_SECONDS), None)
-
-
-class Freeze(Fault):
-    """SIGSTOP, and SIGCONT after session timeout and lease: the process wakes as a zombie."""
-
-    about = "SIGSTOP longer than session timeout and lease, then SIGCONT; proof: measured length, others took over, refused zombie batches counted"
-
-    async def inject(self) -> None:
-        """Stop it where it stands."""
-        self._tail = LogTail(self.site.logs / f"{self.target}.log")
-        self._began, self._ledger = time.monotonic(), self.site.watch.ledger
-        self._taken_over: list[int] = []
-        self._partitions = await self._counted_partitions() if self.target.startswith("streams") else ()
-        self._pid = self.site.pid(self.target)
-        self._began = time.monotonic()
-        self.site.supervisor.kill(self.target, signal.SIGSTOP)
-        await self.site.until(self._is_stopped, "the freeze", seconds=2.0)
-        if self._partitions:
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)  # what it committed in its last moment shows by then
-        self._positions = dict(self.site.watch.positions)
-
-    async def heal(self) -> None:
-        """Let it go on; a worker not before others have its partitions, if that takes no longer than some seconds more."""
-        if self._partitions:
-            with contextlib.suppress(UnprovenError):
-                await self.site.until(self._is_taken_over, "others to take over", seconds=TAKE_OVER_SECONDS)
-        self._held = time.monotonic() - self._began
-        self._counted_meanwhile = self.site.watch.ledger - self._ledger
-        self._was_stopped = self._is_stopped()
-        self.site.supervisor.kill(self.target, signal.SIGCONT)
-
-    async def proof(self) -> Evidence:
-        """It was frozen for long enough, and, where it counts, somebody else counted its partitions meanwhile."""
-        if not self._was_stopped or self._held <= max(SESSION_SECONDS, LEASE_SECONDS):
-            raise UnprovenError(f"{self.target} was frozen for {self._held:.1f} s")
-        evidence: Evidence = {"pid": self._pid, "frozen_seconds": round(self._held, 2)}
-        if self.target.startswith("streams"):
-            evidence |= await self._zombie()
-        evidence["back_seconds"] = await self.site.until(
-            lambda: self.site.state(self.target).phase is Phase.READY,
-            f"{self.target} to be ready",
-            seconds=READY_WITHIN_SECONDS,
-        )
-        return evidence
-
-    async def _zombie(self) -> Evidence:
-        if not self._taken_over:
-            raise UnprovenError(
-                f"nobody took over the partitions {list(self._partitions)} while {self.target} was frozen"
-            )
-        await asyncio.sleep(3.0)  # what it had in hand is refused at once, or there was nothing
-        refused = self._tail.count(*ZOMBIE_WORDS)
-        lost = self._tail.count("compare_lost")
-        return {
-            "taken_over_partitions": self._taken_over, "counted_meanwhile": self._counted_meanwhile, "refused_batches": refused,
-            "lost_compares": lost,
-        }  # fmt: skip
-
-    async def _counted_partitions(self) -> tuple[int, ...]:
-        """Return which partitions of the events the worker says it has."""
-        try:
-            async with httpx.AsyncClient(timeout=3.0) as client:
-                answer = await client.get(f"{self.site.urls[self.target]}/health/ready")
-        except httpx.HTTPError as error:
-            raise UnprovenError(f"{self.target} does not say what it counts: {error!r}") from error
-        named = answer.json()["facts"]["partitions"]
-        return tuple(int(name.rpartition("/")[2]) for name in named if name.startswith("fincoach.behavioral-events/"))
-
-    def _is_taken_over(self) -> bool:
-        """Whether a partition of the frozen worker has moved on."""
-        now = self.site.watch.positions
-        self._taken_over = [place for place in self._partitions if now.get(place, 0) > self._positions.get(place, 0)]
-        return bool(self._taken_over)
-
-    def _is_stopped(self) -> bool:
-        try:
-            return bool(psutil.Process(self._pid).status() == psutil.STATUS_STOPPED)
-        except psutil.Error:
-            return False
 
 
 class Rebalance(Fault):

@@ -36,23 +36,29 @@ _called: ContextVar[set[str] | None] = ContextVar("called", default=None)
 
 
 class Trap:
-    """Springs once, when the point is passed for the ``hit``-th time (counted from when ``when`` exists, where it is given)."""
+    """Springs once, when the point is passed for the ``hit``-th time (counted from when ``when`` exists, where it is given).
 
-    def __init__(self, act: str, *, hit: int, seconds: float, when: Path | None, trace: Path | None) -> None:
+    With ``again`` it springs each time that ``when`` appears, and removes it.
+    """
+
+    def __init__(
+        self, act: str, *, hit: int, seconds: float, when: Path | None, trace: Path | None, again: bool = False
+    ) -> None:
         self._act = act
-        self._left = hit
+        self._hit = self._left = hit
+        self._again = again
         self._seconds = seconds
         self._when = when
         self._trace = trace
 
-    def passed(self) -> bool:
-        """Count a passage, and do what is to be done; return True where the call is to be left out."""
+    def passed(self, *arguments: object) -> bool:
+        """Count a passage with ``arguments``, and do what is to be done; return True where the call is to be left out."""
         if self._left <= 0 or (self._when is not None and not self._when.exists()):
             return False
         self._left -= 1
-        if self._left > 0:
+        if self._left > 0 or not self._is_armed_anew():
             return False
-        self._note()
+        self._note(arguments)
         if self._act == "exit":
             os._exit(EXIT_STATUS)
         if self._act == "stop":
@@ -61,11 +67,30 @@ class Trap:
             time.sleep(self._seconds)  # the whole process: what others do meanwhile is the fault
         return self._act == "skip"
 
-    def _note(self) -> None:
+    def _is_armed_anew(self) -> bool:
+        """Whether a trap that springs again and again still has the file that armed it: whoever set it may take it back."""
+        if not self._again or self._when is None:
+            return True
+        self._left = self._hit
+        try:
+            self._when.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _note(self, arguments: tuple[object, ...]) -> None:
         if self._trace is not None:
-            line = {"sprung": self._act, "pid": os.getpid()}
+            line = {"sprung": self._act, "pid": os.getpid(), "batch": _batch_among(arguments)}
             with self._trace.open("ab") as file:
                 file.write(msgspec.json.encode(line) + b"\n")
+
+
+def _batch_among(arguments: tuple[object, ...]) -> tuple[int, int] | None:
+    """Return partition and first offset of the batch that a function was called with, where it was."""
+    for one in arguments:
+        if hasattr(one, "partition") and hasattr(one, "from_offset"):
+            return one.partition, one.from_offset
+    return None
 
 
 def set_trap(point: str, trap: Trap) -> None:
@@ -93,7 +118,7 @@ def _trapped(original: Callable[..., Any], trap: Trap, moment: str) -> Callable[
 
     @functools.wraps(original)
     async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the function takes and gives
-        if moment == "before" and trap.passed():
+        if moment == "before" and trap.passed(*args):
             return None
         given = await original(*args, **kwargs)
         if moment == "after":
@@ -160,24 +185,33 @@ def _held(room: str, until: Path) -> None:
         time.sleep(0.01)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m tests.chaos.launch", description=__doc__)
+    made.add_argument("--at", metavar="POINT", help="where the trap is: SEAM:before or SEAM:after")
+    made.add_argument("--act", choices=ACTS, default="exit", help="what it does (default: exit at once)")
+    made.add_argument("--hit", type=int, default=1, help="at which passage (default: the first)")
+    made.add_argument("--seconds", type=float, default=1.0, help="how long a delay takes")
+    made.add_argument("--when", type=Path, help="passages count from when this file exists")
+    made.add_argument("--again", action="store_true", help="spring each time that the file of --when appears")
+    made.add_argument("--trace", type=Path, help="a file that says that the trap has sprung")
+    made.add_argument("--hold", type=Path, help="load the room, and run it when this file exists")
+    made.add_argument("--plant", choices=sorted(planted_bugs_code.BUGS), help="a bug to live with")
+    made.add_argument("room", help="streams, trainers, deployer or serving")
+    made.add_argument("arguments", nargs="*", help="of the room")
+    return made
+
+
 def main() -> None:
     """Set what is asked for, then run the room as ``python -m ROOM`` would."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.launch", description=__doc__)
-    parser.add_argument("--at", metavar="POINT", help="where the trap is: SEAM:before or SEAM:after")
-    parser.add_argument("--act", choices=ACTS, default="exit", help="what it does (default: exit at once)")
-    parser.add_argument("--hit", type=int, default=1, help="at which passage (default: the first)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="how long a delay takes")
-    parser.add_argument("--when", type=Path, help="passages count from when this file exists")
-    parser.add_argument("--trace", type=Path, help="a file that says that the trap has sprung")
-    parser.add_argument("--hold", type=Path, help="load the room, and run it when this file exists")
-    parser.add_argument("--plant", choices=sorted(planted_bugs_code.BUGS), help="a bug to live with")
-    parser.add_argument("room", help="streams, trainers, deployer or serving")
-    parser.add_argument("arguments", nargs="*", help="of the room")
-    given = parser.parse_args()
+    given = parser().parse_args()
     if given.plant:
         planted_bugs_code.BUGS[given.plant]()
     if given.at:
-        set_trap(given.at, Trap(given.act, hit=given.hit, seconds=given.seconds, when=given.when, trace=given.trace))
+        trap = Trap(
+            given.act, hit=given.hit, seconds=given.seconds, when=given.when, trace=given.trace, again=given.again
+        )
+        set_trap(given.at, trap)
     if given.hold:
         _held(given.room, given.hold)
     sys.argv = [given.room, *given.arguments]

@@ -20,10 +20,12 @@ STATUS = "fincoach.replica-status"
 PREDICTIONS = "fincoach.predictions"
 RESULTS = "fincoach.control-results"
 DEAD = "fincoach.dead-letters"
+ALERTS = "fincoach.alerts"
+TRAINING_PROGRESS = "fincoach.training-progress"
 LEDGER_TOPICS = (EVENTS, PREDICTIONS)
 # Everything on these topics is announced by an outbox row; on the others processes also speak for themselves.
 OUTBOX_TOPICS = (PROGRESS, THRESHOLDS, READY, DEPLOYMENTS, RESULTS)
-READ_TOPICS = (*LEDGER_TOPICS, *OUTBOX_TOPICS, STATUS, DEAD)
+READ_TOPICS = (*LEDGER_TOPICS, *OUTBOX_TOPICS, STATUS, DEAD, ALERTS, TRAINING_PROGRESS)
 MODELS = ("recommendation", "segmentation", "spending", "goal")
 
 # How much of a thing a run must hold before a law about it counts as shown; ``run.json`` may say otherwise.
@@ -41,6 +43,8 @@ LEAST = {
     "replicas": 1,
     "predictions": 20,
     "faults": 5,
+    "refused zombies": 1,
+    "models with epochs": 1,
 }
 
 Json = dict[str, Any]

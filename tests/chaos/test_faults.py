@@ -16,7 +16,7 @@ import pytest
 from backends.clock import SystemClock
 from stack.processes import ProcessSpec, RestartPolicy
 from stack.supervisor import Supervisor
-from tests.chaos import faults_processes
+from tests.chaos import faults_freezes
 from tests.chaos.clockwork import Clockwork
 from tests.chaos.fault import Fault, Site, UnprovenError
 from tests.chaos.faults import FAULTS
@@ -25,6 +25,7 @@ from tests.chaos.leadership import Leadership
 from tests.chaos.plan import PlannedFault
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.timeline import Timeline
+from tests.chaos.traps import BatchTraps
 from tests.chaos.watch import Watch
 from tests.chaos.yard_rooms import eventually
 
@@ -46,7 +47,7 @@ async def site(folder: Path, *, script: str = WORKS) -> AsyncIterator[Site]:
         watch = Watch(supervisor.states, database_url="postgresql://nobody@127.0.0.1:1/none", worker_urls={})
         watching = asyncio.create_task(watch.run())
         made = Site(
-            urls={}, supervisor=supervisor, watch=watch, leadership=Leadership("127.0.0.1:1"), clocks=Clockwork(folder / "clocks"),
+            urls={}, supervisor=supervisor, watch=watch, leadership=Leadership("127.0.0.1:1"), clocks=Clockwork(folder / "clocks"), traps=BatchTraps(folder / "traps"),
             fleet=ProducerFleet([], folder=folder), proxies={}, disks={}, logs=folder / "logs", clock=SystemClock(),
             generator=np.random.default_rng(0),
         )  # fmt: skip
@@ -110,8 +111,8 @@ async def test_a_freeze_counts_only_beyond_session_and_lease(
     is_proven: bool,  # noqa: FBT001 - a case
 ) -> None:
     """A short freeze, after which nobody had taken over, would count as one that made a zombie."""
-    monkeypatch.setattr(faults_processes, "SESSION_SECONDS", session_seconds)
-    monkeypatch.setattr(faults_processes, "LEASE_SECONDS", session_seconds)
+    monkeypatch.setattr(faults_freezes, "SESSION_SECONDS", session_seconds)
+    monkeypatch.setattr(faults_freezes, "LEASE_SECONDS", session_seconds)
     async with site(tmp_path) as place:
         one = fault("freeze", place)
         before = await until_at_work(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.chaos.cluster import rules
 from tests.chaos.faults import FAULTS
+from tests.chaos.minimums import minimums
+from tests.chaos.oracle_faults import SURELY_ONCE
 from tests.chaos.plan import PlannedFault, planned
 from tests.chaos.settings import ChaosSettings
 
@@ -37,8 +40,10 @@ def test_a_seed_repeats_its_plan(seed: int) -> None:
 def test_a_whole_run_has_its_hundred_faults_of_every_kind(seed: int) -> None:
     """A run of 900 seconds would show too little, or never try one of the kinds."""
     faults = plan(seed)
-    assert len(faults) >= 115
-    assert {fault.kind for fault in faults} == RULES.keys()
+    assert len(faults) >= 150  # on a slow machine a third may find no time, or no proof
+    kinds = Counter(fault.kind for fault in faults)
+    assert all(kinds[kind] >= SURELY_ONCE for kind in RULES)
+    assert kinds["freeze_in_batch"] >= 2 * minimums(seconds=900, has_all_faults=True)["refused zombies"]
     assert all(fault.at_seconds + fault.seconds < 900 for fault in faults)
 
 
@@ -58,6 +63,7 @@ def test_nobody_is_hit_twice_at_once(seed: int) -> None:
         (("broker_kill", "broker-1"), ("broker_freeze", "broker-2")),
         (("broker_kill", "broker-1"), ("postmaster_kill", "postgres")),
         (("freeze", "streams-1"), ("freeze", "streams-2")),
+        (("freeze_in_batch", "streams-1"), ("freeze", "streams-2")),
         (("freeze", "streams-2"), ("silent_connection", "streams-1>postgres")),
         (("disk_full", "broker-3"), ("broker_kill", "broker-1")),
     ],

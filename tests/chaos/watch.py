@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
+import msgspec
 import psutil
 
 from backends.clock import Clock
@@ -140,6 +141,16 @@ class LogTail:
     def count(self, *words: str) -> int:
         """Return how many new lines hold one of ``words``."""
         return sum(any(word in line for word in words) for line in self.lines())
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the new lines that are log entries of this name, as what they say."""
+        found = []
+        for line in self.lines():
+            with contextlib.suppress(msgspec.DecodeError):
+                said = msgspec.json.decode(line)
+                if isinstance(said, dict) and said.get("event") == event:
+                    found.append(said)
+        return found
 
     def shifts(self, clock: Clock) -> list[float]:
         """Return by how many seconds the time stamps of the new lines differ from now."""

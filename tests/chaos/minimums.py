@@ -1,0 +1,27 @@
+"""What a chaos run must hold before its laws count as shown: more, the longer it is. Pure."""
+
+from __future__ import annotations
+
+SHORT_SECONDS = 90.0  # the start of such a run is a good part of it
+# A third or less of what slow machines have shown, by second of load.
+BY_SECOND = {
+    "events": 100.0,
+    "duplicates": 5.0,
+    "dead letters": 2.0,
+    "panes": 1.0,
+    "epochs": 0.05,
+    "trainings": 0.02,
+    "announcements": 2.0,
+    "predictions": 3.0,
+}
+EACH = {"users": 200, "models with epochs": 4, "replicas": 3, "deployment states": 4, "swaps": 1}
+SECONDS_PER_ZOMBIE = 225.0  # with a batch in hand twelve are planned in 900 s, and one in some minutes of 60
+
+
+def minimums(*, seconds: float, has_all_faults: bool) -> dict[str, int]:
+    """Return the least number of each thing for a run with ``seconds`` of load."""
+    found = {name: max(1, int(rate * seconds)) for name, rate in BY_SECOND.items()} | EACH
+    if seconds < SHORT_SECONDS:
+        found |= {"users": 100, "models with epochs": 2}
+    zombies = int(seconds / SECONDS_PER_ZOMBIE) if has_all_faults else 0
+    return found | {"refused zombies": zombies, "faults": 5 if has_all_faults else 1}
