@@ -48,7 +48,8 @@ def epochs_whole(world: World) -> Law:
         for epoch in epochs:
             complaints += _wrong_epoch(epoch, world, panes, ends)
         complaints += _wrong_rest(model, world, ends)
-    return verdict(complaints, seen=world.shown(epochs=len(world.epochs)))
+    models = len({row.model for row in world.epochs})
+    return verdict(complaints, seen=world.shown(epochs=len(world.epochs), models_with_epochs=models))
 
 
 def _wrong_numbers(model: str, epochs: Sequence[Epoch]) -> Iterator[str]:

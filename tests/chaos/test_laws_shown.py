@@ -1,0 +1,37 @@
+"""Laws that must not hold for want of anything to judge: announcements on shared topics, models without an epoch."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from tests.chaos.oracle_announcements import outbox_heard
+from tests.chaos.oracle_epochs import epochs_whole
+from tests.chaos.oracle_world import ALERTS, EVENTS, READ_TOPICS, Epoch, OutboxRow, Pane, Record, World
+
+NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
+
+
+def test_an_alert_that_a_row_said_must_be_on_its_topic() -> None:
+    """Rows for topics on which processes speak for themselves too would be marked, never sent, and nobody would miss them."""
+    world = World(
+        run={"minimums": {"announcements": 1}},
+        outbox=[OutboxRow(1, "streams", ALERTS, b"goal", b"{}", is_published=True)],
+        records={ALERTS: [Record(0, 0, 0, b"goal", b"another")]},
+    )
+    assert "marked and not on" in outbox_heard(world).detail
+    world.records = {ALERTS: [Record(0, 0, 0, b"goal", b"another"), Record(0, 1, 0, b"goal", b"{}")]}
+    assert outbox_heard(world).holds
+    assert ALERTS in READ_TOPICS
+
+
+def test_epochs_of_one_model_do_not_speak_for_the_others() -> None:
+    """A model whose data set never closes would not be noticed in a run that counts epochs in all."""
+    panes = [Pane(EVENTS, 0, at, at + 1, 1, 1, 0, 0, 0, {"goal": {"counted": 1}}, NOON) for at in range(3)]
+    epochs = [
+        Epoch("goal", at + 1, 1, 1, [{"topic": EVENTS, "partition": 0, "from_offset": at, "to_offset": at + 1}])
+        for at in range(3)
+    ]
+    run = {"thresholds": {"goal": 1}}
+    assert epochs_whole(World(run=run, panes=panes, epochs=epochs)).holds
+    law = epochs_whole(World(run=run | {"minimums": {"models with epochs": 4}}, panes=panes, epochs=epochs))
+    assert law.detail == "not shown: 1 models with epochs, at least 4"
