@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 
 from tests.chaos.oracle_announcements import outbox_heard
+from tests.chaos.oracle_counting import archived_once
 from tests.chaos.oracle_epochs import epochs_whole
-from tests.chaos.oracle_world import ALERTS, EVENTS, READ_TOPICS, Epoch, OutboxRow, Pane, Record, World
+from tests.chaos.oracle_world import ALERTS, EVENTS, READ_TOPICS, Epoch, OutboxRow, Pane, Record, Send, World
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 
@@ -22,6 +24,16 @@ def test_an_alert_that_a_row_said_must_be_on_its_topic() -> None:
     world.records = {ALERTS: [Record(0, 0, 0, b"goal", b"another"), Record(0, 1, 0, b"goal", b"{}")]}
     assert outbox_heard(world).holds
     assert ALERTS in READ_TOPICS
+
+
+def test_a_duplicate_that_was_acknowledged_has_a_record_of_its_own() -> None:
+    """A broker that loses what it acknowledged would be covered by another copy of the same bytes."""
+    sha256 = hashlib.sha256(b"same").hexdigest()
+    sends = [Send(name, "malformed", False, None, sha256, acknowledged=True) for name in ("first", "again")]  # noqa: FBT003 - a field of the tuple
+    world = World(run={"minimums": {"events": 0}}, sends=sends, records={EVENTS: [Record(0, 0, 0, None, b"same")]})
+    assert archived_once(world, []).detail.startswith("send again was acknowledged and is not in the topic")
+    world.records = {EVENTS: [Record(0, at, 0, None, b"same") for at in range(2)]}
+    assert archived_once(world, []).holds
 
 
 def test_epochs_of_one_model_do_not_speak_for_the_others() -> None:
