@@ -47,7 +47,7 @@ class Plan:
 
     names: tuple[str, ...] = NAMES
     rounds: int = 5
-    events: int = 120_000
+    events: int = 240_000
     naive_events: int = 24_000
     transport_events: int = 240_000
     history_events: int = 1_000_000

@@ -25,6 +25,7 @@ from tests.versions import Shelf, ready
 RUN_LAWS = ("faults_hit", "caught_up")
 ANSWERS = 20
 MORE_THAN_ALLOWED = 130  # records of one producer that cannot be taken in, one after the other
+WORKERS_SETTINGS = {"dead_letter_window_seconds": 4}  # what is forgotten after a minute is forgotten soon
 USER = "6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11"
 TRAINERS_SETTINGS = {
     "training_lease_seconds": 2, "training_retry_seconds": 0.1, "training_poll_seconds": 0.1, "training_grace_seconds": 1,
@@ -70,7 +71,8 @@ def command(kind: type[Command], **fields: object) -> bytes:
 
 async def a_worker_dies(run: Run, seam: str, trap: Trap) -> None:
     """Events and commands; the worker dies at one of its writes."""
-    doomed, heir = await run.start(trap=trap), await run.start(held=True)
+    settings = WORKERS_SETTINGS if seam.endswith(".forget_limits") else {}
+    doomed, heir = await run.start(trap=trap, settings=settings), await run.start(held=True, settings=settings)
     async with succession(run, doomed, heir, point=trap.at):
         await run.load.say(
             CONTROL.name, b"goal", command(UpdateThresholds, model_type="goal", threshold=run.thresholds["goal"])
@@ -82,17 +84,16 @@ async def a_worker_dies(run: Run, seam: str, trap: Trap) -> None:
             await run.panes(8)
             await run.load.say(CONTROL.name, b"", command(RetryDeadLetters, topic=BEHAVIORAL_EVENTS.name))
         if seam.endswith(".quarantine"):
-            await eventually(lambda: _has_epoch(run), what="the first epoch of goals")
-            await run.load.say(
-                CONTROL.name, b"goal", command(QuarantineDataset, model_type="goal", epoch=1, reason="bots")
-            )
+            await eventually(lambda: _has_epoch(run), what="the first epoch of answers")
+            quarantine = command(QuarantineDataset, model_type="recommendation", epoch=1, reason="bots")
+            await run.load.say(CONTROL.name, b"recommendation", quarantine)
         await eventually(lambda: _is_dead(doomed), what=f"{doomed.name} to die at {trap.at} ({doomed.log})")
     await run.load.send(150)
     await run.catch_up()
 
 
 async def _has_epoch(run: Run) -> bool:
-    return bool(await run.connection.fetchval("SELECT count(*) FROM epochs WHERE model_type = 'goal'"))
+    return bool(await run.connection.fetchval("SELECT count(*) FROM epochs WHERE model_type = 'recommendation'"))
 
 
 async def _is_dead(room: Room) -> bool:

@@ -20,6 +20,7 @@ from tests.chaos.oracle_world import (
     World,
 )
 
+RETRY_HEADER = "retry_of"  # on records that were dead letters and are sent again
 Said = tuple[str, bytes | None, bytes | None]  # topic, key, payload
 
 
@@ -58,6 +59,10 @@ def _announced(world: World) -> Iterator[tuple[str, Record]]:
     for topic in OUTBOX_TOPICS:
         for record in world.records.get(topic, ()):
             yield topic, record
+    for topic in LEDGER_TOPICS:
+        for record in world.records.get(topic, ()):
+            if RETRY_HEADER in record.headers:
+                yield topic, record
     for record in world.records.get(DEAD, ()):
         if record.headers.get("source_topic") in LEDGER_TOPICS:
             yield DEAD, record

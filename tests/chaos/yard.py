@@ -59,7 +59,9 @@ class Run:
     rooms: list[Room] = field(default_factory=list)
     thresholds: dict[str, int] = field(default_factory=lambda: dict(THRESHOLDS))
     minimums: dict[str, int] = field(default_factory=lambda: dict(MINIMUMS))
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(
+        default_factory=lambda: {"by_hand": [BEHAVIORAL_EVENTS.name]}
+    )  # the load's own retries
 
     async def set_thresholds(self, **thresholds: int) -> None:
         """Let these models, and no others, reach a threshold."""

@@ -253,6 +253,11 @@ def _said_without_a_row(world: World) -> None:
     world.outbox = world.outbox[1:]
 
 
+@breaks("outbox_heard", "no outbox row said")
+def _sent_again_without_a_row(world: World) -> None:
+    world.records = {**world.records, EVENTS: change(world.records[EVENTS], 0, headers={"retry_of": "1"})}
+
+
 @breaks("states_grow", "came first after")
 def _sequence_falls(world: World) -> None:
     world.records = {**world.records, DEPLOYMENTS: world.records[DEPLOYMENTS][::-1]}
