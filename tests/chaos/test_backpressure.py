@@ -14,8 +14,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 MOST_GROWTH_MIB = 64.0
 # Of the minute without a broker some 110,000 calls were refused: the host sends them again, and all are archived.
 CAUGHT_UP_SECONDS = 90.0
-# A busy machine may hold a call for longer than the client waits for room.
-SLACK_SECONDS = 2.0
+# What encoding, packing and waking may add to the longest wait for room. The wait for a processor is not the client's
+# and is taken off call by call (see ``steady_caller``): a machine with two processors makes that alone seconds long.
+SLACK_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_callers_are_told_while_the_broker_is_away(outcomes: dict[str, Outcome])
     """A request of the host would hang, or believe that its event was accepted."""
     report = outcomes["broker"].report
     assert report.refused > 0
-    assert report.longest_call_seconds < DEFAULT_SETTINGS.max_block_seconds + SLACK_SECONDS
+    assert report.longest_held_seconds < DEFAULT_SETTINGS.max_block_seconds + SLACK_SECONDS, report
 
 
 def test_callers_notice_nothing_while_the_database_is_away(outcomes: dict[str, Outcome]) -> None:
