@@ -95,8 +95,11 @@ class LedgerRoute:
         if admission is Admission.READ_AGAIN:
             log.info("hole_seen", topic=partition.topic, partition=partition.partition, first=records[0].offset)
             await self._placement.read_again(consumer, partition)
+        is_next = admission is Admission.TAKE or (
+            admission is Admission.ASK and await self._placement.is_hole(consumer, partition, below=records[0].offset)
+        )
         position = positions.get(partition)
-        if admission is not Admission.TAKE or position is None:
+        if not is_next or position is None:
             return
         from_offset = position.next_offset
         batch = LedgerBatch(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends.broker.kafka import BrokerConsumer, BrokerProducer, create_topics
+from backends.broker.positions import first_offset
 from backends.broker.processor import Processor
 from backends.clock import Clock, SystemClock
 from backends.control import LONGEST_COMMAND_LIFE, CommandHandler, Execution
@@ -171,6 +172,9 @@ def build_worker(
     placement = LedgerPlacement(
         forget,
         lambda topic, partitions: next_offsets(database, TOPICS[topic], partitions),
+        first_offset=lambda topic, partition, offset: first_offset(
+            settings.brokers, topic, partition, from_offset=offset
+        ),
         forget_cache=lambda topic, partition: forget[topic](partition),
     )
     agent = DatasetAgent(

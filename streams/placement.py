@@ -17,7 +17,7 @@ from faust.exceptions import ConsumerNotStarted
 from backends.broker.interface import Lag
 from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.telemetry.logs import get_logger
-from schemas.errors import FinCoachError
+from schemas.errors import FinCoachError, RetryLaterError
 from streams.positions import Positions
 from streams.transport import BROKER_AWAY_ERRORS
 
@@ -34,6 +34,8 @@ AWAY_ERRORS: tuple[type[Exception], ...] = (*DATABASE_AWAY_ERRORS, *BROKER_AWAY_
 
 # Reads the next offset of partitions from the ledger: (topic, partition numbers) -> next offset by number.
 LedgerReader = Callable[[str, list[int]], Awaitable[dict[int, int]]]
+# Asks the broker: (topic, partition number, offset) -> offset of the first record there or behind it.
+FirstOffset = Callable[[str, int, int], Awaitable[int]]
 
 
 class LedgerAheadError(FinCoachError):
@@ -44,7 +46,12 @@ class LedgerPlacement:
     """Knows the positions of this worker's ledger partitions and restores them from the ledger."""
 
     def __init__(
-        self, topics: Iterable[str], read_ledger: LedgerReader, *, forget_cache: Callable[[str, int], None]
+        self,
+        topics: Iterable[str],
+        read_ledger: LedgerReader,
+        *,
+        first_offset: FirstOffset,
+        forget_cache: Callable[[str, int], None],
     ) -> None:
         self.topics = frozenset(topics)
         self.positions: Positions[TP] = Positions()
@@ -52,6 +59,7 @@ class LedgerPlacement:
         self.assigned: frozenset[TP] | None = None
         self.caught_up = False
         self._read_ledger = read_ledger
+        self._first_offset = first_offset
         self._forget_cache = forget_cache
         self._waiting: set[TP] = set()
         self._seen: dict[TP, tuple[int, int]] = {}
@@ -138,6 +146,32 @@ class LedgerPlacement:
         except AWAY_ERRORS as error:
             log.warning("reading_again_delayed", error=repr(error))
             self.place_later(consumer, {partition})
+
+    async def is_hole(self, consumer: BatchConsumer, partition: TP, *, below: int) -> bool:
+        """Return whether the broker has no record from the next offset up to ``below``; if it has, read once more.
+
+        Faust may clear its queues twice: two reads that begin at one offset prove nothing, and records that were taken
+        for a hole are never counted.
+        """
+        position = self.positions.get(partition)
+        if position is None:
+            return False
+        try:
+            found = await self._first_offset(partition.topic, partition.partition, position.next_offset)
+        except RetryLaterError as error:
+            log.warning("hole_unconfirmed", error=repr(error))
+            self.place_later(consumer, {partition})
+            return False
+        if (
+            self.positions.get(partition) is not position
+        ):  # revoked or placed anew meanwhile: the answer is of another place
+            return False
+        log.info("hole_judged", topic=partition.topic, partition=partition.partition, found=found, below=below)
+        if found >= below:
+            return True
+        self.positions.forget_hole(partition)
+        await self.read_again(consumer, partition)
+        return False
 
     @contextlib.contextmanager
     def handling(self, topic: str) -> Iterator[None]:

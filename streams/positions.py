@@ -15,9 +15,10 @@ Partition = TypeVar("Partition")
 class Admission(enum.Enum):
     """What becomes of a fetched batch."""
 
-    TAKE = "take"  # it holds the next offset, or stands behind a hole that was seen twice
+    TAKE = "take"  # it holds the next offset
     SKIP = "skip"  # all of it is behind us, a read again will bring it, or the partition has no position
     READ_AGAIN = "read_again"  # it begins above the next offset: what lies between may only be delayed
+    ASK = "ask"  # so did the second read: take it if the broker itself has nothing in between
 
 
 @dataclass(slots=True)
@@ -54,9 +55,10 @@ class Positions(Generic[Partition]):
     def admit(self, partition: Partition, *, first: int, last: int) -> Admission:
         """Decide about a batch with offsets ``first`` to ``last``.
 
-        A batch above the next offset is read again from there; only when the second read begins at the same
-        offset the hole is real (retention or control records), and the batch is taken. Batches that were fetched
-        behind the first one are skipped meanwhile: the second read brings them too.
+        A batch above the next offset is read again from there. When the second read begins at the same offset, the
+        hole may be real (retention or control records), or the first batch of that read was lost as well: only the
+        broker knows. Batches that were fetched behind the first one are skipped meanwhile: the second read brings
+        them too.
         """
         position = self._known.get(partition)
         if position is None or last < position.next_offset:
@@ -66,7 +68,7 @@ class Positions(Generic[Partition]):
         if position.hole is None or first < position.hole:
             position.hole = first
             return Admission.READ_AGAIN
-        return Admission.TAKE if first == position.hole else Admission.SKIP
+        return Admission.ASK if first == position.hole else Admission.SKIP
 
     def forget_hole(self, partition: Partition) -> None:
         """Believe nothing yet of a hole: what lies behind it may have moved."""

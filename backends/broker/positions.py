@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,6 +13,7 @@ from schemas.errors import RetryLaterError
 from schemas.topics import Topic
 
 Position = tuple[str, int]  # topic, partition
+FIRST_RECORD_SECONDS = 10.0
 
 
 async def end_offsets(brokers: str, topics: Iterable[Topic], *, wide_partitions: int) -> dict[Position, int]:
@@ -32,6 +34,30 @@ async def end_offsets(brokers: str, topics: Iterable[Topic], *, wide_partitions:
     finally:
         await consumer.stop()
     return {(partition.topic, partition.partition): end for partition, end in ends.items()}
+
+
+async def first_offset(brokers: str, topic: str, partition: int, *, from_offset: int) -> int:
+    """Return the offset of the first record at or behind ``from_offset``; call it where there is one.
+
+    A consumer of its own asks, in no group: no rebalance and no other reader can lose the answer on its way.
+
+    Raises:
+        RetryLaterError: when the broker is away, or nothing came within the time limit.
+    """
+    place = TopicPartition(topic, partition)
+    # From the earliest: where retention has deleted the offset, the broker calls it out of range.
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, request_timeout_ms=5_000, auto_offset_reset="earliest")
+    try:
+        async with asyncio.timeout(FIRST_RECORD_SECONDS):
+            await consumer.start()
+            consumer.assign([place])
+            consumer.seek(place, from_offset)
+            record = await consumer.getone(place)
+    except (KafkaError, OSError) as error:  # a time limit that was reached is an OSError
+        raise RetryLaterError(repr(error)) from error
+    finally:
+        await consumer.stop()
+    return int(record.offset)
 
 
 async def group_positions(brokers: str, group: str) -> dict[Position, int]:

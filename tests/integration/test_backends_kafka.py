@@ -11,11 +11,13 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.records_to_delete import RecordsToDelete
 
+from backends.broker import positions
 from backends.broker.connecting import connected, read_to_end
 from backends.broker.interface import Record
 from backends.broker.kafka import LARGEST_REQUEST_BYTES, BrokerConsumer, BrokerProducer, create_topics
-from backends.broker.positions import end_offsets, group_positions
+from backends.broker.positions import end_offsets, first_offset, group_positions
 from backends.clock import SystemClock
 from schemas.errors import RetryLaterError, SettingsError
 from stack.ports import free_port
@@ -325,6 +327,28 @@ async def test_positions_of_a_broker_that_is_away_are_an_error_and_not_nought() 
         await end_offsets(address, [new_topic("t")], wide_partitions=1)
     with pytest.raises(RetryLaterError):
         await group_positions(address, "group")
+    with pytest.raises(RetryLaterError):
+        await first_offset(address, "t", 0, from_offset=0)
+
+
+async def test_the_first_record_behind_an_offset_is_told(broker_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that are there would be taken for expired ones, or a reader would wait at the end of a topic for ever."""
+    topic = await created_topic(broker_address, "first")
+    await send(broker_address, topic, b"0", b"1", b"2")
+    assert await first_offset(broker_address, topic.name, 0, from_offset=1) == 1
+    await _delete_below(broker_address, TopicPartition(topic.name, 0), 2)
+    assert await first_offset(broker_address, topic.name, 0, from_offset=0) == 2
+    monkeypatch.setattr(positions, "FIRST_RECORD_SECONDS", 1.0)
+    with pytest.raises(RetryLaterError):
+        await first_offset(broker_address, topic.name, 0, from_offset=3)
+
+
+async def _delete_below(brokers: str, place: TopicPartition, offset: int) -> None:
+    """Delete records as retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    await admin.delete_records({place: RecordsToDelete(before_offset=offset)})
+    await admin.close()
 
 
 async def test_ends_are_told_per_partition(broker_address: str) -> None:

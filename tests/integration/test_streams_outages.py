@@ -131,6 +131,33 @@ async def test_what_is_lost_on_its_way_to_the_agent_is_read_again(
     await connection.close()
 
 
+async def test_a_batch_that_is_lost_twice_is_no_hole(
+    settings: StreamsSettings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rebalances in a row would make the worker jump over events that the broker has, for good."""
+    deliver, firsts, lost = LedgerRoute.take, set[int](), list[int]()
+
+    async def lose_twice(
+        route: LedgerRoute, consumer: BatchConsumer, partition: TP, records: Sequence[FetchedRecord]
+    ) -> None:
+        firsts.add(records[0].offset)
+        if records[0].offset == min(firsts) and len(lost) < 2:
+            lost.append(records[0].offset)
+        else:
+            await deliver(route, consumer, partition, records)
+
+    monkeypatch.setattr(LedgerRoute, "take", lose_twice)
+    connection = await connect(database_url)
+    async with producing(settings.brokers) as producer:
+        await producer.publish_batch([outgoing(transaction(number, users=1)) for number in range(150)])
+        async with running_worker(settings):
+            await until_read(connection, 150)
+    assert len(lost) == 2
+    sums = await pane_sums(connection)
+    assert (sums["records"], sums["archived"]) == (150, 150)
+    await connection.close()
+
+
 async def test_records_that_expired_are_a_hole_that_panes_bridge(settings: StreamsSettings, database_url: str) -> None:
     """A worker would wait for ever for records that retention has deleted."""
     connection = await connect(database_url)

@@ -16,6 +16,11 @@ async def nothing(topic: str, partitions: list[int]) -> dict[int, int]:
     raise AssertionError((topic, partitions))
 
 
+async def nobody(topic: str, partition: int, offset: int) -> int:
+    """Be a broker that is not asked here."""
+    raise AssertionError((topic, partition, offset))
+
+
 @pytest.mark.parametrize(
     ("partition", "records", "behind"),
     [
@@ -28,7 +33,9 @@ async def test_a_worker_is_behind_while_its_own_partitions_are_far_from_their_en
     partition: TP, records: int, *, behind: bool
 ) -> None:
     """Crossings would be waited for as in a backlog, or a backlog would be looked at after each batch."""
-    placement = LedgerPlacement({BEHAVIORAL_EVENTS.name}, nothing, forget_cache=lambda _topic, _partition: None)
+    placement = LedgerPlacement(
+        {BEHAVIORAL_EVENTS.name}, nothing, first_offset=nobody, forget_cache=lambda _topic, _partition: None
+    )
     placement.take_over({MINE})
     placement.positions.place(partition, 100, 100 + records)
     assert placement.is_behind is behind

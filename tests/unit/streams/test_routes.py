@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 from faust.types import TP
 
+from schemas.errors import RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.agents import LedgerRoute
 from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
@@ -22,6 +23,7 @@ class Consumer:
 
     def __init__(self) -> None:
         self.sought: list[tuple[int, int]] = []
+        self.paused: set[TP] = set()
 
     async def highwaters(self, *partitions: TP) -> dict[TP, int]:
         """Say that a partition ends far away."""
@@ -34,6 +36,18 @@ class Consumer:
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Note where reading goes on."""
         self.sought += [(partition.partition, offset) for partition, offset in partitions.items()]
+
+    def ledger_partitions(self) -> set[TP]:
+        """Say that both partitions are ours."""
+        return {ONE, OTHER}
+
+    def pause_partitions(self, partitions: set[TP]) -> None:
+        """Note that nothing more is fetched."""
+        self.paused |= partitions
+
+    def resume_partitions(self, partitions: set[TP]) -> None:
+        """Note that fetching goes on."""
+        self.paused -= partitions
 
 
 class Desk:
@@ -66,8 +80,14 @@ class Scene:
     def __init__(self) -> None:
         self.desk, self.consumer = Desk(), Consumer()
         self.forgotten: list[int] = []
+        self.firsts: list[int | Exception] = []  # what the broker answers about holes
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+        self.may_answer.set()
         self.placement = LedgerPlacement(
-            [BEHAVIORAL_EVENTS.name], self.desk.read, forget_cache=lambda _, number: self.forgotten.append(number)
+            [BEHAVIORAL_EVENTS.name],
+            self.desk.read,
+            first_offset=self.first_offset,
+            forget_cache=lambda _, number: self.forgotten.append(number),
         )
         self.route = LedgerRoute(BEHAVIORAL_EVENTS, self.placement, self.desk.handle)
 
@@ -76,6 +96,16 @@ class Scene:
         await self.placement.place(self.consumer, {ONE, OTHER})  # type: ignore[arg-type]
         self.forgotten.clear()
         self.consumer.sought.clear()
+
+    async def first_offset(self, topic: str, partition: int, offset: int) -> int:
+        """Answer as the broker would, or be away."""
+        assert (topic, partition, offset) == (*ONE, 0)
+        answer = self.firsts.pop(0)
+        self.asked.set()
+        if isinstance(answer, Exception):
+            raise answer
+        await self.may_answer.wait()
+        return answer
 
     async def take(self, partition: TP, first: int, count: int = 10) -> None:
         """Hand over a fetch of ``partition``."""
@@ -185,3 +215,55 @@ async def test_batches_at_work_are_finished_at_the_end(scene: Scene) -> None:
     scene.desk.open.set()
     await stopped
     assert scene.desk.ledger == {1: 10, 2: 0}
+
+
+async def test_a_hole_is_jumped_over_when_the_broker_has_nothing_there(scene: Scene) -> None:
+    """Records that retention has deleted would be waited for for ever."""
+    scene.desk.open.set()
+    scene.firsts = [30]
+    await scene.take(ONE, 30)
+    await scene.take(ONE, 40)
+    assert scene.desk.begun == []
+    await scene.take(ONE, 30)
+    await scene.take(ONE, 40)
+    assert scene.desk.begun == [(1, 0, 40), (1, 40, 50)]
+    assert scene.consumer.sought == [(1, 0)]
+
+
+async def test_a_read_that_was_lost_twice_is_no_hole(scene: Scene) -> None:
+    """Records that Faust dropped twice would never be counted, and nobody would notice."""
+    scene.desk.open.set()
+    scene.firsts = [0]
+    await scene.take(ONE, 30)
+    await scene.take(ONE, 30)
+    assert scene.desk.begun == []
+    assert scene.consumer.sought == [(1, 0), (1, 0)]
+    await scene.take(ONE, 0, count=30)
+    await scene.take(ONE, 30)
+    assert scene.desk.begun == [(1, 0, 30), (1, 30, 40)]
+
+
+async def test_no_hole_is_believed_while_the_broker_is_away(scene: Scene) -> None:
+    """An outage would be taken for records that are not there, or end the process."""
+    scene.desk.open.set()
+    scene.firsts = [RetryLaterError("away")]
+    await scene.take(ONE, 30)
+    await scene.take(ONE, 30)
+    assert scene.desk.begun == []
+    assert scene.consumer.paused == {ONE}
+    assert scene.placement.positions.get(ONE) is None
+    await scene.placement.stop()
+
+
+async def test_an_answer_about_a_place_that_is_given_up_is_no_answer(scene: Scene) -> None:
+    """A batch would be committed on a partition that went and came back while the broker was asked."""
+    scene.desk.open.set()
+    scene.may_answer.clear()
+    scene.firsts = [30]
+    await scene.take(ONE, 30)
+    asked = asyncio.ensure_future(scene.take(ONE, 30))
+    await asyncio.wait_for(scene.asked.wait(), timeout=5)
+    scene.placement.positions.place(ONE, 0, 100)
+    scene.may_answer.set()
+    await asked
+    assert scene.desk.begun == []
