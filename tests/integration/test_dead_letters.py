@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import re
 import subprocess
 import sys
 import uuid
@@ -384,11 +385,10 @@ async def test_a_broken_producer_raises_one_alert_and_the_rest_flows(
     strict = settings.model_copy(
         update={"dead_letter_consecutive": 50, "dead_letter_window_seconds": 3.0, "batch_records": 20}
     )
-    bad = b'{"event_type":"transaction_creation","source":"%s"}' % shop.encode()
     async with room(strict) as yard:
         for first in range(0, 200, 20):
             await yard.send([transaction(number) for number in range(first, first + 20)])
-            await yard.send([transaction(number) for number in range(first, first + 20)], raw=bad)
+            await yard.send([transaction(number) for number in range(first, first + 20)], raw=bad_bytes(shop))
         await until_read(connection, 400)
         await yard.publish()
         raised = await alerts_about(strict.brokers, shop)
@@ -406,6 +406,38 @@ async def test_a_broken_producer_raises_one_alert_and_the_rest_flows(
     assert f"records of {shop} one after the other" in raised[0].detail
     assert [type(alert).__name__ for alert in both] == ["AlertRaised", "AlertCleared"]
     assert both[1].causation_id == raised[0].event_id
+
+
+async def test_a_producer_with_too_great_a_share_of_dead_letters_raises_an_alert(
+    settings: StreamsSettings, connection: asyncpg.Connection
+) -> None:
+    """A producer whose every third record is lost would stay unseen, because good ones lie in between; or one be blamed for another."""
+    shop, calm = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("shop", "calm"))
+    strict = settings.model_copy(update={"dead_letter_ratio": 0.2, "dead_letter_records": 100, "batch_records": 30})
+    async with room(strict) as yard:
+        for first in range(0, 400, 20):
+            numbers = range(first, first + 20)
+            await yard.send([transaction(number, source=shop) for number in numbers])
+            await yard.send([transaction(number) for number in numbers][:10], raw=bad_bytes(shop))
+            await yard.send([transaction(1_000 + number, source=calm) for number in numbers])
+            await yard.send([transaction(number) for number in numbers][:2], raw=bad_bytes(calm))
+        await until_read(connection, 20 * 52)
+        await yard.publish()
+        raised = await alerts_about(strict.brokers, shop)
+        about_the_calm = await alerts_about(strict.brokers, calm)
+    sums = await pane_sums(connection)
+    assert (sums["archived"], sums["dead_lettered"]) == (800, 240)
+    assert [(type(alert).__name__, alert.name) for alert in raised] == [("AlertRaised", "dead_letter_limit")]
+    assert re.search(
+        rf"^\d+ of the last \d+ records of {shop} could not be taken in; the limit is 20% of 100 or more",
+        raised[0].detail,
+    )
+    assert about_the_calm == []
+
+
+def bad_bytes(producer: str) -> bytes:
+    """Return what cannot be taken in and says who sent it."""
+    return b'{"event_type":"transaction_creation","source":"%s"}' % producer.encode()
 
 
 def refused(_: bytes) -> AnyBehavioralEvent:
