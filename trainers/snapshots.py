@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from backends.database.repositories.training import TrainingRepository
 from backends.database.repositories.training_archive import EVENT_COLUMNS, FEEDBACK_COLUMNS, ArchiveRepository
+from schemas import codec
 from schemas.messages.envelope import OffsetRange
 from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
 from trainers.decisions import clean, summary_of
@@ -54,17 +55,6 @@ class StoredSnapshot:
     rows: int
     new_rows: int
     cleaning: Mapping[str, Any]
-
-
-class _Served(msgspec.Struct):
-    """What the archived answer holds beside its columns."""
-
-    features: list[float]
-    reducer_version: int = 0
-    propensities: list[float] | None = None
-
-
-_served = msgspec.json.Decoder(_Served)
 
 
 def cut_of(spans: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
@@ -196,7 +186,7 @@ def _event_batch(rows: Sequence[Any], span: OffsetRange, first_new: int) -> pa.R
 
 def _feedback_table(rows: Sequence[Any]) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in FEEDBACK_COLUMNS}
-    served = [_served.decode(payload) for payload in columns["payload"]]
+    served = [codec.decode(PREDICTIONS, payload) for payload in columns["payload"]]
     columns["features"] = [item.features for item in served]
     columns["reducer_version"] = [item.reducer_version for item in served]
     columns["propensities"] = [item.propensities for item in served]

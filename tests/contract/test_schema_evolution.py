@@ -183,6 +183,12 @@ def test_versions_and_types_of_the_past_stay_in_the_lock(monkeypatch: pytest.Mon
     assert schema_lock.breaches(lock, LOCK, "v9.9.9")  # the other types were released too, and are gone
 
 
+def test_what_sql_reads_of_archived_events_has_one_name_in_every_version() -> None:
+    """The archive keeps an event's own bytes: answers of another version would silently be joined with nothing that was served."""
+    versions = LOCK["recommendation_interaction"]["versions"]
+    assert [version for version, entry in versions.items() if "prediction_id" not in entry["fields"]] == []
+
+
 def test_the_lock_is_written_as_it_is_read() -> None:
     """Writing it anew would change lines that nobody changed."""
     assert msgspec.json.decode(schema_lock.rendered(LOCK)) == LOCK

@@ -18,10 +18,12 @@ from backends.database.unit_of_work import Database
 from backends.store.content import ContentStore
 from fincoach_events.events import RecommendationInteraction
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
+from schemas.codec import encode
 from schemas.messages.envelope import OffsetRange
+from schemas.messages.predictions import PredictionServed
 from schemas.tables import ledger, predictions, snapshots
 from schemas.topics import PREDICTIONS
-from schemas.vocabulary import ModelType
+from schemas.vocabulary import ArtifactKind, ModelType
 from tests.training_factories import (
     FIRST_DAY,
     archive,
@@ -230,11 +232,16 @@ async def test_what_lies_behind_the_champions_cut_is_new_and_the_rest_is_replay(
 
 async def add_prediction(database: Database, user: str, prediction_id: UUID, *, offset: int) -> None:
     """Archive a served recommendation."""
-    payload = {"features": [1.5, 2.5], "reducer_version": 1, "propensities": [0.1, 0.9]}
+    served = PredictionServed(
+        event_id=prediction_id, occurred_at=FIRST_DAY, user_id=user_id_from_name("test", user), model_type=ModelType.RECOMMENDATION,
+        version="0.0.0", artifact_digest="x", kind=ArtifactKind.BASELINE, replica_id="r", as_of=FIRST_DAY, reducer_version=1,
+        features=(1.5, 2.5), answer={}, latency_ms=1.0, action_set="fincoach-5", action=1, propensity=0.9, propensities=(0.1, 0.9),
+    )  # fmt: skip
     async with database.transaction() as work:
         await work.connection.execute(predictions.insert().values(
-            prediction_id=prediction_id, occurred_at=FIRST_DAY, user_id=user_id_from_name("test", user), model_type="recommendation", version="0.0.0",
-            artifact_digest="x", kind="baseline", replica_id="r", action_set="fincoach-5", action=1, propensity=0.9, payload=payload,
+            prediction_id=prediction_id, occurred_at=FIRST_DAY, user_id=served.user_id, model_type=served.model_type, version=served.version,
+            artifact_digest=served.artifact_digest, kind=served.kind, replica_id=served.replica_id, action_set=served.action_set,
+            action=served.action, propensity=served.propensity, payload=msgspec.json.decode(encode(served)),
             generation=1, partition=0, offset=offset,
         ))  # fmt: skip
 

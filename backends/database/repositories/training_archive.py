@@ -30,6 +30,8 @@ WHERE generation = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4 AN
 ORDER BY "offset" LIMIT $5
 """
 
+# The archive holds the bytes as they came: ``prediction_id`` has this name in every version of the event (held by a test of
+# the schema lock); a version that named it otherwise would need a column.
 # Only predictions below their own cut are joined: one that is archived later must not change a snapshot read again.
 _FEEDBACK = """
 WITH cut AS (SELECT * FROM unnest($1::smallint[], $2::int[], $3::bigint[], $4::bigint[]) AS c (generation, partition, to_offset, new_from)),
