@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from backends.database.repositories.datasets import Cursor, OpenDataset, PaneSlice
@@ -34,6 +34,7 @@ from streams.thresholds import Circumstances, ThresholdRule
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 EXACT = [name for name in DatasetStatistics.__struct_fields__ if name not in {"counts", "users"}]
+RULE = ThresholdRule(threshold=40)
 USERS = [uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number}") for number in range(4)]
 
 
@@ -156,7 +157,9 @@ def pane_rows(draw: st.DrawFn) -> list[PaneSlice]:
     return rows
 
 
-def epochs(panes: Sequence[PaneSlice], looks: Sequence[int]) -> list[tuple[tuple[int, int], ...]]:
+def epochs(
+    panes: Sequence[PaneSlice], looks: Sequence[int], *, rule: ThresholdRule = RULE
+) -> list[tuple[tuple[int, int], ...]]:
     """Return (partition, end) of each epoch when the panes appear as ``looks`` say: how many more by each look."""
     cursors = {0: Cursor(0, 0), 1: Cursor(0, 0)}
     accumulated: bytes | None = None
@@ -166,7 +169,7 @@ def epochs(panes: Sequence[PaneSlice], looks: Sequence[int]) -> list[tuple[tuple
         while True:
             waiting = [pane for pane in ordered[:visible] if pane.from_offset >= cursors[pane.partition].next_offset]
             dataset = OpenDataset(id=uuid.uuid4(), epoch=1, accumulated=accumulated)
-            epoch = OpenEpoch(dataset=dataset, rule=ThresholdRule(threshold=40), circumstances=Circumstances())
+            epoch = OpenEpoch(dataset=dataset, rule=rule, circumstances=Circumstances())
             waiting.sort(key=lambda pane: (pane.partition, pane.from_offset))
             progress = take_panes(epoch, cursors, waiting, model_type=ModelType.SPENDING, judge=assess)
             accumulated = encode_statistics(progress.statistics)
@@ -184,3 +187,56 @@ def epochs(panes: Sequence[PaneSlice], looks: Sequence[int]) -> list[tuple[tuple
 def test_crossings_depend_on_the_panes_alone(panes: list[PaneSlice], looks: list[int]) -> None:
     """How often the data sets are looked at would decide where epochs end."""
     assert epochs(panes, looks) == epochs(panes, [])
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[AnyBehavioralEvent], list[int], list[int]]:
+    """Draw a log, the order in which its events are sent (each once or more, the first times in order), and where batches end."""
+    log = draw(logs().filter(bool))
+    sent = list(range(len(log)))
+    for again in draw(st.lists(st.sampled_from(sent), max_size=30)):
+        first = sent.index(again)
+        sent.insert(first + 1 + draw(st.integers(0, len(sent) - first - 1)), again)
+    return log, sent, sorted({*draw(st.lists(st.integers(1, len(sent)), max_size=12)), len(sent)})
+
+
+def delivered(
+    log: Sequence[AnyBehavioralEvent], sent: Sequence[int], ends: Sequence[int]
+) -> tuple[States, list[PaneSlice]]:
+    """Fold and count what was sent as a worker does: what the archive already holds is a duplicate."""
+    states: States = {}
+    watermarks = Watermarks()
+    seen: set[int] = set()
+    slices = []
+    for start, end in itertools.pairwise([0, *ends]):
+        firsts = {sent.index(number, start) for number in set(sent[start:end]) - seen}
+        seen |= set(sent[start:end])
+        fresh = [accept(log[sent[offset]], Appended(offset)) for offset in sorted(firsts)]
+        folded = fold_new(fresh, states, watermarks=watermarks, careful=False)
+        again = [
+            str(type(log[sent[offset]]).__struct_config__.tag) for offset in range(start, end) if offset not in firsts
+        ]
+        pane = close_pane(folded.events, duplicate_types=again, dead=[], watermarks=watermarks.seconds)
+        slices.append(PaneSlice(0, start, end, NOON + dt.timedelta(seconds=start), {}, encode_pane(pane)))
+    return states, slices
+
+
+@settings(deadline=None)
+@given(deliveries(), st.integers(1, 8))
+def test_repeated_events_move_no_crossing(
+    delivery: tuple[list[AnyBehavioralEvent], list[int], list[int]], threshold: int
+) -> None:
+    """A producer that sends again would make a model train earlier, later or on other events than the same log sent once."""
+    log, sent, ends = delivery
+    rule = ThresholdRule(threshold=threshold, quality_gate=0.0, user_share=1.0)
+    known = {
+        end: len(set(sent[:end])) for end in ends
+    }  # of the repeated log's offsets, the same place in the log itself
+    states, panes = delivered(log, sent, ends)
+    once, plain_panes = delivered(log, list(range(len(log))), sorted(set(known.values())))
+    assert {user: encode_state(state) for user, state in states.items()} == {
+        user: encode_state(state) for user, state in once.items()
+    }
+    found = [dict(epoch)[0] for epoch in epochs(panes, [], rule=rule)]
+    assert [known[end] for end in found] == [dict(epoch)[0] for epoch in epochs(plain_panes, [], rule=rule)]
+    event(f"crossings: {len(found)}")
