@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import re
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -48,7 +46,6 @@ from tests.integration.streams_workers import (
     until_read,
 )
 from tests.services import connect
-from tools.reference.rooms import ROOT
 
 FUTURE = "a category that only the next release knows"
 
@@ -485,24 +482,3 @@ async def test_a_broken_reducer_stops_the_worker_too(
         with pytest.raises(BrokenReceiverError, match="reducer_error"):
             await asyncio.wait_for(asyncio.shield(yard.worker.placement.failure), timeout=30)
     assert await letters(connection) == []
-
-
-def test_a_worker_that_cannot_read_its_own_examples_does_not_start(tmp_path: Path) -> None:
-    """A broken build would begin to work, and every batch would have to be judged by its limits first."""
-    broken_build = (
-        "import asyncio, sys, streams.ingestion\n"
-        "from schemas.errors import InvalidMessageError\n"
-        "def refused(raw): raise InvalidMessageError('missing_field', 'planted')\n"
-        "streams.ingestion.decode_storable_event = refused\n"
-        "from streams.bootstrap import run\n"
-        "from streams.settings import StreamsSettings\n"
-        f"sys.exit(asyncio.run(run(StreamsSettings(folder={str(tmp_path)!r}, brokers='127.0.0.1:1'))))\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", broken_build], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
-    )
-    said = ended.stdout + ended.stderr
-    assert ended.returncode == 1
-    assert "golden messages" in said
-    assert "missing_field: planted" in said
-    assert "Traceback" not in said

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from schemas import codec
@@ -62,3 +66,24 @@ def test_one_example_that_is_refused_is_named() -> None:
     golden = (GoldenMessage(TOPICS["fincoach.alerts"], "AlertRaised/v1/x.json", b"{}"),)
     with pytest.raises(BrokenReceiverError, match=r"AlertRaised/v1/x\.json: missing_field"):
         GoldenCheck(golden, {})()
+
+
+def test_a_worker_that_cannot_read_its_own_examples_does_not_start(tmp_path: Path) -> None:
+    """A broken build would begin to work, and every batch would have to be judged by its limits first."""
+    broken_build = (
+        "import asyncio, sys, streams.ingestion\n"
+        "from schemas.errors import InvalidMessageError\n"
+        "def refused(raw): raise InvalidMessageError('missing_field', 'planted')\n"
+        "streams.ingestion.decode_storable_event = refused\n"
+        "from streams.bootstrap import run\n"
+        "from streams.settings import StreamsSettings\n"
+        f"sys.exit(asyncio.run(run(StreamsSettings(folder={str(tmp_path)!r}, brokers='127.0.0.1:1'))))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", broken_build], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert "golden messages" in said
+    assert "missing_field: planted" in said
+    assert "Traceback" not in said
