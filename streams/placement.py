@@ -30,6 +30,7 @@ log = get_logger("streams.placement")
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 5.0
 CAUGHT_UP_RECORDS = 2_000
+HOLE_LOOKS = 10  # a hole that stands for so many looks was not read again: that read was lost too
 AWAY_ERRORS: tuple[type[Exception], ...] = (*DATABASE_AWAY_ERRORS, *BROKER_AWAY_ERRORS)
 
 # Reads the next offset of partitions from the ledger: (topic, partition numbers) -> next offset by number.
@@ -63,6 +64,7 @@ class LedgerPlacement:
         self._forget_cache = forget_cache
         self._waiting: set[TP] = set()
         self._seen: dict[TP, tuple[int, int]] = {}
+        self._holes: dict[tuple[TP, int, int], int] = {}
         self._handled: Counter[str] = Counter()
         self._handling: Counter[str] = Counter()
         self._retrying: asyncio.Task[None] | None = None
@@ -187,14 +189,16 @@ class LedgerPlacement:
         """Read again what was fetched and never arrived; call it every now and then, after :meth:`lags`.
 
         Stock clears its queues once more after a seek at start and rebalance. What comes behind shows the hole, but
-        after the last record of a partition nothing comes: it would wait there until the next one is sent.
+        after the last record of a partition nothing comes: it would wait there until the next one is sent. And where the
+        read for a hole is lost whole, what comes behind is skipped for ever.
         """
         seen = {
             partition: (position.next_offset, self._handled[partition.topic])
             for partition, position in self.positions.items()
             if position.end_offset > position.next_offset and not self._handling[partition.topic]
         }
-        lost = [partition for partition, state in seen.items() if self._seen.get(partition) == state]
+        lost = {partition for partition, state in seen.items() if self._seen.get(partition) == state}
+        lost |= self._standing_holes()
         self._seen = seen
         if not consumer.flow_active:
             return
@@ -202,6 +206,16 @@ class LedgerPlacement:
             log.info("delivery_lost", topic=partition.topic, partition=partition.partition)
             self.positions.forget_hole(partition)
             await self.read_again(consumer, partition)
+
+    def _standing_holes(self) -> set[TP]:
+        """Return the partitions whose hole stands since :data:`HOLE_LOOKS` looks, or a multiple of them."""
+        holes = [
+            (partition, position.next_offset, position.hole)
+            for partition, position in self.positions.items()
+            if position.hole is not None
+        ]
+        self._holes = {hole: self._holes.get(hole, 0) + 1 for hole in holes}
+        return {hole[0] for hole, looks in self._holes.items() if looks % HOLE_LOOKS == 0}
 
     async def stop(self) -> None:
         """End the task in the background."""

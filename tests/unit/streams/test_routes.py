@@ -12,7 +12,7 @@ from schemas.errors import RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.agents import LedgerRoute
 from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
-from streams.placement import LedgerPlacement
+from streams.placement import HOLE_LOOKS, LedgerPlacement
 from tests.unit.streams.worlds import FetchedEvent, paid
 
 ONE, OTHER = TP(BEHAVIORAL_EVENTS.name, 1), TP(BEHAVIORAL_EVENTS.name, 2)
@@ -24,6 +24,7 @@ class Consumer:
     def __init__(self) -> None:
         self.sought: list[tuple[int, int]] = []
         self.paused: set[TP] = set()
+        self.flow_active = True
 
     async def highwaters(self, *partitions: TP) -> dict[TP, int]:
         """Say that a partition ends far away."""
@@ -241,6 +242,20 @@ async def test_a_read_that_was_lost_twice_is_no_hole(scene: Scene) -> None:
     await scene.take(ONE, 0, count=30)
     await scene.take(ONE, 30)
     assert scene.desk.begun == [(1, 0, 30), (1, 30, 40)]
+
+
+async def test_a_hole_that_no_read_has_filled_is_read_again_though_others_are_busy(scene: Scene) -> None:
+    """Where the whole second read was lost, the partition would stand still for as long as events flow."""
+    scene.desk.open.set()
+    await scene.take(ONE, 30)
+    for look in range(HOLE_LOOKS):
+        assert scene.consumer.sought == [(1, 0)]
+        await scene.take(ONE, 40 + look)
+        await scene.take(OTHER, look, count=1)
+        await scene.placement.read_lost_again(scene.consumer)  # type: ignore[arg-type]
+    assert scene.consumer.sought == [(1, 0), (1, 0)]
+    await scene.take(ONE, 0, count=60)
+    assert (1, 0, 60) in scene.desk.begun
 
 
 async def test_no_hole_is_believed_while_the_broker_is_away(scene: Scene) -> None:
