@@ -79,6 +79,10 @@ def base_rates(rows: FloatArray, parameters: GoalBaseline) -> FloatArray:
     return rates[:, None].astype(np.float32)
 
 
+_baseline = msgspec.json.Decoder(GoalBaseline)
+_notes = msgspec.json.Decoder(FeatureNotes)
+
+
 class GoalRuntime(ScoringRuntime):
     """Scores are probabilities, one column."""
 
@@ -96,7 +100,7 @@ class GoalRuntime(ScoringRuntime):
     def baseline_scorer(cls, manifest: Manifest, files: Mapping[str, bytes]) -> Scorer:
         """Return the base rates."""
         del manifest
-        parameters = decoded_file(files, PARAMETERS, GoalBaseline)
+        parameters = decoded_file(files, PARAMETERS, _baseline)
         return lambda rows: base_rates(rows, parameters)
 
     def features(self, state: UserState | None, request: PredictionRequest) -> FloatArray:
@@ -142,7 +146,7 @@ class GoalRuntime(ScoringRuntime):
 def _reference(files: Mapping[str, bytes]) -> FloatArray | None:
     if FEATURES not in files:
         return None
-    reference = decoded_file(files, FEATURES, FeatureNotes).reference
+    reference = decoded_file(files, FEATURES, _notes).reference
     if reference is None:
         return None
     if len(reference) != len(GOAL_FEATURES):

@@ -110,6 +110,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
+# Decoders are made once, at import: the first use of a type by several threads at once can end the process (msgspec 0.22), and
+# a replica loads its models side by side.
+_manifest = msgspec.json.Decoder(Manifest)
+
+
 class LoadedArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """A verified artifact: its manifest and the very bytes that were verified, without manifest and signature."""
 
@@ -214,7 +219,7 @@ def load_artifact(folder: Path, trusted_keys: TrustedKeys) -> LoadedArtifact:
 
 def _decoded(raw: bytes) -> Manifest:
     try:
-        manifest = msgspec.json.decode(raw, type=Manifest)
+        manifest = _manifest.decode(raw)
     except msgspec.DecodeError as error:
         raise ArtifactRejectedError(f"{MANIFEST} is not a manifest: {error}", file=MANIFEST) from error
     if manifest.format_version != FORMAT_VERSION:

@@ -78,6 +78,8 @@ class BanditValues(msgspec.Struct, frozen=True, kw_only=True, tag_field="method"
 
 
 RecommendationParameters = UniformValues | BanditValues
+_settings = msgspec.json.Decoder(RecommendationSettings)
+_parameters: msgspec.json.Decoder[RecommendationParameters] = msgspec.json.Decoder(RecommendationParameters)
 
 
 def bandit_context(rows: FloatArray, center: FloatArray, scale: FloatArray) -> FloatArray:
@@ -94,7 +96,7 @@ class RecommendationRuntime(ScoringRuntime):
 
     def __init__(self, loaded: LoadedArtifact) -> None:
         super().__init__(loaded)
-        self._policy = converted(loaded.manifest.parameters, RecommendationSettings).policy
+        self._policy = converted(loaded.manifest.parameters, _settings).policy
 
     @classmethod
     def check_features(cls, manifest: Manifest) -> None:
@@ -117,7 +119,7 @@ class RecommendationRuntime(ScoringRuntime):
     @classmethod
     def baseline_scorer(cls, manifest: Manifest, files: Mapping[str, bytes]) -> Scorer:
         """Return equal values, or those of the bandit."""
-        parameters: RecommendationParameters = decoded_file(files, PARAMETERS, RecommendationParameters)  # type: ignore[arg-type]
+        parameters = decoded_file(files, PARAMETERS, _parameters)
         if isinstance(parameters, BanditValues):
             return _bandit_scorer(parameters)
         arms = len(manifest.actions)

@@ -80,6 +80,10 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
         raise ArtifactRejectedError(f"{MODEL} cannot be loaded: {error}", file=MODEL) from error
 
 
+_golden = msgspec.json.Decoder(Golden)
+_graph_settings = msgspec.json.Decoder(GraphSettings)
+
+
 class ScoringRuntime:
     """A loaded version: makes the row, scores it, words the answer. The four types say how; this holds what they share."""
 
@@ -89,7 +93,7 @@ class ScoringRuntime:
     def __init__(self, loaded: LoadedArtifact) -> None:
         self.manifest = loaded.manifest
         self.digest = loaded.digest
-        self._golden = decoded_file(loaded.files, GOLDEN, Golden)
+        self._golden = decoded_file(loaded.files, GOLDEN, _golden)
         if not self._golden.outputs:
             raise ArtifactRejectedError("there are no golden predictions: nothing proves this version", file=GOLDEN)
         self._scorer: Scorer | None = self.scorer(loaded.manifest, loaded.files)
@@ -132,7 +136,7 @@ class ScoringRuntime:
             ArtifactRejectedError: when there is neither or it cannot be loaded.
         """
         if MODEL in files:
-            return Graph(files[MODEL], converted(manifest.parameters, GraphSettings))
+            return Graph(files[MODEL], converted(manifest.parameters, _graph_settings))
         return cls.baseline_scorer(manifest, files)
 
     @classmethod
@@ -207,8 +211,8 @@ class ScoringRuntime:
         self._scorer = None
 
 
-def decoded_file(files: Mapping[str, bytes], name: str, shape: type[Decoded]) -> Decoded:
-    """Return the JSON file ``name`` as ``shape``.
+def decoded_file(files: Mapping[str, bytes], name: str, decoder: msgspec.json.Decoder[Decoded]) -> Decoded:
+    """Return the JSON file ``name`` as ``decoder`` reads it.
 
     Raises:
         ArtifactRejectedError: when it is missing or has another shape.
@@ -216,18 +220,18 @@ def decoded_file(files: Mapping[str, bytes], name: str, shape: type[Decoded]) ->
     if name not in files:
         raise ArtifactRejectedError(f"{name} is missing", file=name)
     try:
-        return msgspec.json.decode(files[name], type=shape)
+        return decoder.decode(files[name])
     except msgspec.DecodeError as error:
         raise ArtifactRejectedError(f"{name} is malformed: {error}", file=name) from error
 
 
-def converted(parameters: Mapping[str, object], shape: type[Decoded]) -> Decoded:
-    """Return the manifest's parameters as ``shape``, which takes what it knows and leaves the rest.
+def converted(parameters: Mapping[str, object], decoder: msgspec.json.Decoder[Decoded]) -> Decoded:
+    """Return the manifest's parameters as ``decoder`` reads them: it takes what it knows and leaves the rest.
 
     Raises:
         ArtifactRejectedError: when one has the wrong type.
     """
     try:
-        return msgspec.convert(parameters, shape)
+        return decoder.decode(msgspec.json.encode(parameters))
     except msgspec.ValidationError as error:
         raise ArtifactRejectedError(f"the manifest's parameters are malformed: {error}") from error

@@ -77,6 +77,10 @@ def quantile_bands(rows: FloatArray) -> RfmBands:
     return msgspec.structs.replace(scored, sum_cuts=np.quantile(rfm_sums(rows, scored), _QUINTILES).tolist())
 
 
+_profiles = msgspec.json.Decoder(list[SegmentProfile])
+_bands = msgspec.json.Decoder(RfmBands)
+
+
 class SegmentationRuntime(ScoringRuntime):
     """Scores are distances, one column a segment; the answer is the nearest with its profile."""
 
@@ -85,7 +89,7 @@ class SegmentationRuntime(ScoringRuntime):
 
     def __init__(self, loaded: LoadedArtifact) -> None:
         super().__init__(loaded)
-        self.profiles = decoded_file(loaded.files, PROFILES, list[SegmentProfile])
+        self.profiles = decoded_file(loaded.files, PROFILES, _profiles)
         columns = len(self._golden.outputs[0])
         if len(self.profiles) != columns:
             raise ArtifactRejectedError(f"{len(self.profiles)} profiles for {columns} segments", file=PROFILES)
@@ -94,7 +98,7 @@ class SegmentationRuntime(ScoringRuntime):
     def baseline_scorer(cls, manifest: Manifest, files: Mapping[str, bytes]) -> Scorer:
         """Return distances to the bands."""
         del manifest
-        parameters = decoded_file(files, PARAMETERS, RfmBands)
+        parameters = decoded_file(files, PARAMETERS, _bands)
         return lambda rows: rfm_bands(rows, parameters)
 
     def features(self, state: UserState | None, request: PredictionRequest) -> FloatArray:

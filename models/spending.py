@@ -59,6 +59,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     upper_total: float
 
 
+_settings = msgspec.json.Decoder(SpendingSettings)
+_calibration = msgspec.json.Decoder(Calibration)
+_trivial = msgspec.json.Decoder(TrivialForecast)
+
+
 class SpendingRuntime(ScoringRuntime):
     """Scores are weekly amounts in major units, columns as the manifest names them."""
 
@@ -67,19 +72,19 @@ class SpendingRuntime(ScoringRuntime):
 
     def __init__(self, loaded: LoadedArtifact) -> None:
         super().__init__(loaded)
-        outputs = converted(loaded.manifest.parameters, SpendingSettings).outputs
+        outputs = converted(loaded.manifest.parameters, _settings).outputs
         if not set(MEAN_OUTPUTS) <= set(outputs) or len(outputs) != len(self._golden.outputs[0]):
             raise ArtifactRejectedError(f"the outputs {outputs} do not name each column and the four means")
         self._column = {name: index for index, name in enumerate(outputs)}
         self._calibration = (
-            decoded_file(loaded.files, CALIBRATION, Calibration) if CALIBRATION in loaded.files else None
+            decoded_file(loaded.files, CALIBRATION, _calibration) if CALIBRATION in loaded.files else None
         )
 
     @classmethod
     def baseline_scorer(cls, manifest: Manifest, files: Mapping[str, bytes]) -> Scorer:
         """Return the trivial forecast of the 52 weeks in the row."""
         del manifest
-        forecast = FORECASTS[decoded_file(files, PARAMETERS, TrivialForecast).forecast]
+        forecast = FORECASTS[decoded_file(files, PARAMETERS, _trivial).forecast]
         return lambda rows: forecast(rows[:, :SERIES_WEEKS])
 
     def features(self, state: UserState | None, request: PredictionRequest) -> FloatArray:

@@ -74,6 +74,9 @@ class GoalFields(msgspec.Struct, frozen=True, kw_only=True):
     progress: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
 
 
+_goal_fields = msgspec.json.Decoder(GoalFields)
+
+
 def goal_in(
     state: UserState | None, goal_id: str | None, fields: Mapping[str, Any] | None = None, *, as_of: dt.datetime
 ) -> Goal:
@@ -87,7 +90,7 @@ def goal_in(
         return known
     if fields is None and goal_id is None and state is not None and state.goals:
         return max(state.goals, key=lambda goal: (goal.status == GOAL_OPEN, goal.created_at))
-    said = msgspec.convert(fields or {}, GoalFields)
+    said = _goal_fields.decode(msgspec.json.encode(fields or {}))
     return Goal(
         goal_id=goal_id or "",
         created_at=milliseconds(said.created_at or as_of),

@@ -181,3 +181,19 @@ def test_a_room_writes_its_own_tables_only(room: str) -> None:
         if owner.get(table, room) != room
     ]
     assert foreign == []
+
+
+def test_rooms_with_threads_make_their_decoders_at_import() -> None:
+    """A replica that loads its models side by side would end with a segmentation fault: msgspec 0.22 is not safe for the first use of a type by two threads at once."""
+    late = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in files_of("models", "serving")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (
+            (node.func.attr == "decode" and any(keyword.arg == "type" for keyword in node.keywords))
+            or ast.unparse(node.func) == "msgspec.convert"
+        )
+    ]
+    assert late == []
