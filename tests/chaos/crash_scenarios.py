@@ -84,16 +84,19 @@ async def a_worker_dies(run: Run, seam: str, trap: Trap) -> None:
             await run.panes(8)
             await run.load.say(CONTROL.name, b"", command(RetryDeadLetters, topic=BEHAVIORAL_EVENTS.name))
         if seam.endswith(".quarantine"):
-            await eventually(lambda: _has_epoch(run), what="the first epoch of answers")
-            quarantine = command(QuarantineDataset, model_type="recommendation", epoch=1, reason="bots")
-            await run.load.say(CONTROL.name, b"recommendation", quarantine)
+            model = await eventually(lambda: _model_with_an_epoch(run), what="an epoch")
+            quarantine = command(QuarantineDataset, model_type=model, epoch=1, reason="bots")
+            await run.load.say(CONTROL.name, model.encode(), quarantine)
         await eventually(lambda: _is_dead(doomed), what=f"{doomed.name} to die at {trap.at} ({doomed.log})")
     await run.load.send(150)
     await run.catch_up()
 
 
-async def _has_epoch(run: Run) -> bool:
-    return bool(await run.connection.fetchval("SELECT count(*) FROM epochs WHERE model_type = 'recommendation'"))
+async def _model_with_an_epoch(run: Run) -> str | None:
+    model: str | None = await run.connection.fetchval("SELECT model_type FROM epochs WHERE epoch = 1 LIMIT 1")
+    if model is None and await run.is_counted():
+        await run.load.send(60)  # it depends on what was drawn how many events an epoch needs
+    return model
 
 
 async def _is_dead(room: Room) -> bool:
