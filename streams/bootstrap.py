@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ class Worker:
 
     async def consume(self) -> None:
         """Run the Faust app until it ends or something fails for good."""
-        await self.app.start()
+        await asyncio.shield(self.app.start())  # Faust swallows a cancellation
         ended = asyncio.ensure_future(self.app.wait_until_stopped())
         await asyncio.wait({ended, self.placement.failure}, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
@@ -121,10 +120,14 @@ class Worker:
     async def stop_consuming(self) -> None:
         """Finish the batches in hand and leave the group; give up waiting after some seconds."""
         await self.placement.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await asyncio.gather(*(route.stop() for route in self.routes))
-                await self.app.stop()
+        leaving = asyncio.ensure_future(self._leave())
+        await asyncio.wait({leaving}, timeout=STOP_SECONDS)  # Faust swallows a cancellation: it cannot be timed out
+        if leaving.done():
+            leaving.result()
+
+    async def _leave(self) -> None:
+        await asyncio.gather(*(route.stop() for route in self.routes))
+        await self.app.stop()
 
     async def keep_partitions(self) -> None:
         """See to it, every day, that the archive has partitions for the coming months."""

@@ -112,7 +112,7 @@ async def database_of(database_url: str) -> AsyncIterator[Database]:
 
 @contextlib.asynccontextmanager
 async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
-    """Run a worker inside the test's loop, without relay and control."""
+    """Run a worker inside the test's loop, without relay and control; a block that ends well waits until Faust has started whole."""
     (settings.folder / "streams").mkdir(parents=True, exist_ok=True)
     await create_changelog(settings)
     database = open_database(settings)
@@ -123,6 +123,8 @@ async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
     ]
     try:
         yield worker
+        if not worker.placement.failure.done():
+            await until_started(worker)
     finally:
         for task in tasks:
             task.cancel()

@@ -38,7 +38,6 @@ from tests.integration.streams_workers import (
     transaction,
     until,
     until_read,
-    until_started,
     worker_process,
 )
 from tests.services import WIDE_PARTITIONS, connect
@@ -141,13 +140,11 @@ async def test_a_restarted_worker_goes_on_where_the_ledger_stands(settings: Stre
     connection = await connect(database_url)
     async with producing(settings.brokers) as producer:
         await producer.publish_batch(records[:400])
-        async with running_worker(settings) as worker:
+        async with running_worker(settings):
             await until_read(connection, 400)
-            await until_started(worker)
         await producer.publish_batch(records[400:] + records[:10])
-        async with running_worker(settings) as worker:
+        async with running_worker(settings):
             await until_read(connection, 610)
-            await until_started(worker)
     sums = await pane_sums(connection)
     transactions = await state_transactions(connection)
     assert (sums["archived"], sums["duplicates"]) == (600, 10)
@@ -221,6 +218,7 @@ async def test_a_worker_process_shows_itself_and_stops_quickly(settings: Streams
             await producer.publish_batch([outgoing(transaction(number)) for number in range(40)])
         await until_read(connection, 40)
         await until(shows(process, epoch=1, counted=40), what="the live view of 40 transactions")
+        await until(lambda: has_taken(connection, 40), what="40 transactions in the data set")
         async with producing(settings.brokers) as producer:
             await producer.publish(CONTROL.name, b"spending", encode(lower_threshold(to=30)))
         await until(shows(process, epoch=2, counted=0), what="the live view of the next epoch")
@@ -234,6 +232,12 @@ async def test_a_worker_process_shows_itself_and_stops_quickly(settings: Streams
     assert tuple(answer) == ("succeeded", "spending: threshold 30; 40 of 30, quality 1.00: train")
     assert len(facts["partitions"]) == 2 * WIDE_PARTITIONS
     assert 'fincoach_streams_records_total{outcome="archived",topic="fincoach.behavioral-events"} 40.0' in metrics
+
+
+async def has_taken(connection: asyncpg.Connection, number: int) -> bool:
+    """Say whether the first data set of spending holds ``number`` transactions: its view may be ahead of it."""
+    query = "SELECT data_count FROM training_datasets WHERE dataset_type = 'spending' AND epoch = 1"
+    return bool(await connection.fetchval(query) == number)
 
 
 async def facts_of(process: WorkerProcess) -> dict[str, Any]:
