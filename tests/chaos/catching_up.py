@@ -6,10 +6,10 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-import asyncpg
 from aiokafka.errors import KafkaError
 
 from backends.broker.positions import end_offsets, group_positions
+from backends.database.engine import DATABASE_AWAY_ERRORS
 from schemas.errors import RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS, MODEL_READY, PREDICTIONS, THRESHOLD_REACHED
 from tests.chaos.watch import Watch
@@ -26,7 +26,7 @@ UNDECIDED = """
 SELECT count(*) FROM model_training_events r WHERE r.verdict = 'candidate_wins'
   AND NOT EXISTS (SELECT FROM rollout_decisions d WHERE d.training_event_id = r.id)
 """
-_AWAY = (RetryLaterError, KafkaError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+_AWAY = (RetryLaterError, KafkaError, *DATABASE_AWAY_ERRORS)
 _PAUSE_SECONDS = 0.4
 
 

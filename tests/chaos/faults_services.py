@@ -9,8 +9,7 @@ import signal
 import time
 from typing import Any, ClassVar
 
-import asyncpg
-
+from backends.database.engine import DATABASE_AWAY_ERRORS
 from stack.folder import birth_of
 from stack.processes import Phase
 from tests.chaos.fault import BROKER_SESSION_SECONDS, READY_WITHIN_SECONDS, Evidence, Fault, UnprovenError, node_of
@@ -125,7 +124,7 @@ class DiskFull(Fault):
 
     async def _use_log_up(self) -> None:
         """Ask for a new segment of the log until there is none."""
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with contextlib.suppress(*DATABASE_AWAY_ERRORS):
             for _ in range(MOST_SEGMENTS):
                 await self.site.watch.ask("SELECT pg_switch_wal() FROM pg_logical_emit_message(true, 'chaos', 'full')")
 
@@ -175,7 +174,7 @@ class BackendKill(Fault):
         """There are connections, and some of them work."""
         try:
             found = await self.site.watch.rows(self.CANDIDATES)
-        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        except DATABASE_AWAY_ERRORS as error:
             raise UnprovenError(f"the database is away: {error!r}") from error
         if not found or not self.site.watch.ledger_is_moving():
             raise UnprovenError("nobody is connected, or nothing is committed")

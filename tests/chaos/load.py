@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import asyncpg
 import httpx
 import numpy as np
 
 from admin.gateway import CommandGateway, NoAnswerError
 from backends.clock import Clock, SystemClock
+from backends.database.engine import DATABASE_AWAY_ERRORS
 from schemas.errors import CommandRejectedError, FinCoachError
 from schemas.messages.control import Command, DeployModel, RollBackModel
 from schemas.vocabulary import ModelType
@@ -108,7 +108,7 @@ class Swaps:
         """Send commands until cancelled."""
         while True:
             await asyncio.sleep(self._every_seconds)
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            with contextlib.suppress(*DATABASE_AWAY_ERRORS):
                 known = await self._watch.rows(self.VERSIONS)
                 if (wish := self._wish(known)) is not None:
                     await self._command(*wish)

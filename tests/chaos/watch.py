@@ -20,6 +20,7 @@ import msgspec
 import psutil
 
 from backends.clock import Clock
+from backends.database.engine import DATABASE_AWAY_ERRORS
 
 if TYPE_CHECKING:
     from stack.processes import ProcessState
@@ -29,7 +30,6 @@ RECENT_SECONDS = 4.0
 LEDGER = "SELECT partition, next_offset FROM ledger WHERE topic = 'fincoach.behavioral-events'"
 _TIMESTAMP = re.compile(r'"timestamp": ?"([^"]+)"')
 _RECORDS = re.compile(r"^fincoach_streams_records_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
-_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 States = Callable[[], Sequence["ProcessState"]]
 
 
@@ -86,7 +86,7 @@ class Watch:
                 self._processor[state.name] = (state.pid, seconds)
 
     async def _look_at_ledger(self) -> None:
-        with contextlib.suppress(*_AWAY):
+        with contextlib.suppress(*DATABASE_AWAY_ERRORS):
             async with asyncio.timeout(1.5):
                 self.positions = {row["partition"]: row["next_offset"] for row in await self.rows(LEDGER)}
             found = sum(self.positions.values())
