@@ -18,6 +18,8 @@ from tests.chaos.oracle_world import (
     STATUS,
     Record,
     World,
+    is_ahead,
+    moment,
 )
 
 RETRY_HEADER = "retry_of"  # on records that were dead letters and are sent again
@@ -126,12 +128,20 @@ def _served(status: Mapping[str, Any], model: str) -> tuple[int, str] | None:
 
 
 def predictions_kept(world: World) -> Law:
-    """Predictions archived = predictions logged, without duplicates."""
-    logged = {msgspec.json.decode(record.value or b"null")["event_id"] for record in world.records.get(PREDICTIONS, ())}
+    """Predictions archived = predictions logged, without duplicates; those of a replica whose clock was ahead are dead letters."""
+    said = [(msgspec.json.decode(record.value or b"null"), record) for record in world.records.get(PREDICTIONS, ())]
+    ahead = {event["event_id"] for event, record in said if is_ahead(moment(event["occurred_at"]), record)}
+    logged = {event["event_id"] for event, _ in said} - ahead
+    put_aside = {
+        msgspec.json.decode(row.raw)["event_id"]
+        for row in world.dead_letters
+        if row.topic == PREDICTIONS and row.reason == "in_the_future"
+    }
     kept = Counter(world.predictions)
     complaints = [
         *(f"prediction {name} was logged and is not archived" for name in logged if name not in kept),
         *(f"prediction {name} is archived and was never logged" for name in kept if name not in logged),
         *(f"prediction {name} is archived {number} times" for name, number in kept.items() if number > 1),
+        *(f"prediction {name} is ahead of its record's time and no dead letter" for name in ahead - put_aside),
     ]
-    return verdict(complaints, seen=world.shown(predictions=len(logged)))
+    return verdict(complaints, seen=world.shown(predictions=len(logged | ahead)))

@@ -23,10 +23,10 @@ from tests.chaos.oracle_world import (
     Record,
     Send,
     World,
+    is_ahead,
     key_of,
 )
 
-FUTURE_SECONDS = 300.0  # an event further ahead of its record's own time is refused
 ANSWERS = {"click", "dismiss", "implement", "helpful", "not_helpful"}
 OUTCOMES = {"achieve", "fail"}
 ENOUGH_TRANSACTIONS = 10
@@ -87,7 +87,7 @@ def _delivery(record: Record, send: Send | None) -> Delivery:
         return Delivery(record, Fate.UNKNOWN)
     if not send.valid or send.event is None:
         return Delivery(record, Fate.DEAD, reasons=REASONS_BY_KIND.get(send.kind, MALFORMED))
-    if key_of(send.event)[1].timestamp() - record.at_ms / 1000 > FUTURE_SECONDS:
+    if is_ahead(key_of(send.event)[1], record):
         return Delivery(record, Fate.DEAD, reasons=IN_THE_FUTURE)
     return Delivery(record, Fate.ARCHIVED, send.event)
 

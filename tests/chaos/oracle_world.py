@@ -47,6 +47,7 @@ LEAST = {
     "models with epochs": 1,
 }
 
+FUTURE_SECONDS = 300.0  # an event or answer further ahead of its record's own time is refused
 Json = dict[str, Any]
 EventKey = tuple[str, dt.datetime]
 
@@ -214,6 +215,11 @@ class World:
         """What a verdict is told: each number beside its least; underscores stand for blanks."""
         named = {name.replace("_", " "): number for name, number in numbers.items()}
         return {name: (number, self.least(name)) for name, number in named.items()}
+
+
+def is_ahead(occurred_at: dt.datetime, record: Record) -> bool:
+    """Say whether something happened so far ahead of its record's own time that it is refused."""
+    return occurred_at.timestamp() - record.at_ms / 1000 > FUTURE_SECONDS
 
 
 def moment(text: str) -> dt.datetime:

@@ -19,12 +19,13 @@ from tests.chaos.oracle_world import (
     PROGRESS,
     STATUS,
     THRESHOLDS,
+    DeadLetter,
     Epoch,
     Job,
     Record,
     World,
 )
-from tests.unit.chaos.worlds import NOON_MS, healthy
+from tests.unit.chaos.worlds import NOON, NOON_MS, healthy
 
 Breakage = Callable[[World], None]
 BREAKAGES: list[tuple[str, str, Breakage]] = []
@@ -304,6 +305,28 @@ def _answer_twice(world: World) -> None:
 @breaks("predictions_kept", "never logged")
 def _answer_invented(world: World) -> None:
     world.records = {**world.records, PREDICTIONS: []}
+
+
+def _with_a_clock_ahead(world: World) -> bytes:
+    """Let the only answer be an hour ahead of its record; return its bytes."""
+    event = msgspec.json.decode(world.records[PREDICTIONS][0].value or b"")
+    raw = msgspec.json.encode({**event, "occurred_at": (NOON + dt.timedelta(hours=1)).isoformat()})
+    world.records = {**world.records, PREDICTIONS: [Record(0, 0, NOON_MS, b"k", raw)]}
+    world.predictions = []
+    return raw
+
+
+@breaks("predictions_kept", "no dead letter")
+def _answer_of_a_clock_ahead_lost(world: World) -> None:
+    _with_a_clock_ahead(world)
+
+
+def test_an_answer_of_a_clock_ahead_is_kept_as_a_dead_letter() -> None:
+    """What a replica with a wrong clock said would count as lost, although it stands among the dead letters."""
+    world = healthy()
+    raw = _with_a_clock_ahead(world)
+    world.dead_letters = [*world.dead_letters, DeadLetter(PREDICTIONS, 0, 0, "in_the_future", raw)]
+    assert judged(world, only=["predictions_kept"])["predictions_kept"].holds
 
 
 @breaks("faults_hit", "no evidence")

@@ -210,7 +210,12 @@ def _deploy(world: World) -> None:
     world.records = {
         **world.records,
         STATUS: [Record(0, 0, NOON_MS, b"r1", b"{}"), Record(0, 1, NOON_MS, b"r1", status)],
-        PREDICTIONS: [Record(0, 0, NOON_MS, b"k", msgspec.json.encode({"event_id": name_of("p")}))] * 2,
+        PREDICTIONS: [
+            Record(
+                0, 0, NOON_MS, b"k", msgspec.json.encode({"event_id": name_of("p"), "occurred_at": NOON.isoformat()})
+            )
+        ]
+        * 2,
     }
     world.predictions = [name_of("p")]
 
