@@ -164,9 +164,8 @@ class LedgerPlacement:
             log.warning("hole_unconfirmed", error=repr(error))
             self.place_later(consumer, {partition})
             return False
-        if (
-            self.positions.get(partition) is not position
-        ):  # revoked or placed anew meanwhile: the answer is of another place
+        # Revoked or placed anew meanwhile: the answer is of another place.
+        if self.positions.get(partition) is not position:
             return False
         log.info("hole_judged", topic=partition.topic, partition=partition.partition, found=found, below=below)
         if found >= below:

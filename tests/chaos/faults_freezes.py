@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import psutil
 
+from schemas.topics import BEHAVIORAL_EVENTS
 from stack.processes import Phase
 from tests.chaos.fault import LEASE_SECONDS, READY_WITHIN_SECONDS, SESSION_SECONDS, Evidence, Fault, UnprovenError
 from tests.chaos.traps import BatchInHand
 from tests.chaos.watch import LogTail
 
-EVENTS = "fincoach.behavioral-events"
 TAKE_OVER_SECONDS = 15.0  # beyond the planned freeze: the others have to notice, and to share out anew
 LOOK_AGAIN_SECONDS = 2.0
 IN_HAND_SECONDS = 3.0  # what a woken process had in hand is refused at once, or there was nothing
@@ -94,7 +94,7 @@ class Freeze(Fault):
 
     def _refusals(self, event: str) -> list[dict[str, Any]]:
         """Return what became of batches of events, as the woken worker says."""
-        return [line for line in self._since_waking.events(event) if line.get("topic") == EVENTS]
+        return [line for line in self._since_waking.events(event) if line.get("topic") == BEHAVIORAL_EVENTS.name]
 
     async def _counted_partitions(self) -> tuple[int, ...]:
         """Return which partitions of the events the worker says it has.
@@ -108,7 +108,7 @@ class Freeze(Fault):
         except httpx.HTTPError as error:
             raise UnprovenError(f"{self.target} does not say what it counts: {error!r}") from error
         named = answer.json()["facts"]["partitions"]
-        found = tuple(int(name.rpartition("/")[2]) for name in named if name.startswith(f"{EVENTS}/"))
+        found = tuple(int(name.rpartition("/")[2]) for name in named if name.startswith(f"{BEHAVIORAL_EVENTS.name}/"))
         if not found:
             raise UnprovenError(f"{self.target} has no partition")
         return found
