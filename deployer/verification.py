@@ -19,12 +19,15 @@ from backends.store.content import ContentStore
 from models.interface import FloatArray, Runtime
 from models.manifest import GOLDEN, Golden, LoadedArtifact, Manifest, open_artifact
 from models.registry import runtime_for
+from models.scoring import decoded_file
 from models.signing import TrustedKeys
 from schemas.errors import ArtifactRejectedError
 from schemas.vocabulary import ModelType
 
 GOLDEN_TOLERANCE = 1e-5
 TIMED_PREDICTIONS = 51
+
+_golden = msgspec.json.Decoder(Golden)
 
 
 class TrialOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +61,9 @@ def tried(order: TrialOrder) -> TrialReport:
     try:
         artifact = _opened(order)
         runtime = runtime_for(artifact)
-        facts = _golden(artifact, runtime) | _timing(artifact, runtime, order)
+        golden = decoded_file(artifact.files, GOLDEN, _golden)
+        facts = _proven(golden, runtime) | _timed(golden, runtime, order)
+        facts["artifact_bytes"] = sum(len(content) for content in artifact.files.values())
     except Exception as error:  # noqa: BLE001 - whatever a candidate does wrong while it is tried keeps it from being served
         return TrialReport(objection=str(error) if isinstance(error, ArtifactRejectedError) else repr(error))
     return TrialReport(manifest=artifact.manifest, facts=facts)
@@ -76,8 +81,7 @@ def _opened(order: TrialOrder) -> LoadedArtifact:
     return artifact
 
 
-def _golden(artifact: LoadedArtifact, runtime: Runtime) -> dict[str, Any]:
-    golden = msgspec.json.decode(artifact.files[GOLDEN], type=Golden)
+def _proven(golden: Golden, runtime: Runtime) -> dict[str, Any]:
     outputs = runtime.scores(np.asarray(golden.inputs, dtype=np.float32))
     expected = np.asarray(golden.outputs, dtype=np.float64)
     if outputs.shape != expected.shape:
@@ -91,15 +95,14 @@ def _golden(artifact: LoadedArtifact, runtime: Runtime) -> dict[str, Any]:
     return {"golden_rows": len(expected), "golden_off": off}
 
 
-def _timing(artifact: LoadedArtifact, runtime: Runtime, order: TrialOrder) -> dict[str, Any]:
-    golden = msgspec.json.decode(artifact.files[GOLDEN], type=Golden)
+def _timed(golden: Golden, runtime: Runtime, order: TrialOrder) -> dict[str, Any]:
     row = np.asarray(golden.inputs[:1], dtype=np.float32)
     median = statistics.median(_milliseconds(runtime, row) for _ in range(TIMED_PREDICTIONS))
     if median > order.slowest_prediction_ms:
         raise ArtifactRejectedError(
             f"one prediction takes {median:.1f} ms, allowed are {order.slowest_prediction_ms:.1f} ms"
         )
-    return {"prediction_ms": median, "artifact_bytes": sum(len(content) for content in artifact.files.values())}
+    return {"prediction_ms": median}
 
 
 def _milliseconds(runtime: Runtime, row: FloatArray) -> float:

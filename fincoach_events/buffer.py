@@ -60,6 +60,8 @@ class EventBuffer:
         self._unsettled: dict[int, Slot] = {}
         self._unsettled_bytes = 0
         self._room = asyncio.Event()
+        self._waiting = 0
+        self._turn = asyncio.Lock()  # fair: whoever waits for room gets it in the order of the calls
         self._work = asyncio.Event()
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class EventBuffer:
             ProducerBusyError: no room within that time; the event was not accepted.
         """
         size_bytes = len(outgoing.value) + len(outgoing.key or b"")
-        if not self._fits(size_bytes):
+        if self._waiting or not self._fits(size_bytes):
             await self._wait_for_room(size_bytes, timeout_seconds)
         slot = Slot(outgoing, size_bytes, next(self._sequence), time.monotonic())
         self._unsettled[slot.sequence] = slot
@@ -154,8 +156,9 @@ class EventBuffer:
         return len(self._unsettled) < self._max_events and self._unsettled_bytes + size_bytes <= self._max_bytes
 
     async def _wait_for_room(self, size_bytes: int, timeout_seconds: float) -> None:
+        self._waiting += 1
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout(timeout_seconds), self._turn:
                 while not self._fits(size_bytes):
                     self._room.clear()
                     await self._room.wait()
@@ -164,3 +167,5 @@ class EventBuffer:
                 f"{len(self._unsettled)} events wait for the broker; no room within {timeout_seconds} s, so this one was not accepted: "
                 "send it again later with the same idempotency key"
             ) from None
+        finally:
+            self._waiting -= 1

@@ -69,6 +69,36 @@ async def test_what_is_under_way_holds_its_place_until_it_is_settled() -> None:
     assert len(buffer) == 1
 
 
+async def test_whoever_waits_for_room_is_not_overtaken() -> None:
+    """If it failed, a later event of a user could be accepted, and sent, before an earlier one that waits for room."""
+    buffer = EventBuffer(max_events=1, max_bytes=1_000)
+    (slot,) = await filled(buffer, 1)
+    calls = [asyncio.create_task(buffer.put(outgoing(), timeout_seconds=5)) for _ in range(2)]
+    await asyncio.sleep(0)
+    buffer.settle(slot)
+    with pytest.raises(ProducerBusyError):
+        await buffer.put(outgoing(), timeout_seconds=0)
+    accepted = [await asyncio.wait_for(calls[0], 1)]
+    assert not calls[1].done()
+    buffer.settle(accepted[0])
+    accepted.append(await asyncio.wait_for(calls[1], 1))
+    assert [slot.sequence for slot in accepted] == [1, 2]
+
+
+async def test_who_gives_up_waiting_leaves_its_turn() -> None:
+    """If it failed, one caller that was refused would keep all later ones out."""
+    buffer = EventBuffer(max_events=1, max_bytes=1_000)
+    (slot,) = await filled(buffer, 1)
+    with pytest.raises(ProducerBusyError):
+        await buffer.put(outgoing(), timeout_seconds=0.01)
+    cancelled = asyncio.create_task(buffer.put(outgoing(), timeout_seconds=5))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    buffer.settle(slot)
+    await buffer.put(outgoing(), timeout_seconds=0)
+
+
 async def test_an_event_is_settled_once() -> None:
     """If it failed, a late acknowledgement would report an event twice and free room that is taken."""
     buffer = EventBuffer(max_events=2, max_bytes=1_000)
