@@ -34,6 +34,7 @@ from tests.chaos.oracle_world import (
 
 PATIENCE_SECONDS = 10.0  # of a consumer without a single record, although some are missing
 MOST_CONSUMERS = 6
+MOST_READINGS = 5  # of topics and tables; what is not marked even then is judged so
 FETCH_BYTES = 6 * 1024 * 1024
 WIDE_TOPICS = LEDGER_TOPICS
 
@@ -51,11 +52,20 @@ _TABLES: Mapping[str, tuple[type[Any], str]] = {
 
 
 async def read_world(folder: Path, *, brokers: str, database_url: str) -> World:
-    """Return all of the run in ``folder``: call it when nothing writes any more."""
+    """Return all of the run in ``folder``: call it when nobody sends any more.
+
+    Some things are still said then, an alert that ends after a quiet minute for one. Topics and tables are read again
+    until all that is in the outbox was on the topics before their ends were taken.
+    """
     run = msgspec.json.decode((folder / "run.json").read_bytes())
     world = World(run=run, timeline=list(_lines(folder / "timeline.jsonl")), sends=list(read_journals(folder)))
-    await _read_topics(world, brokers)
-    await _read_tables(world, database_url)
+    async with _connection(database_url) as connection:
+        for _ in range(MOST_READINGS):
+            marked = await connection.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NOT NULL")
+            await _read_topics(world, brokers)
+            await _read_tables(world, connection)
+            if len(world.outbox) == marked:
+                break
     return world
 
 
@@ -88,11 +98,15 @@ def _lines(file: Path) -> Iterator[Json]:
 
 
 async def _read_topics(world: World, brokers: str) -> None:
-    """Read all topics from their beginning; a consumer that stops getting anything is replaced by a new one."""
+    """Read all topics from where they were read to; a consumer that stops getting anything is replaced by a new one."""
+    read_to = dict(world.ends)
     places = await _ends(world, brokers)
-    records: dict[str, list[Record]] = {place.topic: [] for place in places}
+    records = {place.topic: list(world.records.get(place.topic, ())) for place in places}
     world.records = records
-    left = {place: world.begins[place.topic, place.partition] for place in places}
+    left = {
+        place: read_to.get((place.topic, place.partition), world.begins[place.topic, place.partition])
+        for place in places
+    }
     for _ in range(MOST_CONSUMERS):
         left = {place: at for place, at in left.items() if at < world.ends[place.topic, place.partition]}
         if not left:
@@ -158,17 +172,22 @@ def _record(item: Any) -> Record:  # noqa: ANN401 - aiokafka ships no types
     return Record(item.partition, item.offset, item.timestamp, item.key, item.value, headers)
 
 
-async def _read_tables(world: World, database_url: str) -> None:
+async def _read_tables(world: World, connection: asyncpg.Connection) -> None:
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        for name, (kind, question) in _TABLES.items():
+            setattr(world, name, [kind(*row) for row in await connection.fetch(question)])
+        ledger = await connection.fetch("SELECT topic, partition, next_offset FROM ledger")
+        predictions = await connection.fetch("SELECT prediction_id::text FROM predictions")
+    world.ledger = {(row["topic"], row["partition"]): row["next_offset"] for row in ledger}
+    world.predictions = [row["prediction_id"] for row in predictions]
+    world.archive = [row._replace(occurred_at=row.occurred_at.astimezone(dt.UTC)) for row in world.archive]
+
+
+@asynccontextmanager
+async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url.replace("postgresql+asyncpg://", "postgresql://", 1))
     try:
         await connection.set_type_codec("jsonb", encoder=str, decoder=msgspec.json.decode, schema="pg_catalog")
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            for name, (kind, question) in _TABLES.items():
-                setattr(world, name, [kind(*row) for row in await connection.fetch(question)])
-            ledger = await connection.fetch("SELECT topic, partition, next_offset FROM ledger")
-            predictions = await connection.fetch("SELECT prediction_id::text FROM predictions")
-        world.ledger = {(row["topic"], row["partition"]): row["next_offset"] for row in ledger}
-        world.predictions = [row["prediction_id"] for row in predictions]
-        world.archive = [row._replace(occurred_at=row.occurred_at.astimezone(dt.UTC)) for row in world.archive]
+        yield connection
     finally:
         await connection.close()
