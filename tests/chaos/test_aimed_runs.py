@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from backends.clock import SystemClock
+from schemas.topics import ALERTS
+from tests.chaos import oracle_reading
 from tests.chaos.crash_points import CrashPoint, crash_points, strike, todays_share
+from tests.chaos.oracle_world import World
 from tests.chaos.planted_bugs import PLANTED, PlantedBug, look_for, todays_bugs
-from tests.chaos.yard import Yard
+from tests.chaos.yard import Run, Yard
 
 POINTS_A_DAY = 6
 TODAY = SystemClock().now().date()
@@ -45,3 +49,32 @@ async def test_a_planted_bug_is_found(yard: Yard, tmp_path: Path, bug: PlantedBu
     """The oracle would hold whatever is wrong: a judge who never says no."""
     finding = await look_for(yard, tmp_path, bug.scenario, plant=bug.name)
     assert finding.is_right, str(finding)
+
+
+async def test_what_is_said_while_the_oracle_reads_is_no_complaint(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alert that ends after a quiet minute, in the middle of the reading, would look like one that was lost."""
+    read_topics = oracle_reading._read_topics
+    late = iter(range(2))
+    async with yard.run(tmp_path, seed=1) as run, AIOKafkaProducer(bootstrap_servers=yard.brokers) as producer:
+
+        async def read_and_be_late(world: World, brokers: str) -> None:
+            await read_topics(world, brokers)
+            for number in late:
+                await _announce(run, producer, payload=b"late %d" % number)
+                break
+
+        monkeypatch.setattr(oracle_reading, "_read_topics", read_and_be_late)
+        await _announce(run, producer, payload=b"in time")
+        run.minimums["announcements"] = 3
+        laws = await run.end(["outbox_heard"])
+    assert laws["outbox_heard"].holds, laws
+
+
+async def _announce(run: Run, producer: AIOKafkaProducer, *, payload: bytes) -> None:
+    await producer.send_and_wait(ALERTS.name, payload)
+    await run.connection.execute(
+        "INSERT INTO outbox (room, topic, payload, published_at) VALUES ('streams', $1, $2, now())",
+        ALERTS.name, payload,
+    )  # fmt: skip
