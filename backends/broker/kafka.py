@@ -9,13 +9,26 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import IllegalStateError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    IllegalStateError,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    OutOfOrderSequenceNumber,
+    TopicAlreadyExistsError,
+    UnknownProducerId,
+    for_code,
+)
 
 from backends.broker.interface import Lag, OutgoingRecord, Record
 from schemas.errors import RetryLaterError, SettingsError
 from schemas.topics import TOPICS, Topic
 
 LARGEST_REQUEST_BYTES = 6 * 1024 * 1024  # a dead letter of 5 MiB and its headers
+CLOSING_SECONDS = 20.0  # of a spent producer; a little more than a request may take
+# The broker takes nothing more of a producer with such an answer, and aiokafka goes on with it for ever: batches that ran
+# out of time in an outage have left a hole in its sequence numbers, or the broker has forgotten it.
+SPENT_ERRORS = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerIdMapping, InvalidProducerEpoch)
 
 
 class BrokerProducer:
@@ -26,31 +39,23 @@ class BrokerProducer:
         self._client_id = client_id
         self._linger_ms = linger_ms
         self._producer: AIOKafkaProducer | None = None
+        self._renewing = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connect; waits and tries again while the broker is away."""
-        while True:
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._brokers, client_id=self._client_id, enable_idempotence=True, linger_ms=self._linger_ms,
-                max_request_size=LARGEST_REQUEST_BYTES, request_timeout_ms=15_000, compression_type="gzip",
-            )  # fmt: skip
+        while self._producer is None:
             try:
-                await producer.start()
+                self._producer = await self._connected()
             except (KafkaError, OSError):
-                await producer.stop()
                 await asyncio.sleep(0.5)
-                continue
-            except BaseException:
-                await producer.stop()
-                raise
-            self._producer = producer
-            return
 
     async def stop(self) -> None:
         """Flush and disconnect; calling it twice is allowed."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()
+        await asyncio.gather(*self._closing)
 
     async def publish(
         self, topic: str, key: bytes | None, value: bytes | None, *, headers: Mapping[str, str] | None = None
@@ -60,7 +65,7 @@ class BrokerProducer:
         Raises:
             RetryLaterError: when the broker does not acknowledge it.
         """
-        await self._acknowledged([await self._send((topic, key, value, headers or {}))])
+        await self._send([(topic, key, value, headers or {})])
 
     async def publish_batch(self, records: Sequence[OutgoingRecord]) -> None:
         """Send (topic, key, value, headers) in order; return when all are acknowledged.
@@ -68,26 +73,58 @@ class BrokerProducer:
         Raises:
             RetryLaterError: when any was not; all may be sent again.
         """
-        await self._acknowledged([await self._send(record) for record in records])
+        await self._send(records)
 
-    async def _send(self, record: OutgoingRecord) -> asyncio.Future[object]:
-        topic, key, value, headers = record
-        if self._producer is None:
+    async def _send(self, records: Sequence[OutgoingRecord]) -> None:
+        producer = self._producer
+        if producer is None:
             message = "the producer is not started"
             raise RetryLaterError(message)
+        futures: list[asyncio.Future[object]] = []
         try:
-            pairs = [(name, text.encode()) for name, text in headers.items()]
-            future: asyncio.Future[object] = await self._producer.send(topic, value=value, key=key, headers=pairs)
+            for topic, key, value, headers in records:
+                pairs = [(name, text.encode()) for name, text in headers.items()]
+                futures.append(await producer.send(topic, value=value, key=key, headers=pairs))
         except KafkaError as error:
+            await asyncio.gather(*futures, return_exceptions=True)  # nobody else listens to what became of them
             raise RetryLaterError(repr(error)) from error
-        return future
-
-    async def _acknowledged(self, futures: Iterable[asyncio.Future[object]]) -> None:
-        for outcome in await asyncio.gather(*futures, return_exceptions=True):
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        if any(isinstance(outcome, SPENT_ERRORS) for outcome in outcomes):
+            await self._renew(producer)
+        for outcome in outcomes:
             if isinstance(outcome, KafkaError | TimeoutError):
                 raise RetryLaterError(repr(outcome)) from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    async def _connected(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers, client_id=self._client_id, enable_idempotence=True, linger_ms=self._linger_ms,
+            max_request_size=LARGEST_REQUEST_BYTES, request_timeout_ms=15_000, compression_type="gzip",
+        )  # fmt: skip
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def _renew(self, spent: AIOKafkaProducer) -> None:
+        """Let another producer take the place of one of which the broker takes nothing more; where that fails the next error tries again."""
+        async with self._renewing:
+            if self._producer is not spent:  # another call has done it, or it was stopped
+                return
+            with contextlib.suppress(KafkaError, OSError):
+                self._producer = await self._connected()
+                closing = asyncio.create_task(_close(spent))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
+
+async def _close(spent: AIOKafkaProducer) -> None:
+    """Close a producer; what others still send through it fails meanwhile, and they send it again."""
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        await asyncio.wait_for(spent.stop(), CLOSING_SECONDS)
 
 
 class BrokerConsumer:

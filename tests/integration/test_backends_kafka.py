@@ -45,6 +45,21 @@ async def fetched(consumer: BrokerConsumer, count: int) -> list[Record]:
     return records
 
 
+async def test_a_producer_is_replaced_when_the_broker_takes_nothing_more_of_it(broker_address: str) -> None:
+    """After a long outage a relay would be refused for ever, and nothing be announced until somebody restarts the process."""
+    topic = await created_topic(broker_address, "spent")
+    async with producing(broker_address) as producer:
+        await producer.publish(topic.name, b"k", b"before")
+        # What an outage leaves behind: batches that got their sequence numbers and ran out of time.
+        client = producer._producer
+        assert client is not None
+        client._txn_manager.increment_sequence_number(TopicPartition(topic.name, 0), 3)
+        with pytest.raises(RetryLaterError, match="OutOfOrderSequenceNumber"):
+            await producer.publish(topic.name, b"k", b"refused")
+        await producer.publish_batch([(topic.name, b"k", b"first", {}), (topic.name, b"k", b"second", {})])
+    assert await values_on(broker_address, topic) == [b"before", b"first", b"second"]
+
+
 async def test_topics_are_created_once_and_as_the_register_says(broker_address: str) -> None:
     """A second process would fail at its start, or a topic keep the producer's time and lose a replay to retention."""
     narrow, wide = new_topic("narrow"), new_topic("wide", wide=True)
