@@ -5,12 +5,40 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+REPEATED_EVERY_SECONDS = 10.0
+
+
+class RepetitionFilter(logging.Filter):
+    """Lets the Kafka client say a thing once in ten seconds: without a broker it says the same five thousand times a second."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said_at: dict[tuple[str, str], float] = {}
+        self._held_back: Counter[tuple[str, str]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether ``record`` is written; the next one that is says how many were not."""
+        if record.name.partition(".")[0] != "aiokafka":
+            return True
+        said, now = (record.name, str(record.msg)), self._clock()
+        if now - self._said_at.get(said, -REPEATED_EVERY_SECONDS) < REPEATED_EVERY_SECONDS:
+            self._held_back[said] += 1
+            return False
+        self._said_at[said] = now
+        if held_back := self._held_back.pop(said, 0):
+            record.msg = f"{record.msg} ({held_back} more of these before)"
+        return True
 
 
 def configure_logs(*, process: str, level: str = "INFO") -> None:
@@ -35,6 +63,7 @@ def configure_logs(*, process: str, level: str = "INFO") -> None:
         final.append(structlog.processors.format_exc_info)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[*final, renderer], foreign_pre_chain=shared))
+    handler.addFilter(RepetitionFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

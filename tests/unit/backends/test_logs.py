@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from backends.telemetry.logs import hashed
+from backends.telemetry.logs import RepetitionFilter, hashed
 
 PROGRAM = """
 import logging, sys
@@ -58,3 +59,21 @@ def test_a_users_name_in_logs_is_stable_and_not_the_id() -> None:
     assert len(hashed(user)) == 12
     assert hashed(user) not in str(user)
     assert hashed(user) != hashed(UUID(int=user.int + 1))
+
+
+def test_the_kafka_client_does_not_repeat_itself() -> None:
+    """A minute without a broker would fill the disk of whoever keeps the logs, and bury what matters."""
+    now = 0.0
+    calm = RepetitionFilter(clock=lambda: now)
+
+    def said(text: str, *values: object, logger: str = "aiokafka") -> str | None:
+        record = logging.LogRecord(logger, logging.ERROR, __file__, 1, text, values, None)
+        return record.getMessage() if calm.filter(record) else None
+
+    assert said("no broker %s", 1) == "no broker 1"
+    assert [said("no broker %s", node) for node in range(3)] == [None] * 3
+    assert said("no coordinator") == "no coordinator"
+    assert [said("ours", logger="fincoach.outbox") for _ in range(2)] == ["ours", "ours"]
+    now = 10.0
+    assert said("no broker %s", 2) == "no broker 2 (3 more of these before)"
+    assert said("no broker %s", 2) is None
