@@ -21,7 +21,7 @@ from benchmarks import quix, sampling
 from benchmarks.environments import PEERS, PeerMissingError
 from benchmarks.processors import limit_table
 from benchmarks.ratios import Comparison, Samples, compare, skipped
-from benchmarks.services import WIDE_PARTITIONS, Services, reported_rate, settled
+from benchmarks.services import WIDE_PARTITIONS, Services, reported_rate
 from benchmarks.statements import Record, run_again, take_down
 from benchmarks.topic import Loaded, preload
 from benchmarks.worker import Drained, Pane, drain
@@ -126,11 +126,9 @@ class Rounds:
 
     async def run(self, number: int) -> None:
         """Measure one round."""
-        await settled()
         ours = await drain(self.services, self.loaded)
         words = [f"ours {ours.rate:,.0f}"]
         for name, measured in self._peers(ours, number).items():
-            await settled()
             rate = await measured()
             words.append(f"{SHORT_NAMES[name]} {rate:,.0f}")
             if name == DUPLICATES:  # the side with them is ours, the one without is what it is compared with

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-import os
 import shutil
 import signal
 import sys
@@ -203,11 +202,6 @@ async def running(
             except TimeoutError:
                 process.kill()
                 await process.wait()
-
-
-async def settled() -> None:
-    """Return when what was written so far is on the disk, so that no side waits for what the one before it has left."""
-    await asyncio.to_thread(os.sync)
 
 
 async def eventually(
