@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from backends.database.repositories.training import Ending, Run
+from backends.database.repositories.training import Ending, Run, TrainingRepository
 from backends.database.unit_of_work import Database
 from schemas.codec import decode
 from schemas.errors import LostLeaseError
@@ -18,6 +18,7 @@ from schemas.messages.training import MetricComparison, ModelReady, TrainingFail
 from schemas.tables import model_training_events, outbox, rollout_decisions, training_jobs
 from schemas.topics import MODEL_READY
 from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
+from tests.rooms import eventually
 from tests.training_factories import crossing, database_of, queue_of, record_epoch, settings_of, span
 from trainers.queue import TrainingQueue
 
@@ -139,6 +140,31 @@ async def test_a_zombie_is_refused_after_the_heir_has_finished(
     await rival.finish(await leased(rival), KEPT, None)
     with pytest.raises(LostLeaseError):
         await queue.finish(zombie, KEPT, None)
+
+
+async def test_a_run_that_ends_while_a_rival_takes_over_is_not_gone_on_with(
+    queue: TrainingQueue, rival: TrainingQueue, database: Database
+) -> None:
+    """The rival would train the next epoch under the ended run's name, and the row of that run would forget its own epoch."""
+    await queue.add_crossing(crossing(epoch=1))
+    ending = await leased(queue)
+    await expire_leases(database)
+    await queue.add_crossing(crossing(epoch=2))
+    async with database.transaction() as work:
+        await TrainingRepository(work.connection).finish(ending, KEPT)
+        taking = asyncio.create_task(leased(rival))
+        await eventually(lambda: waits_for_a_lock(database), what="the rival to wait for the jobs' rows")
+    taken = await taking
+    assert (taken.epochs, taken.run_id == ending.run_id) == ((2,), False)
+    trained = {row["id"]: row["epochs"] for row in await rows_of(database, model_training_events)}
+    assert trained == {ending.run_id: [1], taken.run_id: [2]}
+
+
+async def waits_for_a_lock(database: Database) -> bool:
+    """Say whether a session of this database waits for another's lock."""
+    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with database.reading() as connection:
+        return bool(await connection.scalar(sa.text(question)))
 
 
 async def test_a_winner_is_announced_with_its_verdict_or_not_at_all(queue: TrainingQueue, database: Database) -> None:

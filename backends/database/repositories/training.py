@@ -122,7 +122,9 @@ class TrainingRepository:
         for model_type in await self._due_models():
             locked = sa.func.pg_try_advisory_xact_lock(_LEASE_LOCK_NAMESPACE, sa.func.hashtext(model_type))
             if await self._scalar(sa.select(locked)) and model_type in await self._due_models():
-                return await self._take(ModelType(model_type), owner, lease_seconds=lease_seconds)
+                run = await self._take(ModelType(model_type), owner, lease_seconds=lease_seconds)
+                if run is not None:
+                    return run
         return None
 
     async def _due_models(self) -> list[str]:
@@ -140,14 +142,19 @@ class TrainingRepository:
         )
         return list((await self._connection.execute(question)).scalars())
 
-    async def _take(self, model_type: ModelType, owner: str, *, lease_seconds: float) -> Run:
+    async def _take(self, model_type: ModelType, owner: str, *, lease_seconds: float) -> Run | None:
         open_jobs = sa.and_(_JOB.model_type == model_type, _JOB.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
-        started = sa.select(_JOB.training_event_id).where(open_jobs, _JOB.training_event_id.is_not(None)).limit(1)
-        run_id = await self._scalar(started) or uuid4()
+        # Locked before anything follows from them: whoever had the lease may be finishing this very moment, and a training
+        # that has ended is no longer gone on with.
+        locked = sa.select(_JOB.id, _JOB.training_event_id).where(open_jobs).with_for_update()
+        jobs = (await self._connection.execute(locked)).all()
+        if not jobs:
+            return None
+        run_id = next((job.training_event_id for job in jobs if job.training_event_id), None) or uuid4()
         fence = sa.select(sa.func.max(_JOB.fence) + 1).where(_JOB.model_type == model_type).scalar_subquery()
         taken = (
             sa.update(training_jobs)
-            .where(open_jobs)
+            .where(_JOB.id.in_([job.id for job in jobs]))
             .values(
                 status=JobStatus.RUNNING, fence=fence, leased_by=owner, attempts=_JOB.attempts + 1, training_event_id=run_id,
                 lease_until=_from_now(lease_seconds), updated_at=sa.func.now(),
