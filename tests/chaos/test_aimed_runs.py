@@ -56,14 +56,13 @@ async def test_what_is_said_while_the_oracle_reads_is_no_complaint(
 ) -> None:
     """An alert that ends after a quiet minute, in the middle of the reading, would look like one that was lost."""
     read_topics = oracle_reading._read_topics
-    late = iter(range(2))
+    late = iter([b"late", b"later"])
     async with yard.run(tmp_path, seed=1) as run, AIOKafkaProducer(bootstrap_servers=yard.brokers) as producer:
 
         async def read_and_be_late(world: World, brokers: str) -> None:
             await read_topics(world, brokers)
-            for number in late:
-                await _announce(run, producer, payload=b"late %d" % number)
-                break
+            if (payload := next(late, None)) is not None:
+                await _announce(run, producer, payload=payload)
 
         monkeypatch.setattr(oracle_reading, "_read_topics", read_and_be_late)
         await _announce(run, producer, payload=b"in time")
