@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode.utils.queues import ThrowableQueue
 
 from backends.telemetry.logs import get_logger
 
@@ -207,10 +208,28 @@ class BatchSchema(faust.Schema[Any, Any]):
         return decode
 
 
+class StreamBuffer(ThrowableQueue[Any]):
+    """Stock's buffer of a stream, which lets its partitions be fetched again when it is cleared.
+
+    Stock takes a partition out of every fetch while its item waits here, and takes it back when the stream asks for the
+    next item. A stream that waits already does not ask again: cleared before it wakes, the partition stayed away until
+    another one of its topic brought something, or for ever.
+    """
+
+    def clear(self) -> None:
+        """Drop what waits, and fetch again what it kept from being fetched."""
+        super().clear()
+        self.maybe_endorse_pressure_drop()
+
+
 class LedgerApp(faust.App):
     """A Faust app whose consumer reads ledger topics in batches; the producer keeps the stock transport."""
 
     places: LedgerPlaces
+
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> StreamBuffer:  # noqa: N802 - stock's name
+        """Return a buffer that flow control can suspend and clear."""
+        return StreamBuffer(maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
     @property
     def batch_consumer(self) -> BatchConsumer:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 from faust.types import TP
+from mode.utils.queues import ThrowableQueue
 
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.agents import LedgerRoute
@@ -128,6 +130,29 @@ async def test_what_is_lost_on_its_way_to_the_agent_is_read_again(
         await until_read(connection, 20)
     assert len(lost) >= 2
     assert (await pane_sums(connection))["archived"] == 20
+    await connection.close()
+
+
+async def test_a_stream_that_is_cleared_before_its_agent_wakes_is_read_on(
+    settings: StreamsSettings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partition would be left out of every fetch until another one of its topic brings something, or for ever."""
+    put, cleared = ThrowableQueue.put_nowait_enhanced, list[Any]()
+
+    def clear_first(queue: ThrowableQueue[Any], value: Any, **callbacks: Callable[[], None]) -> bool:  # noqa: ANN401 - stock's signature
+        pressed = put(queue, value, **callbacks)
+        if not cleared:
+            cleared.append(value)
+            queue.clear()
+        return pressed
+
+    connection = await connect(database_url)
+    async with producing(settings.brokers) as producer, running_worker(settings) as worker:
+        await until(healthy(worker), what="readiness")
+        monkeypatch.setattr(ThrowableQueue, "put_nowait_enhanced", clear_first)
+        await producer.publish_batch([outgoing(transaction(1))])
+        await until_read(connection, 1)
+    assert cleared[0].message.topic == BEHAVIORAL_EVENTS.name
     await connection.close()
 
 
