@@ -256,7 +256,8 @@ async def reported_rate(*command: str, log: Path) -> float:
     Raises:
         BenchmarkError: it said nothing.
     """
-    async with running(*command, environment={}, log=log) as process:
+    # Faust leaves a folder behind, by itself in the working directory.
+    async with running(*command, environment={"APP_DATADIR": str(log.with_suffix(".data"))}, log=log) as process:
         await asyncio.wait_for(process.wait(), REPORT_SECONDS)
     lines = [line for line in await asyncio.to_thread(_lines, log) if line.startswith(b'{"events"')]
     if not lines:

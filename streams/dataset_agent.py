@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.dataset_agent")
 SHORTEST_PAUSE_SECONDS = 0.1  # panes that are closed within it are looked at together
-# While a backlog is read, panes are closed without end, and looking takes its time from reading: one part of four.
-PAUSE_PER_LOOK = 3.0
+# While a backlog is read, panes are closed without end, and looking takes its time from reading: one part of ten.
+PAUSE_PER_LOOK = 9.0
 LONGEST_PAUSE_SECONDS = 0.5  # of the second within which a crossing is announced
 LONGEST_DELAY_SECONDS = 5.0
 HEALTHY_SECONDS = 15.0

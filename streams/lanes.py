@@ -2,20 +2,24 @@
 
 While one batch waits for the database another one is decoded. No two lanes lock the same rows: a lane has its own
 row of the ledger, and a user's events, hence the user's state, are in one partition alone.
+
+Few lanes with large batches: a batch costs something of its own and writes the state of each of its users once, so the
+same memory does more in two lanes than in three.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
-MOST_WAITING = 1  # of a lane, behind the one at work: more would only be memory
-MOST_AT_WORK = 3  # lanes of a topic, each with a connection: one decodes, one waits for the server, one for the disk
+MOST_AT_WORK = (
+    2  # lanes of a topic, each with a connection: one computes while the other waits for the server or the disk
+)
+MOST_WAITING = 2  # batches of all lanes, at most one in each: more would only be memory
 
 
 class Lanes(Generic[Key, Item]):
@@ -23,19 +27,19 @@ class Lanes(Generic[Key, Item]):
 
     def __init__(self, work: Callable[[Key, Item], Awaitable[None]]) -> None:
         self._work = work
-        self._waiting: dict[Key, deque[Item]] = {}
+        self._waiting: dict[Key, Item] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._at_work = asyncio.Semaphore(MOST_AT_WORK)
         self._room = asyncio.Condition()
         self._stopping = False
 
     async def put(self, key: Key, item: Item) -> None:
-        """Hand ``item`` to the lane of ``key``; waits while the lane is full, and drops it after :meth:`stop`."""
+        """Hand ``item`` to the lane of ``key``; waits while there is no room, and drops it after :meth:`stop`."""
         async with self._room:
             await self._room.wait_for(lambda: self._stopping or self._has_room(key))
             if self._stopping:
                 return
-            self._waiting.setdefault(key, deque()).append(item)
+            self._waiting[key] = item
         if key not in self._tasks:
             self._tasks[key] = asyncio.ensure_future(self._run(key))
 
@@ -48,22 +52,21 @@ class Lanes(Generic[Key, Item]):
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _has_room(self, key: Key) -> bool:
-        return len(self._waiting.get(key, ())) < MOST_WAITING
+        return key not in self._waiting and len(self._waiting) < MOST_WAITING
 
     async def _run(self, key: Key) -> None:
         """Work until nothing waits: an idle lane is no task."""
         try:
-            while self._waiting.get(key):
+            while key in self._waiting:
                 async with self._at_work:
                     await self._work_on_next(key)
         finally:
             del self._tasks[key]
 
     async def _work_on_next(self, key: Key) -> None:
-        waiting = self._waiting.get(key)
-        if not waiting:  # dropped while the lane waited for its turn
+        if key not in self._waiting:  # dropped while the lane waited for its turn
             return
-        item = waiting.popleft()
+        item = self._waiting.pop(key)
         async with self._room:
             self._room.notify_all()
         await self._work(key, item)

@@ -11,7 +11,7 @@ class StreamsSettings(ProcessSettings):
     """How a worker reads, commits and judges; thresholds are data, not settings."""
 
     batch_records: int = Field(
-        default=4_000,
+        default=7_000,
         ge=1,
         le=20_000,
         description="Most records of one batch, which is one transaction; only a worker that is behind has so many at once.",

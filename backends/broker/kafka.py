@@ -100,7 +100,7 @@ class BrokerProducer:
     async def _connected(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._brokers, client_id=self._client_id, enable_idempotence=True, linger_ms=self._linger_ms,
-            max_request_size=LARGEST_REQUEST_BYTES, request_timeout_ms=15_000, compression_type="gzip",
+            max_request_size=LARGEST_REQUEST_BYTES, request_timeout_ms=15_000, compression_type="zstd",
         )  # fmt: skip
         try:
             await producer.start()

@@ -84,7 +84,7 @@ async def view(producer: EventProducer, number: int, *, user: int = 0) -> UUID:
     )
 
 
-@pytest.mark.parametrize("compression", ["gzip", None])
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "lz4", "snappy", None])
 async def test_events_arrive_whole_keyed_and_in_order(
     broker_address: str, topic: str, compression: Compression | None
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from backends.clock import SystemClock
 from models.features import decode_state
@@ -48,6 +49,22 @@ async def settings(own_broker: str, database_url: str, tmp_path: Path) -> Stream
     """Give the settings of a worker that sees only what this module sends: commands of others would be carried out too."""
     await begin_at_the_end(own_broker, database_url)
     return settings_for(own_broker, database_url, tmp_path)
+
+
+async def test_a_producer_may_compress_as_it_likes(settings: StreamsSettings, database_url: str) -> None:
+    """One producer's choice would stop the partition, and with it everybody's events."""
+    codecs = ("gzip", "snappy", "lz4", "zstd")
+    for number, codec in enumerate(codecs):
+        producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, compression_type=codec)
+        await producer.start()
+        topic, key, value, _ = outgoing(transaction(number, merchant="the same again " * 10))
+        await producer.send_and_wait(topic, value, key)
+        await producer.stop()
+    async with running_worker(settings):
+        connection = await connect(database_url)
+        await until_read(connection, len(codecs))
+        assert (await pane_sums(connection))["archived"] == len(codecs)
+        await connection.close()
 
 
 async def test_good_and_bad_records_balance(settings: StreamsSettings, database_url: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -16,10 +15,12 @@ BUSY = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() 
 
 def test_the_time_of_children_that_ended_is_kept() -> None:
     """What Postgres spends in backends that were closed meanwhile would be missing."""
-    processors = Processors({"tests": os.getpid()})
-    before = processors.seconds()
-    subprocess.run([sys.executable, "-c", BUSY], check=True)
-    assert used(before, processors.seconds())["tests"] >= 0.3
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}]); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert Processors({"parent": process.pid}).seconds()["parent"] >= 0.3
+        process.communicate(b"\n")
 
 
 def test_the_time_of_living_children_counts() -> None:
@@ -34,6 +35,11 @@ def test_the_time_of_living_children_counts() -> None:
             assert time.monotonic() < deadline, "waited in vain for a busy child"
         assert processors.seconds()["parent"] >= 0.25
         process.communicate(b"\n")
+
+
+def test_what_was_used_lies_between_two_looks() -> None:
+    """A process that was started anew would give its time back."""
+    assert used({"worker": 2.0, "postgres": 1.0}, {"worker": 3.5, "postgres": 0.5}) == {"worker": 1.5, "postgres": 0.0}
 
 
 def test_the_limit_follows_from_the_sum_and_from_the_dearest() -> None:

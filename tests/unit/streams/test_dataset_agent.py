@@ -13,12 +13,12 @@ def test_looking_never_takes_most_of_the_time_from_a_backlog(look_seconds: float
     """While a backlog is read, each closed pane would be looked at alone, at the cost of reading on."""
     pause = pause_after(look_seconds, is_behind=True)
     assert SHORTEST_PAUSE_SECONDS <= pause <= LONGEST_PAUSE_SECONDS
-    assert pause >= 3 * look_seconds or pause == LONGEST_PAUSE_SECONDS
+    assert pause >= 9 * look_seconds or pause == LONGEST_PAUSE_SECONDS
 
 
 def test_a_quick_look_is_followed_by_the_next_at_once() -> None:
     """A crossing would wait to be seen although nobody is busy."""
-    assert pause_after(0.02, is_behind=True) == SHORTEST_PAUSE_SECONDS
+    assert pause_after(0.01, is_behind=True) == SHORTEST_PAUSE_SECONDS
 
 
 @given(st.floats(0, 1e6))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from streams.lanes import MOST_AT_WORK, Lanes
+from streams.lanes import MOST_AT_WORK, MOST_WAITING, Lanes
 
 
 class Work:
@@ -53,11 +53,27 @@ async def test_partitions_are_worked_on_side_by_side() -> None:
     lanes = Lanes(work)
     for number in range(MOST_AT_WORK + 1):
         await lanes.put(f"p{number}", 1)
-    await settled()
+        await settled()
     assert len(work.begun) == MOST_AT_WORK
-    await work.release("p2", 1)
+    await work.release("p1", 1)
     assert work.begun[-1] == (f"p{MOST_AT_WORK}", 1)
-    assert work.ended == [("p2", 1)]
+    assert work.ended == [("p1", 1)]
+
+
+async def test_all_lanes_together_hold_few_batches() -> None:
+    """Each partition would hold a batch of its own: the more partitions, the more memory."""
+    work = Work()
+    lanes = Lanes(work)
+    for number in range(MOST_AT_WORK + MOST_WAITING):
+        await lanes.put(f"p{number}", 1)
+        await settled()
+    beyond = asyncio.ensure_future(lanes.put("another", 1))
+    await settled()
+    assert not beyond.done()
+    await work.release("p0", 1)
+    assert beyond.done()
+    await asyncio.wait_for(beyond, timeout=5)
+    assert ("another", 1) not in work.begun
 
 
 async def test_a_full_lane_holds_the_reader_up() -> None:
