@@ -149,10 +149,10 @@ class Rounds:
 
     def _peers(self, ours: Drained, number: int) -> dict[str, Callable[[], Awaitable[float]]]:
         peers = {
+            DUPLICATES: self._with_duplicates,  # at once: the difference sought is smaller than the machine's drift in a minute
             BARE: lambda: self._bare(ours),
             NAIVE: lambda: naive_rate(self.services, events=self.plan.naive_events, round_number=number),
             QUIX: lambda: self._quix(number),
-            DUPLICATES: self._with_duplicates,
         }
         possible = {QUIX: self.quix is not None}
         return {name: peer for name, peer in peers.items() if self.plan.wants(name) and possible.get(name, True)}

@@ -30,7 +30,8 @@ class Plan:
         names: the comparisons to make.
         rounds: of each side of a comparison; the medians are compared.
         events: on the topic, all of which our worker takes in each round.
-        naive_events: of them that the naive agent counts; its rate is steady, and it would need half a minute for all.
+        naive_events: of them that the naive agent counts; long enough that it meets the machine's ups and downs too, and its
+            rate is steady: it would need most of a minute for all.
         transport_events: on the topic that is only decoded and counted.
         history_events: that the worker has behind it when it is restarted.
         growth_events: over which its memory is watched.
@@ -48,7 +49,7 @@ class Plan:
     names: tuple[str, ...] = NAMES
     rounds: int = 5
     events: int = 240_000
-    naive_events: int = 24_000
+    naive_events: int = 72_000
     transport_events: int = 240_000
     history_events: int = 1_000_000
     growth_events: int = 5_000_000

@@ -81,14 +81,14 @@ class BrokerProducer:
             message = "the producer is not started"
             raise RetryLaterError(message)
         futures: list[asyncio.Future[object]] = []
+        refused: list[KafkaError] = []
         try:
             for topic, key, value, headers in records:
                 pairs = [(name, text.encode()) for name, text in headers.items()]
                 futures.append(await producer.send(topic, value=value, key=key, headers=pairs))
         except KafkaError as error:
-            await asyncio.gather(*futures, return_exceptions=True)  # nobody else listens to what became of them
-            raise RetryLaterError(repr(error)) from error
-        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+            refused.append(error)
+        outcomes = [*refused, *await asyncio.gather(*futures, return_exceptions=True)]
         if any(isinstance(outcome, SPENT_ERRORS) for outcome in outcomes):
             await self._renew(producer)
         for outcome in outcomes:
