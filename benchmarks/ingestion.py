@@ -21,7 +21,7 @@ from benchmarks import quix, sampling
 from benchmarks.environments import PEERS, PeerMissingError
 from benchmarks.processors import limit_table
 from benchmarks.ratios import Comparison, Samples, compare, skipped
-from benchmarks.services import WIDE_PARTITIONS, Services, reported_rate
+from benchmarks.services import WIDE_PARTITIONS, Services, reported_rate, settled
 from benchmarks.statements import Record, run_again, take_down
 from benchmarks.topic import Loaded, preload
 from benchmarks.worker import Drained, Pane, drain
@@ -60,6 +60,7 @@ async def naive_rate(services: Services, *, events: int, round_number: int) -> f
     await create_topics(services.brokers, wide_partitions=WIDE_PARTITIONS, topics=[changelog])
     arguments = (services.brokers, BEHAVIORAL_EVENTS.name, str(events), app_id)
     log = services.folder / f"{app_id}.log"
+    await settled()
     return await reported_rate(sys.executable, str(PEER_SCRIPT), *arguments, log=log)
 
 
@@ -151,8 +152,8 @@ class Rounds:
         peers = {
             DUPLICATES: self._with_duplicates,  # at once: the difference sought is smaller than the machine's drift in a minute
             BARE: lambda: self._bare(ours),
-            NAIVE: lambda: naive_rate(self.services, events=self.plan.naive_events, round_number=number),
             QUIX: lambda: self._quix(number),
+            NAIVE: lambda: naive_rate(self.services, events=self.plan.naive_events, round_number=number),
         }
         possible = {QUIX: self.quix is not None}
         return {name: peer for name, peer in peers.items() if self.plan.wants(name) and possible.get(name, True)}

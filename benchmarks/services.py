@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import os
 import shutil
 import signal
 import sys
@@ -85,6 +86,7 @@ class Services:
         """Give the address of a database that was just created with the newest schema; it is dropped at the end."""
         name = f"bench_{next(self._numbers)}"
         await self._execute(f"CREATE DATABASE {name} TEMPLATE template_fincoach", "CHECKPOINT")
+        await settled()
         try:
             yield _address(self.server_url, name)
         finally:
@@ -171,6 +173,11 @@ def _pid(supervisor: Supervisor, name: str) -> int:
     if pid is None:
         raise BenchmarkError(f"{name} does not run")
     return pid
+
+
+async def settled() -> None:
+    """Return when the disk has everything: what one side left to be written is not for the next one to wait for."""
+    await asyncio.to_thread(os.sync)
 
 
 @contextlib.asynccontextmanager

@@ -11,10 +11,11 @@ class StreamsSettings(ProcessSettings):
     """How a worker reads, commits and judges; thresholds are data, not settings."""
 
     batch_records: int = Field(
-        default=7_000,
+        default=10_000,
         ge=1,
         le=20_000,
-        description="Most records of one batch, which is one transaction; only a worker that is behind has so many at once.",
+        description="Most records of one batch, which is one transaction; a worker that is behind takes what one fetch brings,"
+        " some 7,000 events as the client compresses them.",
     )
     state_cache_mib: int = Field(
         default=32, ge=0, description="Most memory for user states, in MiB, over all partitions of a worker."
