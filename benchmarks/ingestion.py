@@ -127,15 +127,15 @@ class Rounds:
 
     async def run(self, number: int) -> None:
         """Measure one round."""
-        ours = await drain(self.services, self.loaded)
+        ours, repeated = await self._ours(number)
         words = [f"ours {ours.rate:,.0f}"]
+        if repeated is not None:  # the side with them is ours, the one without is what it is compared with
+            self.samples[DUPLICATES].add(ours=repeated.rate, peer=ours.rate)
+            words.append(f"{SHORT_NAMES[DUPLICATES]} {repeated.rate:,.0f}")
         for name, measured in self._peers(ours, number).items():
             rate = await measured()
             words.append(f"{SHORT_NAMES[name]} {rate:,.0f}")
-            if name == DUPLICATES:  # the side with them is ours, the one without is what it is compared with
-                self.samples[name].add(ours=rate, peer=ours.rate)
-            else:
-                self.samples[name].add(ours=ours.rate, peer=rate)
+            self.samples[name].add(ours=ours.rate, peer=rate)
         self.say(f"ingestion, round {number} of {self.plan.rounds}: {', '.join(words)} {UNIT}")
         if number == self.plan.rounds:
             self.say(
@@ -148,9 +148,22 @@ class Rounds:
                 )
             )
 
+    async def _ours(self, number: int) -> tuple[Drained, Drained | None]:
+        """Drain the topic and, where it is asked for, the one with repetitions.
+
+        The difference between the two is smaller than what it makes to be the first or the second: they take turns in that too.
+        """
+        plain = functools.partial(drain, self.services, self.loaded)
+        if self.beside is None:
+            return await plain(), None
+        with_repeated = functools.partial(drain, *self.beside)
+        if number % 2:
+            return await plain(), await with_repeated()
+        repeated = await with_repeated()
+        return await plain(), repeated
+
     def _peers(self, ours: Drained, number: int) -> dict[str, Callable[[], Awaitable[float]]]:
         peers = {
-            DUPLICATES: self._with_duplicates,  # at once: the difference sought is smaller than the machine's drift in a minute
             BARE: lambda: self._bare(ours),
             QUIX: lambda: self._quix(number),
             NAIVE: lambda: naive_rate(self.services, events=self.plan.naive_events, round_number=number),
@@ -167,11 +180,6 @@ class Rounds:
     async def _quix(self, number: int) -> float:
         assert self.quix is not None
         return await quix.quix_rate(self.services, self.quix, self.loaded, name=f"quix-{number}")
-
-    async def _with_duplicates(self) -> float:
-        assert self.beside is not None
-        services, loaded = self.beside
-        return (await drain(services, loaded)).rate
 
 
 async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
