@@ -16,9 +16,7 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
-MOST_AT_WORK = (
-    2  # lanes of a topic, each with a connection: one computes while the other waits for the server or the disk
-)
+MOST_AT_WORK = 2  # lanes of a topic, each with a connection: one computes while the other waits for server or disk
 MOST_WAITING = 2  # batches of all lanes, at most one in each: more would only be memory
 
 
