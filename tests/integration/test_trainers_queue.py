@@ -104,13 +104,19 @@ async def test_many_trainers_that_ask_at_once_get_one_run(queue: TrainingQueue, 
     assert len([run for run in runs if run is not None]) == 1
 
 
+async def expired_run(queue: TrainingQueue, database: Database) -> Run:
+    """Return a run of epoch 1 whose trainer still believes in its lease."""
+    await queue.add_crossing(crossing(epoch=1))
+    run = await leased(queue)
+    await expire_leases(database)
+    return run
+
+
 async def test_the_late_end_of_a_zombie_is_refused(
     queue: TrainingQueue, rival: TrainingQueue, database: Database
 ) -> None:
     """A trainer that was frozen and wakes up would overwrite the verdict of the one that took over."""
-    await queue.add_crossing(crossing(epoch=1))
-    zombie = await leased(queue)
-    await expire_leases(database)
+    zombie = await expired_run(queue, database)
     heir = await leased(rival)
     assert (heir.run_id, heir.attempt) == (zombie.run_id, 2)
     assert heir.fence > zombie.fence
@@ -134,9 +140,7 @@ async def test_a_zombie_is_refused_after_the_heir_has_finished(
     queue: TrainingQueue, rival: TrainingQueue, database: Database
 ) -> None:
     """One epoch would end in two completed runs."""
-    await queue.add_crossing(crossing(epoch=1))
-    zombie = await leased(queue)
-    await expire_leases(database)
+    zombie = await expired_run(queue, database)
     await rival.finish(await leased(rival), KEPT, None)
     with pytest.raises(LostLeaseError):
         await queue.finish(zombie, KEPT, None)
@@ -146,9 +150,7 @@ async def test_a_run_that_ends_while_a_rival_takes_over_is_not_gone_on_with(
     queue: TrainingQueue, rival: TrainingQueue, database: Database
 ) -> None:
     """The rival would train the next epoch under the ended run's name, and the row of that run would forget its own epoch."""
-    await queue.add_crossing(crossing(epoch=1))
-    ending = await leased(queue)
-    await expire_leases(database)
+    ending = await expired_run(queue, database)
     await queue.add_crossing(crossing(epoch=2))
     async with database.transaction() as work:
         await TrainingRepository(work.connection).finish(ending, KEPT)
