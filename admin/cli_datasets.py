@@ -23,7 +23,7 @@ from admin.cli_actions import (
     run,
     show,
 )
-from admin.explaining import explained, shown
+from admin.explaining import explained, made_of, shown
 from admin.rendering import console, print_json, print_rows
 from schemas.messages.control import ApproveDataset, QuarantineDataset
 from schemas.vocabulary import ThresholdDecision
@@ -97,7 +97,10 @@ def explain(
     epoch: Annotated[int | None, typer.Option("--epoch", min=1, help="This epoch (default: the open one).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say in one sentence why a model was or was not made to train, and show every factor of that decision with its meaning."""
+    """Say in one sentence why a model was or was not made to train, and show every factor of that decision with its meaning.
+
+    Below them: what each dimension of quality was made of when it was last written down.
+    """
     rows = run(asked(folder_or_default(folder), lambda ask: ask.explanation(model, epoch=epoch)))
     if not rows:
         wanted = (
@@ -120,6 +123,9 @@ def explain(
         console.print(NEXT_STEP.format(model=model), soft_wrap=True)
     rows = [{**factor._asdict(), "value": shown(factor.value)} for factor in factors]
     print_rows(rows, ("factor", "value", "meaning"), title="", empty="It is looked at when its first data arrives.")
+    if found["quality_parts"]:
+        parts = [part._asdict() for part in made_of(found["quality_parts"])]
+        print_rows(parts, ("dimension", "made_of"), title=f"Quality, judged {found['assessed_at']:%F %T}", empty="")
 
 
 @app.command()

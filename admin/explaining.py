@@ -33,9 +33,8 @@ MEANINGS: dict[str, str] = {
     "cost_seconds": "median of the last five trainings",
     "first_cost_seconds": "median of the first five trainings, the reference unless one is set",
     "reference_cost_seconds": "the reference that was set",
-    "drift": "times 1 / (1 + PSI / 0.25) / (1 + loss): a model that has become wrong learns sooner",
+    "drift": "times 1 / (1 + PSI / 0.25): a model whose data has moved learns sooner",
     "psi": "population stability index against the last three data sets, beyond chance: 0.1 is a little, 0.25 much",
-    "loss_z": "how far the live loss is above its mean, in standard deviations",
     "wanted": "what the factors ask for, before the bounds",
     "least": "the adapted threshold is never less",
     "most": "and never more",
@@ -56,6 +55,42 @@ MEANINGS: dict[str, str] = {
     "even_share": "or so many even shares, where that is more; at most half",
     "moment": "when the evaluation was made",
 }
+
+
+class Parts(NamedTuple):
+    """What a dimension of quality, or another figure of it, was made of."""
+
+    dimension: str
+    made_of: str
+
+
+# Which parts of a judgement (``streams.quality``) tell of which dimension; the counters are those of the data set.
+MADE_OF: dict[str, tuple[str, ...]] = {
+    "completeness": ("fields_expected", "fields_present", "fields"),
+    "validity": ("relevant", "invalid", "out_of_range"),
+    "consistency": ("relevant", "inconsistent", "inconsistencies"),
+    "freshness": ("fresh", "sources"),
+    "diversity": ("users", "users_evenness", "largest_share", "tiers", "categories"),
+    "anomalies": ("values",),
+    "duplicates": ("duplicates",),
+    "implicit feedback": ("implicit",),
+}
+
+
+def made_of(parts: Mapping[str, Any]) -> list[Parts]:
+    """Return what each dimension of a judgement was made of, in words; counters that are nought are left out of it when stored."""
+    facts = {**parts["counts"], **{name: part for name, part in parts.items() if name != "counts"}}
+    told = {
+        dimension: [f"{name} {_told(facts.get(name, 0))}" for name in names if facts.get(name) != {}]
+        for dimension, names in MADE_OF.items()
+    }
+    return [Parts(dimension, "; ".join(words) or "-") for dimension, words in told.items()]
+
+
+def _told(part: Any) -> str:  # noqa: ANN401 - any figure
+    if isinstance(part, Mapping):
+        return ", ".join(f"{name} ({_told(each)})" if isinstance(each, Mapping) else f"{name} {_told(each)}" for name, each in part.items())  # fmt: skip
+    return f"{part:,}" if isinstance(part, int) else str(shown(part))
 
 
 def explained(factors: Mapping[str, Any]) -> list[Factor]:

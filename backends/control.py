@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from backends.database.commands import answer, claim, command_name
-from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
+from backends.database.engine import DATABASE_AWAY_ERRORS, REFUSED_VALUE_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from schemas import codec
 from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
@@ -87,6 +87,8 @@ class CommandHandler:
                     await self._execute(work, command)
         except CommandRejectedError as error:
             await self._reject(command, str(error))
+        except REFUSED_VALUE_ERRORS as error:
+            await self._reject(command, f"the database cannot hold it: {getattr(error, 'orig', error)}")
         except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
             raise
         except DATABASE_AWAY_ERRORS as error:

@@ -10,7 +10,7 @@ import msgspec
 
 from backends.broker.interface import Record
 from schemas.dead_letters import ATTEMPT_HEADER, RETRY_OF_HEADER, UNKNOWN_PRODUCER
-from schemas.topics import DEAD_LETTERS
+from schemas.topics import DEAD_LETTERS, SPARE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,8 @@ LONGEST_PRODUCER_CHARACTERS = 100
 LONGEST_KEY_BYTES = 4_096  # a longer one is left out, so that the letter always fits on its topic
 MOST_ATTEMPTS_SAID = 10_000  # what a small integer of the database surely holds
 LARGEST_NUMBER = 2**63 - 1
+LARGEST_ANNOUNCED_BYTES = DEAD_LETTERS.max_message_bytes - SPARE_BYTES
+CUT_HEADER = "whole_bytes"  # of a record that did not fit on the topic of dead letters
 DEFAULT_SOURCE = "host"  # a behavioural event leaves its source out where it is this one
 
 _CLAIMED = re.compile(rb'"(?:source|replica_id|issuer)"\s*:\s*"([^"\\]{1,100})"')
@@ -69,6 +71,17 @@ def dead_letter_headers(record: Record, reason: str, detail: str) -> dict[str, s
         "producer": producer_of(record.value),
         **({RETRY_OF_HEADER: str(first), ATTEMPT_HEADER: str(attempt)} if first else {}),
     }
+
+
+def announced(raw: bytes, headers: Mapping[str, str]) -> tuple[bytes, Mapping[str, str]]:
+    """Return a letter's bytes and headers as they fit on its topic.
+
+    A topic's limit is on compressed bytes, so a record can be larger than any client may send again. Of such a one the
+    beginning is sent, with the header ``whole_bytes``: the size that it had.
+    """
+    if len(raw) <= LARGEST_ANNOUNCED_BYTES:
+        return raw, headers
+    return raw[:LARGEST_ANNOUNCED_BYTES], {**headers, CUT_HEADER: str(len(raw))}
 
 
 def key_of(headers: Mapping[str, str]) -> bytes | None:
@@ -119,5 +132,5 @@ class DeadLetterTopic:
         Raises:
             RetryLaterError: when the broker is away.
         """
-        headers = dead_letter_headers(record, reason, detail)
-        await self._producer.publish(DEAD_LETTERS.name, record.topic.encode(), record.value, headers=headers)
+        raw, headers = announced(record.value, dead_letter_headers(record, reason, detail))
+        await self._producer.publish(DEAD_LETTERS.name, record.topic.encode(), raw, headers=headers)

@@ -161,7 +161,7 @@ class Courier:
             try:
                 await self._send_round()
             except KafkaTimeoutError:
-                continue  # the last batch still waits for its answer; the events are back in the buffer
+                pass  # the last batch still waits for its answer; the events are back in the buffer
             except Exception as error:  # noqa: BLE001 - the edge of a background task: an event must never wait for a dead one
                 self._failure = error
             if self._failure is not None:

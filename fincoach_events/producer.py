@@ -218,10 +218,18 @@ class EventProducer:
         return event.event_id
 
     async def _accept(self, outgoing: OutgoingEvent) -> Slot:
+        self._check_running()
+        slot = await self._buffer.put(outgoing, timeout_seconds=self._settings.max_block_seconds)
+        try:
+            self._check_running()  # it may have been closed while the call waited for room
+        except ProducerClosedError:
+            self._buffer.settle(slot)
+            raise
+        self._accepted += 1
+        return slot
+
+    def _check_running(self) -> None:
         if not self._running:
             raise ProducerClosedError(
                 "this producer is not running: call start() first, or build a new one after close()"
             )
-        slot = await self._buffer.put(outgoing, timeout_seconds=self._settings.max_block_seconds)
-        self._accepted += 1
-        return slot

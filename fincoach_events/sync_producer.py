@@ -18,6 +18,7 @@ from fincoach_events.events import AnyBehavioralEvent
 from fincoach_events.producer import DEFAULT_SETTINGS, EventProducer
 
 Result = TypeVar("Result")
+_OF_THE_PARENT = "this producer was started before the process was forked off: build one, and start it, in each worker after the fork"
 
 
 class SyncEventProducer:
@@ -71,7 +72,13 @@ class SyncEventProducer:
         return self._producer.pending
 
     def start(self) -> None:
-        """Start the thread and begin delivering; does not wait for a broker."""
+        """Start the thread and begin delivering; does not wait for a broker.
+
+        Raises:
+            ProducerClosedError: it was started before this process was forked off: its thread is the parent's.
+        """
+        if self._loop is not None and self._process_id != os.getpid():
+            raise ProducerClosedError(_OF_THE_PARENT)
         if self._loop is None:
             self._process_id = os.getpid()
             self._loop = asyncio.new_event_loop()
@@ -134,6 +141,6 @@ class SyncEventProducer:
         if self._loop is None or self._process_id != os.getpid():
             call.close()
             raise ProducerClosedError(
-                "this producer is not running in this process: call start() first, in each worker after the fork"
+                "this producer is not running: call start() first" if self._loop is None else _OF_THE_PARENT
             )
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()

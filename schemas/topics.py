@@ -33,6 +33,8 @@ from schemas.vocabulary import Room
 
 DAY_SECONDS = 86_400
 MIB = 1024 * 1024
+# Compressed, a record may be larger than it was: one at the topic's limit could be refused, and would stop the relay.
+SPARE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,8 @@ DATASET_PROGRESS = Topic(
     retention_seconds=DAY_SECONDS,
 )  # fmt: skip
 THRESHOLD_REACHED = Topic(
-    name="fincoach.threshold-reached", key="model_type", messages=(ThresholdReached,), producers=(Room.STREAMS,), consumers=(Room.TRAINERS,),
+    name="fincoach.threshold-reached", key="model_type", messages=(ThresholdReached,), producers=(Room.STREAMS,),
+    consumers=(Room.STREAMS, Room.TRAINERS),
     retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 TRAINING_PROGRESS = Topic(

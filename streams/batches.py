@@ -73,23 +73,12 @@ async def archive(
 ) -> Archived:
     """Insert what is new of ``rows``; what the database cannot hold becomes a dead letter.
 
-    Of rows that stand twice in one batch the first is tried, the others are duplicates. ``suspects``: the offsets of
-    rows that may well be archived already.
+    ``suspects``: the offsets of rows that may well be archived already.
     """
-    archived = await repository.archive(table, _first_of_each(rows), suspects=suspects)
+    archived = await repository.archive(table, rows, suspects=suspects)
     if archived.refused:
         _put_aside_refused(intake, archived.refused)
     return archived
-
-
-def _first_of_each(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
-    """Both archive tables have the id first and the time second: together the key."""
-    if len({row[0] for row in rows}) == len(rows):
-        return rows
-    first: dict[tuple[Any, Any], tuple[Any, ...]] = {}
-    for row in rows:
-        first.setdefault(row[:2], row)
-    return list(first.values())
 
 
 def _put_aside_refused(intake: Intake[Any], refused: dict[int, str]) -> None:

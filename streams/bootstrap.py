@@ -13,7 +13,7 @@ from backends.broker.positions import first_offset
 from backends.broker.processor import Processor
 from backends.clock import Clock, SystemClock
 from backends.control import LONGEST_COMMAND_LIFE, CommandHandler, Execution
-from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
+from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS, create_engine
 from backends.database.outbox import OutboxRelay
 from backends.database.repositories.ingestion import ensure_month_partitions, next_offsets
 from backends.database.unit_of_work import Database
@@ -134,6 +134,8 @@ class Worker:
                 today = self.clock.now().date()
                 await ensure_month_partitions(self.database, from_month=today.replace(day=1), months=MONTHS_AHEAD + 1)
                 await asyncio.sleep(PARTITIONS_EVERY_SECONDS)
+            except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
+                raise
             except DATABASE_AWAY_ERRORS as error:
                 log.warning("partitions_delayed", error=repr(error))
                 await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
@@ -145,6 +147,8 @@ class Worker:
             await asyncio.sleep(pause)
             try:
                 await self.letters.clear(self.database)
+            except STATEMENT_ERRORS:  # as above
+                raise
             except DATABASE_AWAY_ERRORS as error:
                 log.warning("clearing_delayed", error=repr(error))
 
@@ -158,6 +162,7 @@ class Worker:
                 METRICS.consumer_lag.labels(**labels).set(lag.records)
             self.live.show()
             await self.placement.read_lost_again(consumer)
+            self.placement.check_not_stranded(now=self.clock.monotonic())
             await asyncio.sleep(WATCH_EVERY_SECONDS)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
+from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class DatasetAgent:
                     self._announce()  # a crossing need not wait for the relay's next round
                 self._answered_at = self._clock.monotonic()
                 delay = pause_after(self._answered_at - began_at, is_behind=self._is_behind())
+            except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
+                raise
             except DATABASE_AWAY_ERRORS as error:
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
                 log.warning("readiness_delayed", error=repr(error), delay_seconds=delay)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends.broker.interface import Record
 from backends.database.repositories.dead_letters import DeadLetterRepository, DeadLetterRow
-from backends.dead_letters import dead_letter_headers, retry_of, storable
+from backends.dead_letters import announced, dead_letter_headers, retry_of, storable
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from fincoach_events.identifiers import new_event_id
@@ -173,7 +173,7 @@ async def _settle(work: UnitOfWork, intake: Intake[Any]) -> None:
 async def _write(work: UnitOfWork, batch: LedgerBatch, kept: list[_Kept]) -> None:
     repository, key = DeadLetterRepository(work), batch.topic.name.encode()
     await repository.save([_row(batch, each) for each in kept])
-    await repository.announce([(key, each.letter.record.value or b"", each.headers) for each in kept])
+    await repository.announce([(key, *announced(each.letter.record.value or b"", each.headers)) for each in kept])
     reasons = Counter(str(each.letter.reason) for each in kept)
     log.warning(
         "records_dead_lettered",

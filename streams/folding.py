@@ -81,9 +81,19 @@ async def load_states(repository: IngestionRepository, cache: StateCache, accept
 
 
 async def _fold_anew(repository: IngestionRepository, states: States, users: Sequence[UUID]) -> None:
-    for user_id, text in await repository.archived_payloads(users):
-        states[user_id.bytes] = fold(states.get(user_id.bytes), decode_behavioral_event(text.encode()))
-    log.info("states_folded_anew", users=len(users), reducer_version=REDUCER_VERSION)
+    """Fold the whole history of ``users``. An archived event that today's code refuses stays out of its user's state."""
+    left_out = 0
+    async for user_id, text in repository.archived_payloads(users):
+        user = user_id.bytes
+        state = states.get(user)
+        kept = copy_state(state) if state is not None else None
+        try:
+            states[user] = fold(state, decode_behavioral_event(text.encode()))
+        except Exception as error:  # noqa: BLE001 - it would stop its partition for ever, and it was counted long ago
+            left_out += 1
+            log.warning("archived_event_left_out", error=repr(error), user=hashed(user_id))
+            _restore(states, user, kept)
+    log.info("states_folded_anew", users=len(users), left_out=left_out, reducer_version=REDUCER_VERSION)
 
 
 def fold_new(

@@ -13,6 +13,7 @@ import datetime as dt
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from backends.database.repositories.ingestion import EVENTS, IngestionRepository
 from fincoach_events.events import EVENT_TYPES, AnyBehavioralEvent
@@ -133,7 +134,7 @@ class EventBatchWriter:
         archived = await self._archive(intake)
         fresh = _new_of(intake.accepted, archived.new)
         folded = fold_new(fresh, states, watermarks=self._watermarks, careful=careful)
-        await self._take_back(folded, intake)
+        await self._take_back(folded, intake, new=archived.new)
         outcome = BatchOutcome(
             archived=len(fresh) - len(folded.failed),
             duplicates=len(intake.accepted) - len(fresh),
@@ -168,11 +169,17 @@ class EventBatchWriter:
         sketches = await self._repository.last_sketches()
         return Watermarks(decode_pane(sketches).watermarks if sketches else None)
 
-    async def _take_back(self, folded: FoldedBatch, intake: Intake[AnyBehavioralEvent]) -> None:
-        """Turn events on which the reducer failed from archived ones into dead letters."""
-        if folded.failed:
-            await self._repository.remove(EVENTS, [letter.record.offset for letter in folded.failed])
-            intake.dead.extend(folded.failed)
+    async def _take_back(self, folded: FoldedBatch, intake: Intake[AnyBehavioralEvent], *, new: set[int]) -> None:
+        """Turn events on which the reducer failed, and what repeats them in this batch, into dead letters."""
+        if not folded.failed:
+            return
+        letters = {letter.record.offset: letter for letter in folded.failed}
+        await self._repository.remove(EVENTS, list(letters))
+        failed = {_key(item): letters[item.offset] for item in intake.accepted if item.offset in letters}
+        repeating = [item for item in intake.accepted if item.offset not in new and _key(item) in failed]
+        intake.dead += [*letters.values(), *(failed[_key(item)]._replace(record=item.record) for item in repeating)]
+        gone = {item.offset for item in repeating}
+        intake.accepted = [item for item in intake.accepted if item.offset not in gone]
 
     def _pane(self, intake: Intake[AnyBehavioralEvent], folded: FoldedBatch, *, new: set[int]) -> PaneStatistics:
         return close_pane(
@@ -208,6 +215,10 @@ class EventBatchWriter:
             event.event_id.int.to_bytes(16, "big"), item.at, item.user, TYPE_NAMES[type(event)], event.interaction_type,
             event.consent, event.source, item.record.value or b"", batch.topic.generation, batch.partition, item.offset,
         )  # fmt: skip
+
+
+def _key(item: AcceptedEvent) -> tuple[UUID, int]:
+    return item.message.event_id, item.at
 
 
 def _new_of(accepted: list[AcceptedEvent], new: set[int]) -> list[AcceptedEvent]:

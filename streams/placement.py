@@ -30,6 +30,9 @@ log = get_logger("streams.placement")
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 5.0
 CAUGHT_UP_RECORDS = 2_000
+# Faust gives a placing 90 s and ends its recovery silently where it takes longer.
+PLACING_SECONDS = 20.0
+STRANDED_SECONDS = 120.0
 HOLE_LOOKS = 10  # a hole that stands for so many looks was not read again: that read was lost too
 AWAY_ERRORS: tuple[type[Exception], ...] = (*DATABASE_AWAY_ERRORS, *BROKER_AWAY_ERRORS)
 
@@ -41,6 +44,10 @@ FirstOffset = Callable[[str, int, int], Awaitable[int]]
 
 class LedgerAheadError(FinCoachError):
     """The ledger is ahead of the topic: the topic was created anew, or the broker lost data."""
+
+
+class StrandedError(FinCoachError):
+    """Partitions of this worker have no position, and nobody is about to give them one."""
 
 
 class LedgerPlacement:
@@ -68,11 +75,25 @@ class LedgerPlacement:
         self._handled: Counter[str] = Counter()
         self._handling: Counter[str] = Counter()
         self._retrying: asyncio.Task[None] | None = None
+        self._stranded_at: float | None = None
 
     def fail(self, error: BaseException) -> None:
         """Stop the process: what happened is a bug or needs a person."""
         if not self.failure.done():
             self.failure.set_exception(error)
+
+    def check_not_stranded(self, *, now: float) -> None:
+        """Stop the process when its partitions have stood without a position for long while nobody tries; ``now`` in seconds."""
+        if self.assigned is None or self.placed or self._waiting:
+            self._stranded_at = None
+            return
+        self._stranded_at = now if self._stranded_at is None else self._stranded_at
+        if now - self._stranded_at >= STRANDED_SECONDS:
+            names = sorted(f"{one.topic}/{one.partition}" for one in self.assigned if not self.positions.get(one))
+            message = (
+                f"{', '.join(names)} had no position for {STRANDED_SECONDS:.0f} s, and nothing was about to place them"
+            )
+            self.fail(StrandedError(message))
 
     def take_over(self, partitions: set[TP]) -> None:
         """Know that ``partitions`` are this worker's now, and no others."""
@@ -232,8 +253,10 @@ class LedgerPlacement:
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
                 log.warning("placing_delayed", error=repr(error), delay_seconds=delay)
                 continue
-            consumer.resume_partitions(partitions)
-            self._waiting &= consumer.ledger_partitions() - partitions
+            # What met another outage meanwhile has lost its position again, and waits on.
+            placed = {partition for partition in partitions if self.positions.get(partition) is not None}
+            consumer.resume_partitions(placed)
+            self._waiting = (self._waiting & consumer.ledger_partitions()) - placed
 
     def _retried(self, ended: asyncio.Task[None]) -> None:
         if not ended.cancelled() and (error := ended.exception()) is not None:
@@ -242,13 +265,14 @@ class LedgerPlacement:
     async def _seek(self, consumer: BatchConsumer, partitions: set[TP]) -> None:
         if not partitions:
             return
-        wanted = await self._next_offsets(partitions)
-        ends = await consumer.highwaters(*partitions)
-        _check_not_ahead(wanted, ends)
-        # Placed before the seek: what is delivered in between is then judged by its offsets instead of being dropped.
-        for partition, offset in wanted.items():
-            self.positions.place(partition, offset, ends[partition])
-        await self._seek_within(consumer, wanted)
+        async with asyncio.timeout(PLACING_SECONDS):
+            wanted = await self._next_offsets(partitions)
+            ends = await consumer.highwaters(*partitions)
+            _check_not_ahead(wanted, ends)
+            # Placed before the seek: what is delivered in between is then judged by its offsets instead of being dropped.
+            for partition, offset in wanted.items():
+                self.positions.place(partition, offset, ends[partition])
+            await self._seek_within(consumer, wanted)
 
     async def _next_offsets(self, partitions: set[TP]) -> dict[TP, int]:
         wanted: dict[TP, int] = {}
@@ -269,7 +293,11 @@ def _highwater(consumer: BatchConsumer, partition: TP) -> int:
     """Return the end of ``partition`` as of the last fetch; 0 while it is unknown."""
     try:
         return consumer.highwater(partition) or 0
-    except (AssertionError, ConsumerNotStarted):  # in a rebalance; aiokafka asserts that we own what we ask about
+    except (
+        AssertionError,
+        AttributeError,
+        ConsumerNotStarted,
+    ):  # in a rebalance; aiokafka asserts that we own what we ask about
         return 0
 
 

@@ -166,12 +166,6 @@ def quantile_buckets(values: Histogram, ranks: Sequence[float]) -> list[int]:
     return [buckets[min(int(place), len(buckets) - 1)] for place in places]
 
 
-def share_at_most(values: Histogram, value: float) -> float:
-    """Return the share of values that are at most ``value``, within its bucket; 0 without data."""
-    last = next(iter(histogram([value])))
-    return sum(count for bucket, count in values.items() if bucket <= last) / size(values) if values else 0.0
-
-
 def size(values: Histogram) -> int:
     """Return how many values a histogram has seen."""
     return sum(values.values())

@@ -9,8 +9,8 @@
   pays to wait. 1 until a week of arrivals is known.
 - cost = sqrt(K / K0), within [0.5, 2]: K seconds took the last trainings, K0 the first ones (or what is configured). The root
   is that of the order quantity which balances what an order costs with what waiting costs.
-- drift = 1 / (1 + PSI / 0.25) * 1 / (1 + max(0, z)): PSI of the open data set against what was learned before, z how
-  far the live loss lies above its mean, in standard deviations. A model that has become wrong learns sooner.
+- drift = 1 / (1 + PSI / 0.25): PSI of the open data set against what was learned before. A model whose data has moved
+  learns sooner.
 
 The count that is held against T leaves aside what one user gave beyond a share of it, so that no user, bot or replay
 alone makes a model train. Nothing here needs a database: :func:`decide` over values is all that a simulation needs.
@@ -84,7 +84,6 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     cost_seconds: float | None = None
     first_cost_seconds: float | None = None
     psi: float | None = None
-    loss_z: float | None = None
     age_seconds: float | None = None
     seconds_since_epoch: float | None = None
     moment: dt.datetime | None = None
@@ -223,7 +222,7 @@ def _factors(rule: ThresholdRule, now: Circumstances) -> dict[str, float]:
         "size": math.sqrt(max(now.learned / now.first, 1.0)) if now.first else 1.0,
         "season": min(max(season, SEASON_RANGE[0]), SEASON_RANGE[1]),
         "cost": min(max(cost, COST_RANGE[0]), COST_RANGE[1]),
-        "drift": 1 / (1 + (now.psi or 0.0) / NOTABLE_PSI) / (1 + max(0.0, now.loss_z or 0.0)),
+        "drift": 1 / (1 + (now.psi or 0.0) / NOTABLE_PSI),
     }
 
 

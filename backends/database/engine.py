@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 import msgspec
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -20,15 +22,15 @@ DATABASE_AWAY_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+REFUSED_VALUE_ERRORS: tuple[type[Exception], ...] = (DataError, asyncpg.DataError)  # a value that no column holds
 # What is wrong with a statement or its data, and stays so however often it is tried: a bug. Some of these classes stand
 # below one in DATABASE_AWAY_ERRORS, so catch them first.
 STATEMENT_ERRORS: tuple[type[Exception], ...] = (
     IntegrityError,
     ProgrammingError,
-    DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.SyntaxOrAccessError,
-    asyncpg.DataError,
+    *REFUSED_VALUE_ERRORS,
 )
 
 
@@ -41,7 +43,7 @@ def create_engine(
     url: str, *, application_name: str, idle_in_transaction_seconds: float = 3.0, pool_size: int = 5
 ) -> AsyncEngine:
     """Return an engine on ``url`` (``postgresql+asyncpg://``); nothing connects before first use."""
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         json_serializer=to_json_text,
         pool_size=pool_size,
@@ -58,3 +60,13 @@ def create_engine(
             },
         },
     )
+    event.listen(engine.sync_engine, "handle_error", _named)
+    return engine
+
+
+def _named(context: ExceptionContext) -> Exception | None:
+    """Call a value that the database cannot hold a DataError: SQLAlchemy's dialect knows no name for asyncpg's."""
+    original = context.original_exception
+    if isinstance(original.__cause__, asyncpg.DataError):
+        return DataError(context.statement, context.parameters, original)
+    return None

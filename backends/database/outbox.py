@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
@@ -18,9 +18,12 @@ from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from schemas.errors import RetryLaterError
 from schemas.tables import outbox
+from schemas.topics import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backends.broker.interface import OutgoingRecord
     from backends.database.unit_of_work import Database
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 log = get_logger("outbox")
 RELAY_LOCK_NAMESPACE = 0x0B0C
 BATCH_ROWS = 500
+BATCH_BYTES = 4 * MIB  # of payloads in memory at once, or one that is larger
+# Published and marked together: a statement after each keeps the transaction from idling beyond its time-out.
+SLICE_ROWS = 100
 RETRIED: tuple[type[Exception], ...] = (RetryLaterError, *DATABASE_AWAY_ERRORS)
 
 
@@ -74,32 +80,52 @@ class OutboxRelay:
                 await self._wait()
 
     async def publish_once(self) -> int:
-        """Publish up to 500 rows in one transaction; return how many. 0 also when another relay is at work."""
+        """Publish up to 500 rows, or 4 MiB, in one transaction; return how many. 0 also when another relay is at work.
+
+        What the broker has acknowledged is marked, also when it goes away in the middle.
+        """
         async with self._database.transaction() as work:
-            room = self._database.room
-            locked = await work.connection.scalar(
-                sa.select(sa.func.pg_try_advisory_xact_lock(RELAY_LOCK_NAMESPACE, sa.func.hashtext(str(room))))
-            )
-            if not locked:
+            if not await self._is_alone(work.connection):
                 return 0
-            waiting = (
-                sa.select(outbox)
-                .where(outbox.c.room == room, outbox.c.published_at.is_(None))
-                .order_by(outbox.c.id)
-                .limit(BATCH_ROWS)
-            )
-            rows = (await work.connection.execute(waiting)).all()
-            if rows:
-                await self._publisher.publish_batch([(row.topic, row.key, row.payload, row.headers) for row in rows])
-                marked = (
-                    sa.update(outbox)
-                    .where(outbox.c.id.in_([row.id for row in rows]))
-                    .values(published_at=sa.func.now())
-                )
-                await work.connection.execute(marked)
-                METRICS.outbox_published.labels(room=str(room)).inc(len(rows))
-            return len(rows)
+            published = 0
+            for rows in _slices(await self._waiting(work.connection)):
+                try:
+                    await self._publisher.publish_batch(
+                        [(row.topic, row.key, row.payload, row.headers) for row in rows]
+                    )
+                except RetryLaterError:
+                    if published:
+                        break
+                    raise
+                marked = sa.update(outbox).where(outbox.c.id.in_([row.id for row in rows]))
+                await work.connection.execute(marked.values(published_at=sa.func.now()))
+                published += len(rows)
+            METRICS.outbox_published.labels(room=str(self._database.room)).inc(published)
+            return published
+
+    async def _is_alone(self, connection: AsyncConnection) -> bool:
+        name = sa.func.hashtext(str(self._database.room))
+        return bool(await connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(RELAY_LOCK_NAMESPACE, name))))
+
+    async def _waiting(self, connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
+        """Return the oldest rows that are not published, as many as one round may hold."""
+        waiting = (
+            sa.select(outbox.c.id, sa.func.octet_length(outbox.c.payload).label("bytes"))
+            .where(outbox.c.room == self._database.room, outbox.c.published_at.is_(None))
+            .order_by(outbox.c.id)
+            .limit(BATCH_ROWS)
+            .subquery()
+        )
+        before = sa.func.sum(waiting.c.bytes).over(order_by=waiting.c.id) - waiting.c.bytes
+        summed = sa.select(waiting.c.id, before.label("before")).subquery()
+        chosen = sa.select(summed.c.id).where(sa.func.coalesce(summed.c.before, 0) < BATCH_BYTES)
+        return (await connection.execute(sa.select(outbox).where(outbox.c.id.in_(chosen)).order_by(outbox.c.id))).all()
 
     async def _wait(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout=self._poll_seconds)
+
+
+def _slices(rows: Sequence[sa.Row[Any]]) -> Iterator[Sequence[sa.Row[Any]]]:
+    for start in range(0, len(rows), SLICE_ROWS):
+        yield rows[start : start + SLICE_ROWS]

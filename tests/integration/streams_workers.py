@@ -123,8 +123,7 @@ async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
     ]
     try:
         yield worker
-        if not worker.placement.failure.done():
-            await until_started(worker)
+        await until_started(worker)
     finally:
         for task in tasks:
             task.cancel()

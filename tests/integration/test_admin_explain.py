@@ -56,7 +56,9 @@ async def test_one_sentence_says_why_a_model_waits(room: Room, folder: Path) -> 
     assert f"recommendation epoch 1 (open): {sentence}" in result.stdout
     assert sentence.startswith("600 of 500, quality 0.")
     assert "data points since the last epoch" in result.stdout
+    assert "relevant 600; invalid 600; out_of_range 0" in " ".join(result.stdout.split()), result.stdout
     answer = msgspec.json.decode((await explain(folder, "recommendation", "--json")).stdout)
+    assert answer["quality_parts"]["counts"]["invalid"] == 600
     assert (answer["decision"], answer["sentence"]) == ("waiting_for_quality", sentence)
     figures = {factor["factor"]: factor["value"] for factor in answer["factors"]}
     assert (figures["counted"], figures["threshold"], figures["users"]) == (600, 500, 40)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from backends.broker.interface import OutgoingRecord
 from backends.broker.kafka import BrokerProducer
-from backends.database.outbox import BATCH_ROWS, OutboxRelay
+from backends.database.outbox import BATCH_BYTES, BATCH_ROWS, SLICE_ROWS, OutboxRelay
 from backends.database.unit_of_work import Database
 from schemas.errors import RetryLaterError
 from schemas.tables import outbox
@@ -217,3 +217,31 @@ async def test_a_relay_that_is_woken_does_not_wait_for_its_next_look(broker_addr
             await announce(database, topic, b"row")
             await eventually(published, what="the woken relay", seconds=20)
     assert await values_on(broker_address, topic) == [b"row"]
+
+
+async def test_large_rows_are_published_a_few_at_a_time(broker_address: str, database_url: str) -> None:
+    """Five hundred dead letters of a megabyte each would be in the memory of the relay at once."""
+    topic = await created_topic(broker_address, "large")
+    large = bytes(BATCH_BYTES - 1)
+    async with database_of(Room.STREAMS, database_url) as database, producing(broker_address) as producer:
+        await announce(database, topic, b"first", large, b"third", large, b"last")
+        relay = OutboxRelay(database, producer)
+        assert [await relay.publish_once() for _ in range(3)] == [2, 2, 1]
+    assert await values_on(broker_address, topic) == [b"first", large, b"third", large, b"last"]
+
+
+async def test_what_was_acknowledged_before_the_broker_went_is_marked(broker_address: str, database_url: str) -> None:
+    """All of it would be sent again and again for as long as a backlog takes longer than the broker stays."""
+    topic = await created_topic(broker_address, "half")
+    values = [str(number).encode() for number in range(SLICE_ROWS + 10)]
+    async with database_of(Room.STREAMS, database_url) as database, producing(broker_address) as producer:
+        await announce(database, topic, *values)
+
+        async def nothing() -> None:
+            """Let the first slice pass."""
+
+        relay = OutboxRelay(database, Interrupted(producer, nothing, broker_away))
+        assert await relay.publish_once() == SLICE_ROWS
+        assert await unpublished(database) == values[SLICE_ROWS:]
+        assert await relay.publish_once() == 10
+    assert await values_on(broker_address, topic) == values

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from backends.broker.interface import OutgoingRecord, Record
 from backends.broker.kafka import BrokerProducer
@@ -26,7 +27,7 @@ from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
 from schemas.codec import decode, encode
 from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
 from schemas.messages.control import RetryDeadLetters
-from schemas.topics import ALERTS, BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS
+from schemas.topics import ALERTS, BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, MIB
 from streams.bootstrap import Worker
 from streams.golden import BrokenReceiverError
 from streams.ingestion import decode_storable_event
@@ -482,3 +483,18 @@ async def test_a_broken_reducer_stops_the_worker_too(
         with pytest.raises(BrokenReceiverError, match="reducer_error"):
             await asyncio.wait_for(asyncio.shield(yard.worker.placement.failure), timeout=30)
     assert await letters(connection) == []
+
+
+async def test_a_record_that_no_client_may_send_again_is_announced_by_its_beginning(
+    settings: StreamsSettings, connection: asyncpg.Connection
+) -> None:
+    """Compressed it came through; the relay would try to send it for ever, and announce nothing behind it."""
+    huge = b'{"source":"' + uuid.uuid4().hex.encode() + b'","x":"' + b"x" * (7 * MIB) + b'"}'
+    sender = AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=8 * MIB, compression_type="zstd")
+    async with room(settings) as yard, sender:
+        await sender.send_and_wait(BEHAVIORAL_EVENTS.name, huge, key=b"bulk")
+        (letter,) = await until_letters(connection, 1)
+        await yard.publish()
+    assert (letter["reason"], letter["raw"] == huge) == ("too_large", True)
+    (said,) = [one for one in await records_on(settings.brokers, DEAD_LETTERS) if one.headers["producer"] == letter["producer"]]  # fmt: skip
+    assert (said.headers["whole_bytes"], huge.startswith(said.value[: 4 * MIB])) == (str(len(huge)), True)

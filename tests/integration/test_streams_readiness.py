@@ -210,15 +210,21 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
     assert sum(decode_state(row["state"]).transactions for row in rows) == 29
 
 
-async def test_states_of_an_older_reducer_are_folded_anew(room: Room, connection: asyncpg.Connection) -> None:
-    """After a new reducer version users would keep states that no training sample has."""
+async def test_states_of_an_older_reducer_are_folded_anew(
+    room: Room, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a new reducer version users would keep states that no training sample has, or one old event stop their partition."""
+    monkeypatch.setattr("backends.database.repositories.ingestion.PAGE_ROWS", 7)
     events = [transaction(number, users=2) for number in range(22)]
     await room.feed(events[:20])
     await connection.execute("UPDATE user_states SET reducer_version = 0, state = 'broken'")
+    await connection.execute(
+        "UPDATE behavioral_events SET payload = payload - 'currency' WHERE event_id = $1", events[11].event_id
+    )
     room.forget_states()
     await room.feed(events[20:])
     expected: dict[uuid.UUID, UserState] = {}
-    for event in events:
+    for event in [*events[:11], *events[12:]]:
         expected[event.user_id] = fold(expected.get(event.user_id), event)
     rows = await connection.fetch("SELECT user_id, reducer_version, state FROM user_states")
     assert {row["user_id"]: row["state"] for row in rows} == {

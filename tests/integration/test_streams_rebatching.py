@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from backends.clock import ManualClock
 from backends.database.repositories.ingestion import next_offsets
 from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, encode_event
+from models.features import UserState, fold
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.batches import LedgerBatch
 from streams.dead_letter_limits import LimitPolicy
@@ -33,12 +35,17 @@ Plan = tuple[
 class Fetched:
     """A record of the one partition."""
 
-    def __init__(self, event: AnyBehavioralEvent, offset: int) -> None:
+    def __init__(self, event: AnyBehavioralEvent, offset: int, *, refused: bool = False) -> None:
         self.offset = offset
         self.timestamp = int(NOW.timestamp() * 1000)
         self.key: bytes | None = str(event.user_id).encode()
-        self.value: bytes | None = encode_event(event)
+        self.value: bytes | None = refused_by_the_database(event) if refused else encode_event(event)
         self.headers: list[tuple[str, bytes | None]] = []
+
+
+def refused_by_the_database(event: AnyBehavioralEvent) -> bytes:
+    """Return ``event`` with a field that nobody reads, and in it a number that is JSON and more than a column can hold."""
+    return encode_event(event)[:-1] + b',"unknown":1e200000}'
 
 
 @st.composite
@@ -62,10 +69,22 @@ def worker(database: Database, *, state_cache_bytes: int) -> EventIngestion:
 async def outcome(database: Database, connection: asyncpg.Connection, plan: Plan) -> dict[str, Any]:
     """Deliver a log to a worker that now and then forgets what it remembers; return what the database holds."""
     sent, ends, forgets = plan
+    records = [Fetched(transaction(number, users=4), offset) for offset, number in enumerate(sent)]
+    return await delivered(database, connection, records, ends=ends, forgets=forgets)
+
+
+async def delivered(
+    database: Database,
+    connection: asyncpg.Connection,
+    records: Sequence[Fetched],
+    *,
+    ends: Sequence[int],
+    forgets: Collection[int],
+) -> dict[str, Any]:
+    """Deliver ``records`` in batches to an empty database; return what it holds then."""
     await connection.execute("TRUNCATE behavioral_events, user_states, panes, ledger, outbox, dead_letters")
     await next_offsets(database, BEHAVIORAL_EVENTS, [0])
     ingestion = worker(database, state_cache_bytes=1_500)
-    records = [Fetched(transaction(number, users=4), offset) for offset, number in enumerate(sent)]
     start = 0
     for number, end in enumerate(ends):
         if number in forgets:
@@ -76,6 +95,7 @@ async def outcome(database: Database, connection: asyncpg.Connection, plan: Plan
         "archive": await connection.fetch('SELECT event_id, payload FROM behavioral_events ORDER BY "offset"'),
         "states": await connection.fetch("SELECT user_id, state FROM user_states ORDER BY user_id"),
         "sums": await pane_sums(connection),
+        "dead": await connection.fetch('SELECT "offset", reason FROM dead_letters ORDER BY "offset"'),
     }
 
 
@@ -102,6 +122,44 @@ def test_repetitions_and_batches_do_not_matter(database_url: str, plan: Plan) ->
         assert found["sums"] == {**once["sums"], "records": EVENTS + repeated, "duplicates": repeated}
 
     asyncio.run(both())
+
+
+BREAKING = 3  # the number of the event on which the reducer fails
+Copies = list[tuple[int, bool]]  # numbers of events as they were sent, and whether the database refuses that copy
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sent=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=14),
+    cuts=st.lists(st.integers(1, 13), max_size=4),
+    forgets=st.lists(st.integers(0, 4), max_size=2),
+)
+def test_batches_do_not_matter_for_what_cannot_be_taken_in(
+    database_url: str, sent: Copies, cuts: list[int], forgets: list[int]
+) -> None:
+    """A sound copy would be lost for one that the database refuses, or a letter be a duplicate, where both stand in one batch."""
+
+    def failing(state: UserState | None, event: AnyBehavioralEvent, *, at: int | None = None) -> UserState:
+        if event.event_id == transaction(BREAKING).event_id:
+            raise ArithmeticError("planted")
+        return fold(state, event, at=at)
+
+    async def both() -> None:
+        records = [Fetched(transaction(number, users=2), at, refused=refused) for at, (number, refused) in enumerate(sent)]  # fmt: skip
+        ends = sorted({*(cut for cut in cuts if cut < len(sent)), len(sent)})
+        connection = await connect(database_url)
+        async with database_of(database_url) as database:
+            one_by_one = await delivered(database, connection, records, ends=range(1, len(sent) + 1), forgets=())
+            found = await delivered(database, connection, records, ends=ends, forgets=forgets)
+        await connection.close()
+        assert found["sums"]["records"] == len(sent)
+        if (BREAKING, True) in sent:  # one event, two reasons: which one is told depends on the batch
+            one_by_one["dead"], found["dead"] = ([row["offset"] for row in rows] for rows in (one_by_one["dead"], found["dead"]))  # fmt: skip
+        assert found == one_by_one
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.folding.fold", failing)
+        asyncio.run(both())
 
 
 async def test_states_in_hand_stay_within_their_bound(database_url: str) -> None:

@@ -220,6 +220,7 @@ async def test_a_training_that_has_begun_is_named_and_the_way_back_with_it(
         ({}, "spending has collected nothing in epoch 2 yet"),
         ({"epoch": 1}, "spending epoch 1 was quarantined by alice already"),
         ({"epoch": 9}, "spending has no data set of epoch 9"),
+        ({"epoch": 10**11}, "the database cannot hold it"),
         ({"reason": ""}, "say why"),
     ],
 )

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from schemas.dead_letters import ATTEMPT_HEADER, RETRY_OF_HEADER
 from schemas.tables import dead_letters, exceeded_limits, outbox
-from schemas.topics import DEAD_LETTERS, MIB, TOPICS
+from schemas.topics import DEAD_LETTERS, MIB, SPARE_BYTES, TOPICS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,8 +29,6 @@ LETTER_COLUMNS = (
     "topic", "generation", "partition", "offset", "key", "reason", "detail", "raw", "record_at", "producer", "attempts",
     "retry_of",
 )  # fmt: skip
-# Compressed, a record may be larger than it was: one at the topic's limit could be refused, and would stop the relay.
-SPARE_BYTES = 64 * 1024
 MOST_RETRIED_BYTES = 64 * MIB  # in one transaction, and through the memory of the relay
 EXPORT_ROWS = 200
 

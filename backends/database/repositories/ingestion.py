@@ -68,6 +68,7 @@ PREDICTIONS = ArchiveTable(
      "action", "propensity", "payload", "generation", "partition", "offset"),
     ("prediction_id", "occurred_at"),
 )  # fmt: skip
+PAGE_ROWS = 2_000  # of archived events, folded anew in some 20 ms
 _OFFSET = -1  # every archive row ends with its offset
 
 
@@ -106,6 +107,16 @@ class SavedState(NamedTuple):
     user_id: UUID
     offset: int
     state: bytes
+
+
+def _first_of_each(table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+    """Return the first row of each key."""
+    if len({row[0] for row in rows}) == len(rows):
+        return rows
+    first: dict[tuple[UUID, dt.datetime], tuple[Any, ...]] = {}
+    for row in rows:
+        first.setdefault(table.key_of(row), row)
+    return list(first.values())
 
 
 async def next_offsets(database: Database, topic: Topic, partitions: Sequence[int]) -> dict[int, int]:
@@ -163,29 +174,44 @@ class IngestionRepository:
         )
         return {row["user_id"]: StateRow(row["reducer_version"], row["state"]) for row in rows}
 
-    async def archived_payloads(self, users: Sequence[UUID]) -> list[tuple[UUID, str]]:
-        """Return (user, JSON text) of all archived events of ``users`` with consent, in the order in which they came."""
+    async def archived_payloads(self, users: Sequence[UUID]) -> AsyncIterator[tuple[UUID, str]]:
+        """Yield (user, JSON text) of all archived events of ``users`` with consent, in the order in which they came.
+
+        They come in pages: users may have any number of events, and whoever folds them holds the transaction for so long
+        that it must not idle meanwhile.
+        """
         driver = await self._work.driver()
-        rows = await driver.fetch(
+        rows = driver.cursor(
             "SELECT user_id, payload::text AS payload FROM behavioral_events WHERE user_id = ANY($1::uuid[]) AND consent"
             ' ORDER BY generation, partition, "offset"',
-            users,
-        )
-        return [(row["user_id"], row["payload"]) for row in rows]
+            users, prefetch=PAGE_ROWS,
+        )  # fmt: skip
+        async for row in rows:
+            yield row["user_id"], row["payload"]
 
     async def archive(
         self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]], *, suspects: Collection[int] = ()
     ) -> Archived:
-        """Insert ``rows`` (all with different keys); those that are there already stay as they are.
+        """Insert ``rows``, in the order of their offsets; those whose keys are there already stay as they are.
 
+        Of rows with one key the first that the database can hold comes in. What comes before it is refused, what comes
+        after it is a repetition, whatever it holds: so it makes no difference how a log is cut into batches.
         ``suspects``: the offsets of rows that may well be there; they are looked up first.
         """
         try:
-            return Archived(new=await self._insert_new(table, rows, suspects))
+            return Archived(new=await self._insert_new(table, _first_of_each(table, rows), suspects))
         except REFUSED_VALUES:
-            refused = await self._find_refused(table, rows)
-        accepted = [row for row in rows if row[_OFFSET] not in refused]
-        return Archived(new=await self._insert_new(table, accepted, suspects), refused=refused)
+            known = await self._known(table, rows)
+        unknown = [row for row in rows if row[_OFFSET] not in known]
+        errors = await self._find_refused(table, unknown)
+        firsts = _first_of_each(table, [row for row in unknown if row[_OFFSET] not in errors])
+        first_offsets = {table.key_of(row): row[_OFFSET] for row in firsts}
+        refused = {
+            row[_OFFSET]: errors[row[_OFFSET]]
+            for row in unknown
+            if row[_OFFSET] in errors and row[_OFFSET] <= first_offsets.get(table.key_of(row), row[_OFFSET])
+        }
+        return Archived(new=await self._insert_new(table, firsts, ()), refused=refused)
 
     async def remove(self, table: ArchiveTable, offsets: Sequence[int]) -> None:
         """Take rows of this batch out of the archive again."""

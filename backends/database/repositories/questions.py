@@ -53,14 +53,7 @@ class QuestionRepository:
 
     async def datasets(self, model_type: str | None, *, limit: int) -> list[Row]:
         """Return data sets with their newest quality, the open ones first."""
-        d, q = training_datasets.c, data_quality_metrics.c
-        newest = (
-            sa.select(data_quality_metrics)
-            .where(q.training_dataset_id == d.id)
-            .order_by(q.assessment_date.desc())
-            .limit(1)
-            .lateral("newest_quality")
-        )
+        d, newest = training_datasets.c, _newest_quality()
         n = newest.c
         question = sa.select(
             d.dataset_type, d.epoch, d.data_count, d.threshold, d.threshold_reached, d.is_ready_for_training, d.data_quality_score,
@@ -90,9 +83,15 @@ class QuestionRepository:
         )
 
     async def explanation(self, model_type: str, *, epoch: int | None) -> list[Row]:
-        """Return one data set (the open one without ``epoch``) with its last evaluation; none where there is no such epoch."""
-        d = training_datasets.c
-        question = sa.select(d.dataset_type.label("model_type"), d.epoch, d.updated_at, d.closed_at, d.evaluation)
+        """Return one data set (the open one without ``epoch``) with its last evaluation; none where there is no such epoch.
+
+        ``quality_parts`` and ``assessed_at`` are of its newest judgement that was written down; None before the first.
+        """
+        d, newest = training_datasets.c, _newest_quality()
+        question = sa.select(
+            d.dataset_type.label("model_type"), d.epoch, d.updated_at, d.closed_at, d.evaluation,
+            newest.c.parts.label("quality_parts"), newest.c.assessment_date.label("assessed_at"),
+        ).select_from(training_datasets.outerjoin(newest, sa.true()))  # fmt: skip
         wanted = d.closed_at.is_(None) if epoch is None else d.epoch == epoch
         return await self._rows(question.where(d.dataset_type == model_type, wanted))
 
@@ -186,7 +185,6 @@ class QuestionRepository:
         )
         return {
             "now": await self._connection.scalar(sa.select(now)),
-            "last_event_archived_at": await self._connection.scalar(sa.select(sa.func.max(behavioral_events.c.archived_at))),
             "outbox": await self._rows(waiting.group_by(o.room)),
             "expired_leases": await self._rows(sa.select(j.id, j.model_type, j.lease_until).where(j.status == "running", j.lease_until < now)),
             "failed_trainings": await self._rows(
@@ -201,6 +199,13 @@ class QuestionRepository:
 
     async def _rows(self, question: sa.Executable) -> list[Row]:
         return [dict(row) for row in (await self._connection.execute(question)).mappings()]
+
+
+def _newest_quality() -> sa.FromClause:
+    """Return the newest judgement of each data set of the query that it is joined to."""
+    q = data_quality_metrics.c
+    newest = sa.select(data_quality_metrics).where(q.training_dataset_id == training_datasets.c.id)
+    return newest.order_by(q.assessment_date.desc()).limit(1).lateral("newest_quality")
 
 
 def _of_model(question: sa.Select[Any], column: sa.ColumnElement[Any], value: str | None) -> sa.Select[Any]:

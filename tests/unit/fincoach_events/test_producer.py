@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import os
 import subprocess
@@ -172,8 +173,12 @@ def test_a_forked_process_is_told_to_start_its_own(nobody: str) -> None:
     """If it failed, a preforking server's workers would wait for ever on a thread that they do not have."""
     with SyncEventProducer(nobody, consent_default=True, settings=QUICK) as producer:
         producer._process_id = os.getpid() + 1  # what a forked worker sees
-        with pytest.raises(ProducerClosedError, match="worker"):
-            producer.record("page_view", user_id=USER, occurred_at=NOON, page_url="/")
+        for call in (
+            producer.start,
+            lambda: producer.record("page_view", user_id=USER, occurred_at=NOON, page_url="/"),
+        ):
+            with pytest.raises(ProducerClosedError, match="in each worker"):
+                call()
         producer._process_id = os.getpid()
 
 
@@ -199,3 +204,21 @@ def test_the_contract_alone_costs_no_kafka_client() -> None:
     """If it failed, every process that reads events would load a producer that it does not use."""
     program = "import sys, fincoach_events.events; sys.exit('aiokafka' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+async def test_a_call_that_waits_for_room_is_told_when_the_producer_is_closed(nobody: str) -> None:
+    """The event would count as accepted, and nobody be there to deliver it or to say that it was lost."""
+    async with asyncio.timeout(10):
+        producer = EventProducer(
+            nobody, consent_default=True, settings=dataclasses.replace(QUICK, max_block_seconds=5.0)
+        )
+        await producer.start()
+        for number in range(QUICK.max_buffered_events):
+            await record(producer, number)
+        waiting = asyncio.create_task(record(producer, -1))
+        await asyncio.sleep(0.05)
+        with pytest.raises(UndeliveredEventsError):
+            await producer.close(0.05)
+        with pytest.raises(ProducerClosedError):
+            await waiting
+        assert (producer.accepted, producer.pending, producer.undelivered) == (5, 0, 5)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
 
-from streams.dataset_agent import LONGEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, pause_after
+from backends.clock import ManualClock
+from schemas.vocabulary import ModelType
+from streams.dataset_agent import LONGEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS, DatasetAgent, pause_after
 
 
 @given(st.floats(0, 1e6))
@@ -25,3 +31,18 @@ def test_a_quick_look_is_followed_by_the_next_at_once() -> None:
 def test_a_worker_that_keeps_up_looks_again_at_once(look_seconds: float) -> None:
     """A look that closed several epochs would let the next crossing wait for a second."""
     assert pause_after(look_seconds, is_behind=False) == SHORTEST_PAUSE_SECONDS
+
+
+async def test_a_statement_that_is_wrong_ends_the_agent(clock: ManualClock) -> None:
+    """It would be tried for ever as if the database were away, and the models behind it never be looked at."""
+
+    class Service:
+        async def due_models(self) -> list[ModelType]:
+            return [ModelType.GOAL]
+
+        async def check_training_readiness(self, model_type: ModelType) -> None:
+            raise IntegrityError(str(model_type), None, Exception("planted"))
+
+    agent = DatasetAgent(Service(), clock, every_seconds=0.01, is_behind=lambda: False, announce=lambda: None)  # type: ignore[arg-type]
+    with pytest.raises(IntegrityError):
+        await asyncio.wait_for(agent.run(), 5)

@@ -12,7 +12,7 @@ from schemas.errors import RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.agents import LedgerRoute
 from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
-from streams.placement import HOLE_LOOKS, LedgerPlacement
+from streams.placement import HOLE_LOOKS, STRANDED_SECONDS, LedgerPlacement, StrandedError
 from tests.unit.streams.worlds import FetchedEvent, paid
 
 ONE, OTHER = TP(BEHAVIORAL_EVENTS.name, 1), TP(BEHAVIORAL_EVENTS.name, 2)
@@ -25,6 +25,8 @@ class Consumer:
         self.sought: list[tuple[int, int]] = []
         self.paused: set[TP] = set()
         self.flow_active = True
+        self.seeking, self.may_seek = asyncio.Event(), asyncio.Event()
+        self.may_seek.set()
 
     async def highwaters(self, *partitions: TP) -> dict[TP, int]:
         """Say that a partition ends far away."""
@@ -36,6 +38,8 @@ class Consumer:
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Note where reading goes on."""
+        self.seeking.set()
+        await self.may_seek.wait()
         self.sought += [(partition.partition, offset) for partition, offset in partitions.items()]
 
     def ledger_partitions(self) -> set[TP]:
@@ -282,3 +286,49 @@ async def test_an_answer_about_a_place_that_is_given_up_is_no_answer(scene: Scen
     scene.may_answer.set()
     await asked
     assert scene.desk.begun == []
+
+
+async def test_a_placing_that_takes_too_long_is_tried_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust would end its recovery without a word, and the worker keep partitions that it never reads."""
+    monkeypatch.setattr("streams.placement.PLACING_SECONDS", 0.05)
+    scene.consumer.may_seek.clear()
+    await scene.placement.place(scene.consumer, {ONE})  # type: ignore[arg-type]
+    assert (scene.consumer.paused, scene.placement.positions.get(ONE)) == ({ONE}, None)
+    scene.consumer.may_seek.set()
+    await asyncio.wait_for(scene.placement._retrying, 5)  # type: ignore[arg-type]
+    assert (scene.consumer.paused, scene.placement.positions.get(ONE) is not None) == (set(), True)
+
+
+async def test_what_meets_another_outage_while_it_is_placed_waits_on(scene: Scene) -> None:
+    """A partition would have no position, and nobody who is about to give it one."""
+    scene.placement.place_later(scene.consumer, {ONE})  # type: ignore[arg-type]
+    scene.consumer.may_seek.clear()
+    scene.consumer.seeking.clear()
+    await asyncio.wait_for(scene.consumer.seeking.wait(), 5)
+    scene.placement.place_later(scene.consumer, {ONE})  # type: ignore[arg-type]
+    scene.consumer.may_seek.set()
+    await asyncio.wait_for(scene.placement._retrying, 5)  # type: ignore[arg-type]
+    assert (scene.consumer.paused, scene.placement.positions.get(ONE) is not None) == (set(), True)
+
+
+async def test_partitions_that_nobody_is_about_to_place_end_the_process(scene: Scene) -> None:
+    """They would stand still until somebody looks, while the worker calls itself alive."""
+    scene.placement.take_over({ONE, OTHER})
+    scene.placement.check_not_stranded(now=0.0)
+    scene.placement.forget({ONE})
+    for now, is_over in ((1.0, False), (STRANDED_SECONDS, False), (1.0 + STRANDED_SECONDS, True)):
+        scene.placement.check_not_stranded(now=now)
+        assert scene.placement.failure.done() is is_over
+    with pytest.raises(StrandedError, match=f"{ONE.topic}/1 had no position for 120 s"):
+        scene.placement.failure.result()
+
+
+async def test_a_placing_under_way_is_not_stranded(scene: Scene) -> None:
+    """A worker would be ended in each long outage, which ends by itself."""
+    scene.placement.take_over({ONE, OTHER})
+    scene.consumer.may_seek.clear()
+    scene.placement.place_later(scene.consumer, {ONE})  # type: ignore[arg-type]
+    for now in (0.0, 10 * STRANDED_SECONDS):
+        scene.placement.check_not_stranded(now=now)
+    assert not scene.placement.failure.done()
+    await scene.placement.stop()

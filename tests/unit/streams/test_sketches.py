@@ -27,7 +27,6 @@ from streams.sketches import (
     histogram,
     merged,
     quantiles,
-    share_at_most,
     size,
     user_sketch,
 )
@@ -141,6 +140,4 @@ def test_a_histogram_knows_how_many_there_are() -> None:
     values = histogram([0.0, 0.0, *map(float, range(1, 10_000))])
     assert (size(values), values[ZERO_BUCKET]) == (10_001, 2)
     assert quantiles(values, (0.0, 0.5)) == [0.0, pytest.approx(5_000, rel=0.05)]
-    assert share_at_most(values, 0.0) == pytest.approx(2 / 10_001)
-    assert share_at_most(values, 2_500.0) == pytest.approx(0.25, abs=0.02)
-    assert (size({}), quantiles({}, (0.5,)), share_at_most({}, 1.0), histogram([])) == (0, [], 0.0, {})
+    assert (size({}), quantiles({}, (0.5,)), histogram([])) == (0, [], {})

@@ -113,7 +113,7 @@ def test_it_fires_exactly_when_all_conditions_hold(counted: int, score: float, s
 ratios = st.one_of(st.none(), st.floats(0, 1e6))
 circumstances = st.builds(
     Circumstances, learned=st.integers(0, 10**9), first=st.integers(0, 10**6), arrivals_ratio=ratios, cost_seconds=ratios,
-    first_cost_seconds=ratios, psi=ratios, loss_z=st.one_of(st.none(), st.floats(-10, 10)), age_seconds=st.floats(0, 1e8),
+    first_cost_seconds=ratios, psi=ratios, age_seconds=st.floats(0, 1e8),
     seconds_since_epoch=ratios, review=st.sampled_from(DatasetReview),
 )  # fmt: skip
 rules = st.builds(
@@ -124,7 +124,7 @@ rules = st.builds(
 
 
 ENDLESS = Circumstances(learned=10**9, first=1, arrivals_ratio=9.0)
-ADRIFT = Circumstances(psi=100.0, loss_z=9.0)
+ADRIFT = Circumstances(psi=100.0)
 
 
 @given(rules, circumstances)
@@ -168,7 +168,7 @@ def test_each_factor_moves_the_threshold_its_own_way(now: Circumstances) -> None
         return adapted(free, msgspec.structs.replace(now, **changes)).wanted
 
     assert threshold(psi=0.5) < threshold(psi=None)
-    assert threshold(loss_z=2.0) < threshold(loss_z=-1.0) == threshold(loss_z=None)
+    assert threshold(psi=0.0) == threshold(psi=None)
     assert threshold(learned=400, first=100) == pytest.approx(2 * threshold(learned=100, first=100))
     assert threshold(learned=10, first=100) == threshold(learned=100, first=100)
     assert threshold(cost_seconds=9.0, first_cost_seconds=4.0) > threshold(cost_seconds=4.0, first_cost_seconds=4.0)
