@@ -91,8 +91,11 @@ def main(arguments: list[str] | None = None) -> int:
         report = asyncio.run(ChaosRun(settings, say).run(_judge(say)))
     except FinCoachError as error:
         say(f"the run could not be carried through: {error}")
-        say(_repeat(settings))
+        say(repeated_by(settings))
         return 2
+    except Exception:
+        say(repeated_by(settings))
+        raise
     _deliver(report, settings, options)
     return 0 if report.ok else 1
 
@@ -104,14 +107,17 @@ def _deliver(report: ChaosReport, settings: ChaosSettings, options: argparse.Nam
         options.json.write_bytes(document)
     print(rendered(report))
     if not report.ok:
-        print(_repeat(settings), file=sys.stderr)
+        print(repeated_by(settings), file=sys.stderr)
     elif not settings.keep:
         shutil.rmtree(settings.folder, ignore_errors=True)
 
 
-def _repeat(settings: ChaosSettings) -> str:
+def repeated_by(settings: ChaosSettings) -> str:
+    """Return where a failed run stands, and the command that makes it again."""
     only = f' ONLY="{" ".join(settings.only)}"' if settings.only else ""
-    command = f"make chaos SECONDS={settings.seconds:g} SEED={settings.seed}{only}"
+    # All that the plan of faults and the load follow from besides the seed.
+    drawn = f'ARGS="--every {settings.fault_every_seconds:g} --rate {settings.events_per_second:g}"'
+    command = f"make chaos SECONDS={settings.seconds:g} SEED={settings.seed}{only} {drawn}"
     return f"everything stands in {settings.folder}; repeat the run with\n  {command}"
 
 

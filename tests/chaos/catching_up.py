@@ -38,8 +38,10 @@ class CaughtUp:
     behind: dict[str, int]
 
 
-async def caught_up(brokers: str, watch: Watch, *, wide_partitions: int, within_seconds: float) -> CaughtUp:
-    """Wait until nothing is behind any more, at most ``within_seconds``."""
+async def caught_up(
+    brokers: str, watch: Watch, *, wide_partitions: int, since: float, within_seconds: float
+) -> CaughtUp:
+    """Wait until nothing is behind any more, at most ``within_seconds`` more; the seconds count from ``since`` (monotonic)."""
     began = time.monotonic()
     behind: dict[str, int] = {"never asked": 1}
     while time.monotonic() - began < within_seconds:
@@ -48,7 +50,7 @@ async def caught_up(brokers: str, watch: Watch, *, wide_partitions: int, within_
         except _AWAY as error:
             behind = {f"could not ask: {error!r}": 1}
         if not behind:
-            return CaughtUp(round(time.monotonic() - began, 1), {})
+            return CaughtUp(round(time.monotonic() - since, 1), {})
         await asyncio.sleep(_PAUSE_SECONDS)
     return CaughtUp(None, behind)
 

@@ -84,10 +84,12 @@ def rules(settings: ChaosSettings, *, disk: bool, clocks: bool) -> dict[str, Kin
         "kill_training": KindRule(weight=1, targets=("a training",)),
         "freeze": KindRule(weight=4, targets=(*STREAMS, *OURS), seconds=freeze, heals_within_seconds=10.0),
         "freeze_in_batch": KindRule(weight=2, targets=STREAMS, seconds=freeze, heals_within_seconds=10.0),
+        "freeze_producer": KindRule(weight=1, targets=producers, seconds=freeze),
         "broker_kill": KindRule(weight=2, targets=BROKERS, heals_within_seconds=15.0),
         "broker_freeze": KindRule(weight=1, targets=BROKERS, seconds=(5.0, 7.0), heals_within_seconds=8.0),
         "backend_kill": KindRule(weight=3, targets=("backend",), heals_within_seconds=1.0),
         "postmaster_kill": KindRule(weight=1, targets=("postgres",), heals_within_seconds=10.0),
+        "postgres_freeze": KindRule(weight=1, targets=("postgres",), seconds=(5.0, 8.0), heals_within_seconds=10.0),
         "rebalance": KindRule(weight=1, targets=(SPARE,), seconds=(6.0, 9.0), heals_within_seconds=15.0),
         "clock_jump": KindRule(
             weight=2, targets=CLOCKED, seconds=(8.0, 12.0), sizes=(-12 * HOUR, -HOUR, HOUR / 2, 2 * HOUR, 30 * HOUR)

@@ -14,7 +14,14 @@ import psutil
 
 from backends.clock import SystemClock
 from schemas.codec import encode
-from schemas.messages.control import Command, QuarantineDataset, RetryDeadLetters, RollBackModel, UpdateThresholds
+from schemas.messages.control import (
+    Command,
+    QuarantineDataset,
+    RetryDeadLetters,
+    RollBackModel,
+    TriggerTraining,
+    UpdateThresholds,
+)
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, MODEL_READY, PREDICTIONS
 from tests.chaos.oracle import STREAMS_LAWS
 from tests.chaos.yard import Run
@@ -66,7 +73,17 @@ def command(kind: type[Command], **fields: object) -> bytes:
     """Return a command of the yard's own."""
     now = SystemClock().now()
     about = {"event_id": uuid4(), "occurred_at": now, "issuer": "yard", "expires_at": now + dt.timedelta(minutes=5)}
-    return encode(kind(**about, **fields))  # type: ignore[arg-type]
+    return encode(kind(**{**about, **fields}))  # type: ignore[arg-type]
+
+
+async def say_what_cannot_be_written_down(run: Run, kind: type[Command], **fields: object) -> None:
+    """Send a command whose issuer no column holds: the room that would carry it out puts it aside as a dead letter."""
+    await run.load.say(CONTROL.name, b"goal", command(kind, model_type="goal", issuer="yard" * 100, **fields))
+
+
+async def _is_put_aside(run: Run) -> bool:
+    """Whether that command stands among the dead letters, once."""
+    return bool(await run.connection.fetchval("SELECT count(*) = 1 FROM dead_letters WHERE topic = $1", CONTROL.name))
 
 
 async def a_worker_dies(run: Run, seam: str, trap: Trap) -> None:
@@ -77,8 +94,10 @@ async def a_worker_dies(run: Run, seam: str, trap: Trap) -> None:
         await run.load.say(
             CONTROL.name, b"goal", command(UpdateThresholds, model_type="goal", threshold=run.thresholds["goal"])
         )
+        await say_what_cannot_be_written_down(run, UpdateThresholds, threshold=1)
         await run.load.send(450)
         if seam.endswith(".remember_limit"):
+            await eventually(run.is_counted, what="the mix to be counted")  # none of it may stand between them
             await run.load.send_nothing(MORE_THAN_ALLOWED)
         if seam.endswith(".send_again"):
             await run.panes(8)
@@ -90,6 +109,7 @@ async def a_worker_dies(run: Run, seam: str, trap: Trap) -> None:
         await eventually(lambda: _is_dead(doomed), what=f"{doomed.name} to die at {trap.at} ({doomed.log})")
     await run.load.send(150)
     await run.catch_up()
+    await eventually(lambda: _is_put_aside(run), what="the dead letter of a command")
 
 
 async def _model_with_an_epoch(run: Run) -> str | None:
@@ -112,12 +132,14 @@ async def a_trainer_dies(run: Run, seam: str, trap: Trap) -> None:
     doomed = await run.start("trainers", trap=trap, settings=settings)
     heir = await run.start("trainers", held=True, settings=settings)
     async with succession(run, doomed, heir, point=trap.at):
+        await say_what_cannot_be_written_down(run, TriggerTraining)
         await run.load.send(450)
         await _wound(doomed, seam)
         await eventually(
             lambda: _is_dead(doomed), what=f"{doomed.name} to die at {trap.at} ({doomed.log})", seconds=60.0
         )
     await run.catch_up(lambda: _is_trained(run))
+    await eventually(lambda: _is_put_aside(run), what="the dead letter of a command")
 
 
 async def _wound(trainer: Room, seam: str) -> None:
@@ -158,6 +180,7 @@ def the_second_half(room: str) -> Callable[[Run, str, Trap], Awaitable[None]]:
         doomed, heir, replicas = await _cast(run, room, trap)
         leaver = await run.start("serving", settings={"instance": "replica-2", **_SERVING})
         async with succession(run, doomed, heir, point=trap.at):
+            await say_what_cannot_be_written_down(run, RollBackModel)
             await run.load.say(MODEL_READY.name, b"goal", encode(candidate))
             await eventually(lambda: _stands_at(run, 2), what="the candidate to be deployed", seconds=40)
             await run.load.say(CONTROL.name, b"goal", command(RollBackModel, model_type="goal"))
@@ -166,6 +189,7 @@ def the_second_half(room: str) -> Callable[[Run, str, Trap], Awaitable[None]]:
             leaver.process.terminate()
             await _ask(replicas)
         await run.catch_up(lambda: _is_served(run))
+        await eventually(lambda: _is_put_aside(run), what="the dead letter of a command")
 
     return dies
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from tests.chaos.fault import Fault
 from tests.chaos.faults_connections import CutConnection, SilentConnection, SlowConnection
-from tests.chaos.faults_freezes import Freeze, FreezeInBatch
+from tests.chaos.faults_freezes import Freeze, FreezeInBatch, FreezeProducer
 from tests.chaos.faults_processes import ClockJump, Kill, KillProducer, KillTraining, Rebalance
-from tests.chaos.faults_services import BackendKill, BrokerFreeze, BrokerKill, DiskFull, PostmasterKill
+from tests.chaos.faults_services import (
+    BackendKill,
+    BrokerFreeze,
+    BrokerKill,
+    DiskFull,
+    PostgresFreeze,
+    PostmasterKill,
+)
 
 FAULTS: dict[str, type[Fault]] = {
     "kill": Kill,
@@ -14,10 +21,12 @@ FAULTS: dict[str, type[Fault]] = {
     "kill_training": KillTraining,
     "freeze": Freeze,
     "freeze_in_batch": FreezeInBatch,
+    "freeze_producer": FreezeProducer,
     "broker_kill": BrokerKill,
     "broker_freeze": BrokerFreeze,
     "backend_kill": BackendKill,
     "postmaster_kill": PostmasterKill,
+    "postgres_freeze": PostgresFreeze,
     "rebalance": Rebalance,
     "clock_jump": ClockJump,
     "slow_connection": SlowConnection,

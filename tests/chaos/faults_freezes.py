@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import psutil
 from schemas.topics import BEHAVIORAL_EVENTS
 from stack.processes import Phase
 from tests.chaos.fault import LEASE_SECONDS, READY_WITHIN_SECONDS, SESSION_SECONDS, Evidence, Fault, UnprovenError
+from tests.chaos.faults_processes import KillProducer
 from tests.chaos.traps import BatchInHand
 from tests.chaos.watch import LogTail
 
@@ -120,10 +122,7 @@ class Freeze(Fault):
         return bool(self._taken_over)
 
     def _is_stopped(self) -> bool:
-        try:
-            return bool(psutil.Process(self._pid).status() == psutil.STATUS_STOPPED)
-        except psutil.Error:
-            return False
+        return is_stopped(self._pid)
 
 
 class FreezeInBatch(Freeze):
@@ -173,3 +172,45 @@ class FreezeInBatch(Freeze):
             if batch is not None and any(line["partition"] == batch.partition for line in self._refusals(event)):
                 return who
         return ""
+
+
+class FreezeProducer(Fault):
+    """SIGSTOP of a producer in the middle of its sends, and SIGCONT: what was under way is acknowledged to nobody meanwhile."""
+
+    about = "SIGSTOP of a producer in the middle of its sends, then SIGCONT; proof: its journal stood still, and grows again"
+
+    before = KillProducer.before
+
+    async def inject(self) -> None:
+        """Stop it where it stands."""
+        self._pid = self.site.fleet.pid(self.target)
+        self._began = time.monotonic()
+        os.kill(self._pid, signal.SIGSTOP)
+        await self.site.until(lambda: is_stopped(self._pid), "the freeze", seconds=2.0)
+        self._bytes = self.site.fleet.journal_bytes(self.target)
+
+    async def heal(self) -> None:
+        """Let it go on."""
+        self._held = time.monotonic() - self._began
+        self._grown = self.site.fleet.journal_bytes(self.target) - self._bytes
+        self._was_stopped = is_stopped(self._pid)
+        os.kill(self._pid, signal.SIGCONT)
+
+    async def proof(self) -> Evidence:
+        """It wrote nothing while it was frozen, and goes on."""
+        if not self._was_stopped or self._grown:
+            raise UnprovenError(f"{self.target} wrote {self._grown} bytes in the {self._held:.1f} s of its freeze")
+        back = await self.site.until(
+            lambda: self.site.fleet.journal_bytes(self.target) > self._bytes,
+            "the journal to grow",
+            seconds=READY_WITHIN_SECONDS,
+        )
+        return {"pid": self._pid, "frozen_seconds": round(self._held, 2), "back_seconds": back}
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is there and stopped."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False

@@ -16,6 +16,7 @@ from tests.chaos.watch import LogTail, processor_seconds
 
 CLOCK_TOLERANCE_SECONDS = 120.0
 BUSY_SECONDS = 0.5  # of processor time: a training that has begun
+A_SEND_SECONDS = 0.5  # in which a producer that is at work sends something
 
 
 class Kill(Fault):
@@ -46,7 +47,12 @@ class KillProducer(Fault):
 
     async def before(self) -> Evidence:
         """Its journal grows."""
-        return {"pid": self.site.fleet.pid(self.target), "journal_bytes": self.site.fleet.journal_bytes(self.target)}
+        first = self.site.fleet.journal_bytes(self.target)
+        await asyncio.sleep(A_SEND_SECONDS)
+        grown = self.site.fleet.journal_bytes(self.target)
+        if grown <= first:
+            raise UnprovenError(f"{self.target} writes nothing")
+        return {"pid": self.site.fleet.pid(self.target), "journal_bytes": grown}
 
     async def inject(self) -> None:
         """Kill it."""

@@ -9,10 +9,13 @@ import signal
 import time
 from typing import Any, ClassVar
 
+import psutil
+
 from backends.database.engine import DATABASE_AWAY_ERRORS
 from stack.folder import birth_of
 from stack.processes import Phase
 from tests.chaos.fault import BROKER_SESSION_SECONDS, READY_WITHIN_SECONDS, Evidence, Fault, UnprovenError, node_of
+from tests.chaos.faults_freezes import is_stopped
 from tests.chaos.faults_processes import Kill
 from tests.chaos.watch import LogTail
 
@@ -158,6 +161,42 @@ class PostmasterKill(Fault):
             "back_seconds": back,
             "ledger_went_on_seconds": went_on,
         }
+
+
+class PostgresFreeze(Fault):
+    """SIGSTOP of the server with all its backends: connections stand, and nobody answers on them."""
+
+    about = "SIGSTOP of Postgres with all its backends, then SIGCONT; proof: all were stopped, and the ledger goes on"
+
+    before = PostmasterKill.before
+
+    async def inject(self) -> None:
+        """Stop the postmaster, so that it starts no more, and then all that it has started."""
+        self._began = time.monotonic()
+        server = psutil.Process(self.site.pid(self.target))
+        server.suspend()
+        self._frozen = [server, *server.children(recursive=True)]
+        for process in self._frozen[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        self._ledger = self.site.watch.ledger
+
+    async def heal(self) -> None:
+        """Let all of them go on."""
+        self._held = time.monotonic() - self._began
+        self._stopped = sum(is_stopped(process.pid) for process in self._frozen)
+        for process in reversed(self._frozen):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    async def proof(self) -> Evidence:
+        """None of them ran, and what was counted goes on."""
+        if self._stopped < len(self._frozen):
+            raise UnprovenError(f"{self._stopped} of {len(self._frozen)} processes were stopped")
+        went_on = await self.site.until(
+            lambda: self.site.watch.ledger > self._ledger, "the ledger to go on", seconds=READY_WITHIN_SECONDS
+        )
+        return {"processes": self._stopped, "frozen_seconds": round(self._held, 2), "ledger_went_on_seconds": went_on}
 
 
 class BackendKill(Fault):

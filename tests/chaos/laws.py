@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 MOST_COMPLAINTS_SHOWN = 4
+NOT_SHOWN = "not shown"  # how the detail of a law begins for which too little was there to judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +26,5 @@ def verdict(complaints: Iterable[str], *, seen: Mapping[str, tuple[int, int]]) -
         more = f" … and {len(found) - MOST_COMPLAINTS_SHOWN:,} more" if len(found) > MOST_COMPLAINTS_SHOWN else ""
         return Law(holds=False, detail="; ".join(found[:MOST_COMPLAINTS_SHOWN]) + more + f" ({shown})")
     if missing:
-        return Law(holds=False, detail=f"not shown: {'; '.join(missing)}")
+        return Law(holds=False, detail=f"{NOT_SHOWN}: {'; '.join(missing)}")
     return Law(holds=True, detail=shown)

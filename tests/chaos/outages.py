@@ -1,4 +1,7 @@
-"""One outage of a minute under twice the usual rate: real processes, what they hold in memory, and what is there afterwards."""
+"""One outage of a minute under twice the usual rate: real processes, what they hold in memory, and what is there afterwards.
+
+All rooms run. Nothing is trained: how much a training holds is another question, and is bounded by a setting of its own.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,7 @@ from tests.services import WIDE_PARTITIONS, connect, running_in_background
 if TYPE_CHECKING:
     from stack.processes import ProcessSpec
 
+ROOMS = (Room.STREAMS, Room.TRAINERS, Room.DEPLOYER, Room.SERVING)
 USUAL_RATE = 1_000.0
 RATE = 2 * USUAL_RATE
 OUTAGE_SECONDS = 60.0
@@ -122,9 +126,9 @@ class Place:
 async def outage_of(gone: str) -> Outcome:
     """Run a worker and a host, take ``postgres`` or ``broker`` away for a minute, and return what was seen."""
     with tempfile.TemporaryDirectory(prefix=f"fincoach-outage-{gone}-") as name:
-        async with _place(Path(name)) as place, _worker(place) as worker, _calling(place) as caller:
+        async with _place(Path(name)) as place, _rooms(place) as rooms, _calling(place) as caller:
             await _until_ledger(place, int(RATE * WARM_UP_SECONDS), seconds=START_SECONDS)
-            memory = Memory({"worker": worker.process.pid, "client": caller.pid})
+            memory = Memory({"client": caller.pid, **{room: one.process.pid for room, one in rooms.items()}})
             watching = asyncio.create_task(memory.watch())
             written = await _outage(place, gone)
             ended_at = time.monotonic()
@@ -135,7 +139,8 @@ async def outage_of(gone: str) -> Outcome:
             published = await _published(place, written)
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-            assert worker.process.returncode is None, worker.log.read_text()[-3_000:]
+            for room, one in rooms.items():
+                assert one.process.returncode is None, f"{room}: {one.log.read_text()[-3_000:]}"
             return await _outcome(
                 place, report, memory, catch_up_seconds=catch_up_seconds, announcements=(written, published)
             )
@@ -159,11 +164,18 @@ async def _place(folder: Path) -> AsyncIterator[Place]:
 
 
 @contextlib.asynccontextmanager
-async def _worker(place: Place) -> AsyncIterator[RunningRoom]:
+async def _rooms(place: Place) -> AsyncIterator[dict[str, RunningRoom]]:
     settings = {"brokers": place.brokers, "database_url": place.database_url, "wide_partitions": WIDE_PARTITIONS}
-    async with running(Room.STREAMS, place.folder, **settings) as worker:
-        await worker.ready()
-        yield worker
+    async with _connected(place) as connection:
+        await connection.execute(
+            "UPDATE thresholds SET threshold = 1000000000, adaptive = false, max_age_seconds = NULL"
+        )
+        await connection.execute("UPDATE training_datasets SET threshold = 1000000000")
+    async with contextlib.AsyncExitStack() as stack:
+        rooms = {str(room): await stack.enter_async_context(running(room, place.folder, **settings)) for room in ROOMS}
+        for room in rooms.values():
+            await room.ready()
+        yield rooms
 
 
 @contextlib.asynccontextmanager

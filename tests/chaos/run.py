@@ -77,6 +77,7 @@ class ChaosRun:
             started_at = self._clock.now().timestamp()
             async with self._load(cluster) as (predictions, swaps):
                 await self._carry_out(faults, cluster)
+                faults_ended = time.monotonic()
             load_ended_at = self._clock.now().timestamp()
             healed = await self._heal(cluster)
             self._say("everything is healed and the producers are done; waiting until all has caught up")
@@ -84,6 +85,7 @@ class ChaosRun:
                 cluster.brokers,
                 cluster.site.watch,
                 wide_partitions=settings.wide_partitions,
+                since=faults_ended,
                 within_seconds=LONGEST_CATCH_UP_SECONDS,
             )
             self._write_run(cluster, faults, started_at=started_at, load_ended_at=load_ended_at, done=done)
@@ -233,7 +235,9 @@ class ChaosRun:
             "healed": Verdict(holds=healed is not None, detail=f"all processes ready {healed} s after the last fault"),
             "caught_up": Verdict(
                 holds=done.seconds is not None and done.seconds <= limit,
-                detail=f"after {done.seconds} s of {limit:g}" if done.seconds is not None else f"behind: {done.behind}",
+                detail=f"{done.seconds} s of {limit:g} after the last fault, what the producers had under way included"
+                if done.seconds is not None
+                else f"behind: {done.behind}",
             ),
             "no_failed_prediction": Verdict(
                 holds=not predictions.failures and predictions.answered >= self._settings.seconds,

@@ -77,7 +77,7 @@ SEAMS: tuple[Seam, ...] = (
     *_calls("streams.bootstrap:", "next_offsets", "ensure_month_partitions", rooms=_STREAMS),
     *_calls(_INGESTION, "advance_ledger", "archive", "save_states", "save_pane", rooms=_STREAMS, passages=8),
     *_calls(_LETTERS, "save", "announce", "settle", rooms=_STREAMS, passages=3),
-    *_calls(_LETTERS, "send_again", "remember_limit", "forget_limits", rooms=_STREAMS),
+    *_calls(_LETTERS, "send_again", "remember_limit", "forget_limits", "save_unknown", rooms=_STREAMS),
     _commit("a batch", f"{_INGESTION}.save_pane", "streams", passages=8),
     # A data set.
     *_calls(_DATASETS, "cursors", "move_cursors", "update_open", "save_evaluation", "save_quality", rooms=_STREAMS, passages=4),
@@ -95,14 +95,14 @@ SEAMS: tuple[Seam, ...] = (
     *_calls(_PRODUCER, "publish_batch", rooms=("streams", "trainers", "deployer", "serving")),
     _commit("a relay", f"{_PRODUCER}.publish_batch", "streams", "trainers", "deployer"),
     *_calls("backends.database.outbox:OutboxRelay", "publish_once", rooms=_STREAMS, passages=8),
-    *_calls(_PRODUCER, "publish", rooms=_SERVING),
+    *_calls(_PRODUCER, "publish", rooms=("streams", "trainers", "deployer", "serving")),
     # A training.
     *_calls(_TRAINING, "add_job", "lease", "note_snapshot", "add_snapshot", "store_snapshot", "finish", "renew", rooms=_TRAINERS),
     *_calls(_TRAINING, "give_back", "retry", "fail", rooms=_TRAINERS),
     _commit("a job", f"{_TRAINING}.add_job", "trainers"),
     _commit("a snapshot's name", f"{_TRAINING}.add_snapshot", "trainers"),
     _commit("a verdict", f"{_TRAINING}.finish", "trainers"),
-    *_calls("backends.broker.kafka:BrokerConsumer", "commit", rooms=("trainers", "deployer")),
+    *_calls("backends.broker.kafka:BrokerConsumer", "commit", rooms=("streams", "trainers", "deployer")),
     *_calls("backends.store.content:ContentStore", "put", rooms=("trainers", "deployer")),
     # A deployment.
     *_calls(_DEPLOYMENT, "add_version", "begin", "add_decision", rooms=_DEPLOYER, passages=4),
@@ -116,7 +116,6 @@ _BY_NAME = {seam.name: seam for seam in SEAMS}
 # Functions that write and are passed by no sweep, each with its reason.
 EXEMPT = {
     "IngestionRepository.remove": "takes back what the reducer failed on: no valid event makes it fail",
-    "DeadLetterRepository.save_unknown": "no room calls it",
     "ReviewRepository.approve": "in the transaction of a command, whose claim, answer and commit are swept; needs a data set that waits",
     "ReviewRepository.open_behind": "as above; a quarantined open data set leaves a gap in the epochs, which the oracle knows as a loss",
     "ContentStore.delete": "cleans up artifacts that nothing points to any more, an hour after the start",

@@ -11,8 +11,9 @@ from backends.clock import SystemClock
 from schemas.topics import ALERTS
 from tests.chaos import oracle_reading
 from tests.chaos.crash_points import CrashPoint, crash_points, strike, todays_share
+from tests.chaos.laws import Law
 from tests.chaos.oracle_world import World
-from tests.chaos.planted_bugs import PLANTED, PlantedBug, look_for, todays_bugs
+from tests.chaos.planted_bugs import PLANTED, PlantedBug, look_for, shows, todays_bugs
 from tests.chaos.yard import Run, Yard
 
 POINTS_A_DAY = 6
@@ -49,6 +50,19 @@ async def test_a_planted_bug_is_found(yard: Yard, tmp_path: Path, bug: PlantedBu
     """The oracle would hold whatever is wrong: a judge who never says no."""
     finding = await look_for(yard, tmp_path, bug.scenario, plant=bug.name)
     assert finding.is_right, str(finding)
+
+
+@pytest.mark.parametrize(
+    ("law", "detail", "found"),
+    [
+        ("epochs_whole", "epoch goal/2 begins at 0", True),
+        ("epochs_whole", "not shown: 0 epochs, at least 2", False),
+        ("caught_up", "it never caught up", False),
+    ],
+)
+def test_a_bug_is_found_by_a_law_that_it_breaks(law: str, detail: str, *, found: bool) -> None:
+    """A run that went wrong by chance would prove that the oracle sees a bug."""
+    assert shows({law: Law(holds=False, detail=detail)}, "cursor-outside") is found
 
 
 async def test_what_is_said_while_the_oracle_reads_is_no_complaint(

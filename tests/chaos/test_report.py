@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from backends.clock import ManualClock
-from tests.chaos.__main__ import main
+from tests.chaos.__main__ import main, parser, repeated_by
 from tests.chaos.faults import FAULTS
 from tests.chaos.journal import ProducerJournal
 from tests.chaos.report import ChaosReport, Verdict, count_events, own_ends, rendered
+from tests.chaos.settings import ChaosSettings
 
 
 def test_events_are_counted_from_the_journals(tmp_path: Path, clock: ManualClock) -> None:
@@ -63,3 +64,16 @@ def test_the_kinds_of_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -
     assert main(["--list-faults"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == list(FAULTS)
+
+
+def test_a_failing_run_names_the_command_that_makes_it_again(tmp_path: Path) -> None:
+    """Its faults would come at other times, and what was found once would not be seen again."""
+    settings = ChaosSettings(
+        seed=7, seconds=60.0, folder=tmp_path, only=("freeze", "kill"), events_per_second=90.0, fault_every_seconds=4.0
+    )
+    said = repeated_by(settings)
+    assert str(tmp_path) in said
+    command = said.splitlines()[-1]
+    assert 'make chaos SECONDS=60 SEED=7 ONLY="freeze kill"' in command
+    options = parser().parse_args(command.partition('ARGS="')[2].rstrip('"').split())
+    assert (options.every, options.rate) == (settings.fault_every_seconds, settings.events_per_second)
