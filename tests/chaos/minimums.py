@@ -13,10 +13,9 @@ BY_SECOND = {
     "trainings": 0.02,
     "announcements": 2.0,
     "predictions": 3.0,
-    "deployment states": 0.03,
     "swaps": 0.03,
 }
-EACH = {"users": 200, "models with epochs": 4, "replicas": 3}
+EACH = {"users": 200, "models with epochs": 4, "replicas": 3, "deployment states": 4}
 SECONDS_PER_ZOMBIE = 225.0  # with a batch in hand twelve are planned in 900 s, and one in some minutes of 60
 
 
