@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backends.broker.interface import Record
-from schemas.dead_letters import ATTEMPT_HEADER, RETRY_OF_HEADER, UNKNOWN_PRODUCER
+from schemas.dead_letters import ATTEMPT_HEADER, RETRY_OF_HEADER, UNKNOWN_PRODUCER, WHOLE_BYTES_HEADER
 from schemas.topics import DEAD_LETTERS, SPARE_BYTES
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ LONGEST_KEY_BYTES = 4_096  # a longer one is left out, so that the letter always
 MOST_ATTEMPTS_SAID = 10_000  # what a small integer of the database surely holds
 LARGEST_NUMBER = 2**63 - 1
 LARGEST_ANNOUNCED_BYTES = DEAD_LETTERS.max_message_bytes - SPARE_BYTES
-CUT_HEADER = "whole_bytes"  # of a record that did not fit on the topic of dead letters
 DEFAULT_SOURCE = "host"  # a behavioural event leaves its source out where it is this one
 
 _CLAIMED = re.compile(rb'"(?:source|replica_id|issuer)"\s*:\s*"([^"\\]{1,100})"')
@@ -81,7 +80,7 @@ def announced(raw: bytes, headers: Mapping[str, str]) -> tuple[bytes, Mapping[st
     """
     if len(raw) <= LARGEST_ANNOUNCED_BYTES:
         return raw, headers
-    return raw[:LARGEST_ANNOUNCED_BYTES], {**headers, CUT_HEADER: str(len(raw))}
+    return raw[:LARGEST_ANNOUNCED_BYTES], {**headers, WHOLE_BYTES_HEADER: str(len(raw))}
 
 
 def key_of(headers: Mapping[str, str]) -> bytes | None:

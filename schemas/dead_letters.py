@@ -10,6 +10,7 @@ from schemas.vocabulary import DeadLetterReason
 # Headers that a record carries when it is sent again: the number of its first dead letter, and how often it was sent.
 RETRY_OF_HEADER = "retry_of"
 ATTEMPT_HEADER = "attempt"
+WHOLE_BYTES_HEADER = "whole_bytes"
 UNKNOWN_PRODUCER = "unknown"
 MOST_ATTEMPTS = 5  # times that a record is sent again before it stays where it is
 
@@ -110,4 +111,5 @@ HEADERS: dict[str, str] = {
     "producer": "Who says that it sent it: source of an event, replica of a prediction, issuer of a command; `unknown` where nothing can be read.",
     RETRY_OF_HEADER: "Number of the first dead letter of a record that was sent again; such records carry it too.",
     ATTEMPT_HEADER: "How often the record was sent again so far.",
+    WHOLE_BYTES_HEADER: "Size of a record that is too large for this topic (compressed it fitted on its own): the letter holds its beginning, the table all of it.",
 }
