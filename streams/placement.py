@@ -293,11 +293,8 @@ def _highwater(consumer: BatchConsumer, partition: TP) -> int:
     """Return the end of ``partition`` as of the last fetch; 0 while it is unknown."""
     try:
         return consumer.highwater(partition) or 0
-    except (
-        AssertionError,
-        AttributeError,
-        ConsumerNotStarted,
-    ):  # in a rebalance; aiokafka asserts that we own what we ask about
+    # In a rebalance; aiokafka asserts that we own what we ask about, and another thread may take it away meanwhile.
+    except (AssertionError, AttributeError, ConsumerNotStarted):
         return 0
 
 

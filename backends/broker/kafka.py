@@ -25,9 +25,8 @@ from schemas.errors import RetryLaterError, SettingsError
 from schemas.topics import TOPICS, Topic
 
 LARGEST_REQUEST_BYTES = 6 * 1024 * 1024  # a dead letter of 5 MiB and its headers
-BATCH_BYTES = (
-    256 * 1024
-)  # announcements of one partition in one request: with aiokafka's 16 KiB five hundred take sixty
+# Announcements of one partition in one request: with aiokafka's 16 KiB five hundred take sixty.
+BATCH_BYTES = 256 * 1024
 CLOSING_SECONDS = 20.0  # of a spent producer; a little more than a request may take
 # The broker takes nothing more of a producer with such an answer, and aiokafka goes on with it for ever: batches that ran
 # out of time in an outage have left a hole in its sequence numbers, or the broker has forgotten it.

@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"the run could not be carried through: {error}")
         say(repeated_by(settings))
         return 2
-    except Exception:
+    except Exception:  # whatever it was, the way to see it again stands before the traceback
         say(repeated_by(settings))
         raise
     _deliver(report, settings, options)

@@ -109,13 +109,13 @@ class SavedState(NamedTuple):
     state: bytes
 
 
-def _first_of_each(table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
-    """Return the first row of each key."""
+def _first_of_each(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+    """Return the first row of each key: both archive tables have the id first and the time second, together the key."""
     if len({row[0] for row in rows}) == len(rows):
         return rows
-    first: dict[tuple[UUID, dt.datetime], tuple[Any, ...]] = {}
+    first: dict[tuple[Any, Any], tuple[Any, ...]] = {}
     for row in rows:
-        first.setdefault(table.key_of(row), row)
+        first.setdefault(row[:2], row)
     return list(first.values())
 
 
@@ -199,17 +199,17 @@ class IngestionRepository:
         ``suspects``: the offsets of rows that may well be there; they are looked up first.
         """
         try:
-            return Archived(new=await self._insert_new(table, _first_of_each(table, rows), suspects))
+            return Archived(new=await self._insert_new(table, _first_of_each(rows), suspects))
         except REFUSED_VALUES:
             known = await self._known(table, rows)
         unknown = [row for row in rows if row[_OFFSET] not in known]
         errors = await self._find_refused(table, unknown)
-        firsts = _first_of_each(table, [row for row in unknown if row[_OFFSET] not in errors])
-        first_offsets = {table.key_of(row): row[_OFFSET] for row in firsts}
+        firsts = _first_of_each([row for row in unknown if row[_OFFSET] not in errors])
+        first_offsets = {row[:2]: row[_OFFSET] for row in firsts}
         refused = {
             row[_OFFSET]: errors[row[_OFFSET]]
             for row in unknown
-            if row[_OFFSET] in errors and row[_OFFSET] <= first_offsets.get(table.key_of(row), row[_OFFSET])
+            if row[_OFFSET] in errors and row[_OFFSET] <= first_offsets.get(row[:2], row[_OFFSET])
         }
         return Archived(new=await self._insert_new(table, firsts, ()), refused=refused)
 
