@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-import psutil
 
 from schemas.topics import BEHAVIORAL_EVENTS
 from stack.processes import Phase
 from tests.chaos.fault import LEASE_SECONDS, READY_WITHIN_SECONDS, SESSION_SECONDS, Evidence, Fault, UnprovenError
 from tests.chaos.faults_processes import KillProducer
 from tests.chaos.traps import BatchInHand
-from tests.chaos.watch import LogTail
+from tests.chaos.watch import LogTail, is_stopped
 
 TAKE_OVER_SECONDS = 15.0  # beyond the planned freeze: the others have to notice, and to share out anew
 LOOK_AGAIN_SECONDS = 2.0
@@ -206,11 +205,3 @@ class FreezeProducer(Fault):
             seconds=READY_WITHIN_SECONDS,
         )
         return {"pid": self._pid, "frozen_seconds": round(self._held, 2), "back_seconds": back}
-
-
-def is_stopped(pid: int) -> bool:
-    """Return whether a process is there and stopped."""
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.Error:
-        return False

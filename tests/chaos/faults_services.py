@@ -15,9 +15,8 @@ from backends.database.engine import DATABASE_AWAY_ERRORS
 from stack.folder import birth_of
 from stack.processes import Phase
 from tests.chaos.fault import BROKER_SESSION_SECONDS, READY_WITHIN_SECONDS, Evidence, Fault, UnprovenError, node_of
-from tests.chaos.faults_freezes import is_stopped
 from tests.chaos.faults_processes import Kill
-from tests.chaos.watch import LogTail
+from tests.chaos.watch import LogTail, is_stopped
 
 MOST_SEGMENTS = 40  # that the log may have in store when its disk is full
 

@@ -165,3 +165,11 @@ class LogTail:
         with self._path.open("rb") as file:
             file.seek(self._from)
             return file.read().decode(errors="replace").splitlines()
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is there and stopped."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from tests.chaos.launch import EXIT_STATUS
+from tests.chaos.watch import is_stopped
 
 PATIENCE_SECONDS = 20.0
 
@@ -79,7 +79,7 @@ class Room:
         """Return when it is frozen."""
 
         async def is_frozen() -> bool:
-            return bool(psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
+            return is_stopped(self.process.pid)
 
         await eventually(is_frozen, what=f"{self.name} to freeze ({self.log})")
 
