@@ -170,7 +170,8 @@ class Courier:
     async def _linger(self) -> None:
         if self._buffer.queued_bytes < self._settings.batch_bytes:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), self._settings.linger_seconds)
+                async with asyncio.timeout(self._settings.linger_seconds):
+                    await self._hurry.wait()
 
     async def _send_round(self) -> None:
         """Hand the oldest waiting events to the client, every partition's in order."""

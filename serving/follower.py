@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
+from backends.waiting import wait_at_most
 from models.interface import Runtime
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.vocabulary import ModelType
@@ -83,7 +84,7 @@ class ModelFollower:
                 await self.apply(state)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with a version must not stop those that serve
                 self._report_failure(state, error)
-                await self._newer_or_due(delay)
+                await wait_at_most(self._changed, delay)
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
             else:
                 return
@@ -146,9 +147,3 @@ class ModelFollower:
             f"cannot load {self._model_type} {version}: {error}",
             {"version": version, "sequence": state.sequence},
         )
-
-    async def _newer_or_due(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout=seconds)
-        except TimeoutError:
-            return

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from backends.telemetry.logs import get_logger
+from backends.waiting import wait_at_most
 from fincoach_events.identifiers import new_event_id
 from schemas.codec import encode
 from schemas.errors import RetryLaterError
@@ -84,7 +85,7 @@ class ReplicaReporter:
                 await self._publish()
             except RetryLaterError as error:
                 log.warning("status_not_published", error=str(error))
-            await self._changed_or_due()
+            await wait_at_most(self._changed, self._heartbeat_seconds)
 
     async def start(self) -> None:
         """Do nothing: the first status follows when the tasks run."""
@@ -103,12 +104,6 @@ class ReplicaReporter:
             alert = self._alerts[0]
             await self._producer.publish(ALERTS.name, alert.subject.encode(), encode(alert))
             self._alerts.popleft()
-
-    async def _changed_or_due(self) -> None:
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout=self._heartbeat_seconds)
-        except TimeoutError:
-            return
 
 
 def _served(served: ServedVersions, error: str | None) -> ServedModel:

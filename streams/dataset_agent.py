@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
+from backends.waiting import wait_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +71,7 @@ class DatasetAgent:
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
                 log.warning("readiness_delayed", error=repr(error), delay_seconds=delay)
             await asyncio.sleep(delay)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout=self._every_seconds)
+            await wait_at_most(self._wake, self._every_seconds)
 
 
 def pause_after(look_seconds: float, *, is_behind: bool) -> float:

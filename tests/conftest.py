@@ -19,7 +19,7 @@ from migrations.create_continuous_learning_tables import create
 if TYPE_CHECKING:  # at run time pytest imports the plugin itself, to rewrite its assertions
     from tests.services import TemplateBuilder
 
-pytest_plugins = ["tests.services"]  # fixtures of broker and database
+pytest_plugins = ["tests.services", "tests.hangs"]  # fixtures of broker and database; an end to what hangs
 
 # Where the shared services are may be given from outside; nothing else may leak into a test.
 SERVICE_ADDRESSES = {"FINCOACH_DATABASE_URL", "FINCOACH_BROKERS"}

@@ -114,8 +114,9 @@ class TrainingProcess:
                 with contextlib.suppress(ProcessLookupError):
                     act()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), timeout=self._grace_seconds)
-                return
+                async with asyncio.timeout(self._grace_seconds):
+                    await process.wait()
+                    return
 
 
 def _read(line: bytes) -> WorkSaid:

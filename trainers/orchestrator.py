@@ -15,6 +15,7 @@ from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.training import ChampionVersion, Ending, Run, TrainingRepository
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
+from backends.waiting import wait_at_most
 from fincoach_events.identifiers import new_event_id
 from schemas.codec import encode
 from schemas.errors import ArtifactRejectedError, LostLeaseError, RetryLaterError
@@ -93,8 +94,7 @@ class TrainingOrchestrator:
 
     async def _rest(self) -> None:
         self._wake.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout=self._settings.training_poll_seconds)
+        await wait_at_most(self._wake, self._settings.training_poll_seconds)
 
     async def run_next_training(self) -> bool:
         """Lease the next run and see it through to its end; return False when none is due."""

@@ -127,7 +127,8 @@ class BrokerProducer:
 async def _close(spent: AIOKafkaProducer) -> None:
     """Close a producer; what others still send through it fails meanwhile, and they send it again."""
     with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        await asyncio.wait_for(spent.stop(), CLOSING_SECONDS)
+        async with asyncio.timeout(CLOSING_SECONDS):
+            await spent.stop()
 
 
 class BrokerConsumer:

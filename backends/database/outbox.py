@@ -8,7 +8,6 @@ a frozen one is ended by the database's idle-in-transaction time-out.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
+from backends.waiting import wait_at_most
 from schemas.errors import RetryLaterError
 from schemas.tables import outbox
 from schemas.topics import MIB
@@ -77,7 +77,7 @@ class OutboxRelay:
                 continue
             delay = self._poll_seconds
             if published < BATCH_ROWS:
-                await self._wait()
+                await wait_at_most(self._wake, self._poll_seconds)
 
     async def publish_once(self) -> int:
         """Publish up to 500 rows, or 4 MiB, in one transaction; return how many. 0 also when another relay is at work.
@@ -120,10 +120,6 @@ class OutboxRelay:
         summed = sa.select(waiting.c.id, before.label("before")).subquery()
         chosen = sa.select(summed.c.id).where(sa.func.coalesce(summed.c.before, 0) < BATCH_BYTES)
         return (await connection.execute(sa.select(outbox).where(outbox.c.id.in_(chosen)).order_by(outbox.c.id))).all()
-
-    async def _wait(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout=self._poll_seconds)
 
 
 def _slices(rows: Sequence[sa.Row[Any]]) -> Iterator[Sequence[sa.Row[Any]]]:

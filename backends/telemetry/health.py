@@ -52,7 +52,8 @@ class HealthServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), timeout=5)
+            async with asyncio.timeout(5):
+                head = await reader.readuntil(b"\r\n\r\n")
             parts = head.split(b" ", 2)
             status, kind, body = self._answer(parts[1].decode(errors="replace") if len(parts) > 1 else "")
             writer.write(self._head(status, kind, size=len(body)) + body)

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from backends.waiting import wait_at_most
 from fincoach_events import EventProducer, ProducerSettings
 from fincoach_events.buffer import OutgoingEvent
 from fincoach_events.errors import EventTooLargeError, ProducerBusyError, UndeliveredEventsError
@@ -184,7 +185,7 @@ class Player:
         if self._settings.events_per_second > 0:
             ahead = self._sent / self._settings.events_per_second - (time.monotonic() - started)
             if ahead > 0.005:  # noqa: PLR2004 - shorter sleeps than the timer can keep would only cost time
-                await _wait(self._stopped, ahead)
+                await wait_at_most(self._stopped, ahead)
         if self._sent % _BREATH_RECORDS == 0:
             await asyncio.sleep(0)
 
@@ -243,13 +244,6 @@ class _Repeats:
         if self._generator.random() >= self._ratio:
             return None
         return self._recent[int(self._generator.integers(len(self._recent)))]
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
 
 
 @contextmanager

@@ -120,6 +120,17 @@ def test_the_environment_is_read_in_settings_alone() -> None:
     assert found == []
 
 
+def test_no_wait_swallows_a_cancellation() -> None:
+    """A task told to end would run on, and its process hang: before Python 3.12 ``asyncio.wait_for`` may do so."""
+    found = [
+        f"{name_of(path)}:{node.lineno}: use asyncio.timeout, or backends.waiting for an event"
+        for path in room_files()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
+    ]
+    assert found == []
+
+
 def bare_names(known: set[str], allowed: set[str]) -> list[str]:
     """Return where a room writes one of the ``known`` names as a string, outside the files ``allowed``."""
     return [

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import datetime as dt
 import itertools
 import os
@@ -27,6 +26,7 @@ from typing import TextIO
 
 import msgspec
 
+from backends.waiting import wait_at_most
 from fincoach_events import EventProducer, OutgoingEvent, ProducerBusyError
 
 TICK_SECONDS = 0.01
@@ -139,8 +139,7 @@ class SteadyCaller:
                 self._calls.add(call)
                 call.add_done_callback(self._calls.discard)
             self._made = max(self._made, due)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), TICK_SECONDS)
+            await wait_at_most(self._stopping, TICK_SECONDS)
             self._note_held(time.monotonic() - began, starved)  # a request would have come meanwhile
 
     async def _call_noted(self, number: int, noted: TextIO) -> None:

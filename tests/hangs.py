@@ -1,0 +1,59 @@
+"""Ends a test run that hangs where no time-out reaches it.
+
+pytest-timeout lets go of a test once it has failed. Then its fixtures end, and with them its event loop, which waits for
+every task; one that swallows its cancellation, as Faust's do where the app was not stopped, would hold the run for ever.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+from collections.abc import Generator
+
+import psutil
+import pytest
+from pytest_timeout import is_debugging
+
+STDERR = pytest.StashKey[int]()
+STATUS = 1
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare how long a test may take beyond its time-out."""
+    parser.addini(
+        "hanging_seconds", "how long a test may take beyond its time-out before the whole run ends", default="120"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the way to the terminal: during a test what is written is captured."""
+    config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test and its fixtures, and end the run where they hang."""
+    timer = threading.Timer(_longest_seconds(item), _end_run, (item.nodeid, item.config.stash[STDERR]))
+    timer.daemon = True
+    timer.start()
+    try:
+        return (yield)
+    finally:
+        timer.cancel()
+
+
+def _longest_seconds(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    seconds = marker.args[0] if marker else item.config.getini("timeout")
+    return float(seconds) + float(item.config.getini("hanging_seconds"))
+
+
+def _end_run(test: str, stderr: int) -> None:
+    if is_debugging():  # somebody sits before it
+        return
+    os.write(stderr, f"\n{test} hangs beyond its time-out; the run ends here. What every thread does:\n".encode())
+    faulthandler.dump_traceback(stderr)
+    for child in psutil.Process().children(recursive=True):  # broker and database would stay
+        child.kill()
+    os._exit(STATUS)
