@@ -1,17 +1,27 @@
-"""The life of a process: start its parts, run its tasks together, stop on a signal or when one of them fails."""
+"""The life of a process: start its parts, run its tasks together, stop on a signal or when one of them fails.
+
+It ends for certain. Whatever a part waits for when it stops (a broker that is away, most of all), a process that lives on
+with half of its tasks is worse than one that is gone: all that matters is committed in transactions.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
-from collections.abc import Awaitable, Coroutine, Sequence
-from contextlib import AsyncExitStack
-from typing import Any, Protocol
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, NoReturn, Protocol
 
 from backends.telemetry.logs import get_logger
 
 log = get_logger("process")
+STOPPING_SECONDS = (
+    14.0  # whoever asked for the end kills a little later: after 15 s (stack), after 20 (docker-compose.yml)
+)
 
 
 class Startable(Protocol):
@@ -24,11 +34,21 @@ class Startable(Protocol):
         """End; called in reverse order of starting."""
 
 
+def run_to_exit(
+    life: Coroutine[Any, Any, int], *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> NoReturn:
+    """Run ``life`` in a loop of its own and leave with the exit status that it returns.
+
+    The loop is not closed: that would wait for tasks that it cancels, and Faust's swallow it.
+    """
+    _leave(asyncio.Runner(loop_factory=loop_factory).run(life))
+
+
 async def run_process(name: str, *, parts: Sequence[Startable], tasks: Sequence[Coroutine[Any, Any, None]]) -> int:
     """Start ``parts`` in order, run ``tasks`` until SIGTERM, SIGINT or a failure, stop parts in reverse; return the exit status.
 
     0 after a signal, also one that comes while a part still waits for its server; 1 when a task failed or ended by
-    itself (the supervisor then starts the process anew).
+    itself (the supervisor then starts the process anew). What has not stopped after :data:`STOPPING_SECONDS` is left behind.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -36,11 +56,18 @@ async def run_process(name: str, *, parts: Sequence[Startable], tasks: Sequence[
         loop.add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
         stack.callback(_close, tasks)
-        if not await _started(parts, stack, stopping):
-            return 0
-        log.info("process_started", name=name)
-        status = await _until_first_end([asyncio.ensure_future(task) for task in tasks], stopping)
+        running: list[asyncio.Future[None]] = []
+        status = 0
+        if await _started(parts, stack, stopping):
+            log.info("process_started", name=name)
+            running = [asyncio.ensure_future(task) for task in tasks]
+            status = await _first_end(running, stopping)
         log.info("process_stopping", name=name, status=status)
+        with _gone_in_time(status):
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await stack.aclose()
     return status
 
 
@@ -66,15 +93,36 @@ def _close(tasks: Sequence[Coroutine[Any, Any, None]]) -> None:
             task.close()  # Python complains about one that was never begun
 
 
-async def _until_first_end(running: list[asyncio.Future[None]], stopping: asyncio.Event) -> int:
+async def _first_end(running: list[asyncio.Future[None]], stopping: asyncio.Event) -> int:
+    """Wait for a signal or for the first task that ends; return the exit status."""
     stop: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
-    ends: list[asyncio.Future[Any]] = [*running, stop]
-    done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([*running, stop], return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
     status = 0 if stop in done else 1
     for task in done - {stop}:
         log.error("task_ended", exc_info=task.exception() if not task.cancelled() else None)
         status = 1
-    for task in ends:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
     return status
+
+
+@contextmanager
+def _gone_in_time(status: int) -> Iterator[None]:
+    """Leave with ``status`` where the block takes too long: from a thread, since what hangs may swallow a cancellation."""
+    timer = threading.Timer(STOPPING_SECONDS, _leave_behind, (status,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _leave_behind(status: int) -> None:
+    log.error("stopping_took_too_long", seconds=STOPPING_SECONDS)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

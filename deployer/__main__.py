@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 
+from backends.process import run_to_exit
 from deployer.bootstrap import deploy, reconcile
 from deployer.settings import DeployerSettings
 
@@ -16,7 +17,7 @@ def main() -> int:
     parser.add_argument("verb", nargs="?", choices=("run", "reconcile"), default="run")
     settings = DeployerSettings()
     if parser.parse_args().verb == "run":
-        return asyncio.run(deploy(settings))
+        run_to_exit(deploy(settings))
     sentences = asyncio.run(reconcile(settings))
     sys.stdout.write(
         "\n".join(sentences or ["the topic is not ahead of the database: there is nothing to reconcile"]) + "\n"

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import uvloop
 
+from backends.process import run_to_exit
 from serving.bootstrap import serve
 from serving.settings import ServingSettings
 
-
-def main() -> int:
-    """Run a replica until a signal; return the exit status."""
-    return uvloop.run(serve(ServingSettings()))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_to_exit(serve(ServingSettings()), loop_factory=uvloop.new_event_loop)

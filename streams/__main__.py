@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import sys
 
+from backends.process import run_to_exit
 from streams.bootstrap import run
 from streams.settings import StreamsSettings
 
@@ -15,4 +14,4 @@ GARBAGE_THRESHOLDS = (200_000, 20, 100)
 
 if __name__ == "__main__":
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    sys.exit(asyncio.run(run(StreamsSettings())))
+    run_to_exit(run(StreamsSettings()))

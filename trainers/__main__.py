@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from backends.process import run_to_exit
 from trainers.bootstrap import run_trainer
 from trainers.settings import TrainersSettings
 
 if __name__ == "__main__":
-    raise SystemExit(asyncio.run(run_trainer(TrainersSettings())))
+    run_to_exit(run_trainer(TrainersSettings()))

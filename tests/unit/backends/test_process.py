@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable
 
 import pytest
 
 from backends.process import run_process
+from tools.reference.rooms import ROOT
 
 
 class Part:
@@ -109,3 +112,48 @@ async def test_a_part_that_cannot_start_ends_the_process_with_its_error() -> Non
     with pytest.raises(OSError, match="the port is taken"):
         await run_process("test", parts=(Part("first", journal), Broken("second", journal)), tasks=(returns(),))
     assert journal == ["first starts", "first stops"]
+
+
+HANGING = """
+import asyncio, os, signal, sys
+from backends import process
+
+process.STOPPING_SECONDS = 0.5
+
+async def swallows(times):
+    while times:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            times -= 1
+
+class Part:
+    async def start(self): pass
+    async def stop(self): await swallows({stop})
+
+async def signalled():
+    os.kill(os.getpid(), signal.SIGTERM)
+    await swallows({task} + 1)
+
+async def failed():
+    raise RuntimeError("a bug")
+
+async def life():
+    asyncio.ensure_future(swallows({left}))
+    return await process.run_process("test", parts=(Part(),), tasks=({first}(),))
+
+process.run_to_exit(life())
+"""
+
+
+@pytest.mark.parametrize(("first", "status"), [("signalled", 0), ("failed", 1)])
+@pytest.mark.parametrize("hangs", ["stop", "task", "left"])
+def test_a_process_ends_whatever_hangs(first: str, status: int, hangs: str) -> None:
+    """With a task dead, or told to end, it would live on half, and nobody would start another in its place."""
+    program = HANGING.format(first=first, **{name: 99 if name == hangs else 0 for name in ("stop", "task", "left")})
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ran.returncode == status, ran.stderr
+    cut_short = hangs == "stop" or (hangs, first) == ("task", "signalled")
+    assert ("stopping_took_too_long" in ran.stdout + ran.stderr) == cut_short
