@@ -19,9 +19,8 @@ from typing import Any, NoReturn, Protocol
 from backends.telemetry.logs import get_logger
 
 log = get_logger("process")
-STOPPING_SECONDS = (
-    14.0  # whoever asked for the end kills a little later: after 15 s (stack), after 20 (docker-compose.yml)
-)
+# Whoever asks for the end kills a little later: after 15 s (stack), after 20 (docker-compose.yml).
+STOPPING_SECONDS = 14.0
 
 
 class Startable(Protocol):
