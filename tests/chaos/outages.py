@@ -48,7 +48,6 @@ AFTERWARDS_SECONDS = 5.0
 # Bounds of waiting, not promises: a busy machine takes its time to start and to warm up.
 START_SECONDS, CATCH_UP_SECONDS = 240.0, 150.0
 _MIB = 1024 * 1024
-_one_migration = asyncio.Lock()  # Alembic keeps what it works on in a module
 
 
 @dataclass(kw_only=True)
@@ -155,8 +154,7 @@ async def _place(folder: Path) -> AsyncIterator[Place]:
     }
     try:
         await asyncio.gather(*(service.start() for service in services.values()))
-        async with _one_migration:
-            await migrate(postgres.url)
+        await migrate(postgres.url)
         await create_topics(broker.address, wide_partitions=WIDE_PARTITIONS)
         yield Place(folder=folder, services=services, database_url=postgres.url, brokers=broker.address)
     finally:

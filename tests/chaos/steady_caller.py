@@ -30,8 +30,8 @@ from backends.waiting import wait_at_most
 from fincoach_events import EventProducer, OutgoingEvent, ProducerBusyError
 
 TICK_SECONDS = 0.01
-# After a stall a server finds so many requests at once, and the others in its backlog: to make all would be the next stall.
-MOST_PER_TICK = 2_000
+# After a stall a server takes so many requests at once and leaves the others in its backlog: to take all would be the next stall.
+MOST_PER_TICK = 500
 AGAIN_AT_ONCE, AGAIN_EVERY_SECONDS = 400, 0.05
 FLUSH_SECONDS = 90.0
 
