@@ -53,14 +53,18 @@ async def run_process(name: str, *, parts: Sequence[Startable], tasks: Sequence[
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with AsyncExitStack() as stack:
-        stack.callback(_close, tasks)
-        running: list[asyncio.Future[None]] = []
-        status = 0
+    stack = AsyncExitStack()
+    stack.callback(_close, tasks)
+    running: list[asyncio.Future[None]] = []
+    status = 1
+    try:
         if await _started(parts, stack, stopping):
             log.info("process_started", name=name)
             running = [asyncio.ensure_future(task) for task in tasks]
             status = await _first_end(running, stopping)
+        else:
+            status = 0
+    finally:
         log.info("process_stopping", name=name, status=status)
         with _gone_in_time(status):
             for task in running:

@@ -13,9 +13,10 @@ from collections.abc import Generator
 
 import psutil
 import pytest
-from pytest_timeout import is_debugging
+from pytest_timeout import Settings, is_debugging
 
 STDERR = pytest.StashKey[int]()
+TIMER = pytest.StashKey[threading.Timer]()
 STATUS = 1
 
 
@@ -32,21 +33,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a test and its fixtures, and end the run where they hang."""
-    timer = threading.Timer(_longest_seconds(item), _end_run, (item.nodeid, item.config.stash[STDERR]))
+def pytest_timeout_set_timer(item: pytest.Item, settings: Settings) -> Generator[None, object, object]:
+    """Watch over whatever has a time-out, by marker, option or configuration."""
+    seconds = settings.timeout + float(item.config.getini("hanging_seconds"))
+    timer = threading.Timer(seconds, _end_run, (item.nodeid, item.config.stash[STDERR]))
     timer.daemon = True
     timer.start()
+    item.stash[TIMER] = timer
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test and its fixtures; watch no longer when they have ended."""
     try:
         return (yield)
     finally:
-        timer.cancel()
-
-
-def _longest_seconds(item: pytest.Item) -> float:
-    marker = item.get_closest_marker("timeout")
-    seconds = marker.args[0] if marker else item.config.getini("timeout")
-    return float(seconds) + float(item.config.getini("hanging_seconds"))
+        if TIMER in item.stash:
+            item.stash[TIMER].cancel()
 
 
 def _end_run(test: str, stderr: int) -> None:

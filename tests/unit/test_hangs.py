@@ -26,7 +26,7 @@ def test_fails_and_hangs(held):
 def test_a_test_that_fails_and_then_hangs_ends_the_run(tmp_path: Path) -> None:
     """The build would stand until somebody ends it, and say nothing of what failed."""
     (tmp_path / "test_hanging.py").write_text(HANGING)
-    options = ["-c", str(tmp_path / "none.ini"), "-o", "timeout=1", "-o", "hanging_seconds=0.5", "-p", "tests.hangs"]
+    options = ["-c", str(tmp_path / "none.ini"), "--timeout=1", "-o", "hanging_seconds=0.5", "-p", "tests.hangs"]
     (tmp_path / "none.ini").write_text("[pytest]\n")
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False

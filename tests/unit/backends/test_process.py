@@ -138,15 +138,21 @@ async def signalled():
 async def failed():
     raise RuntimeError("a bug")
 
+class Broken(Part):
+    async def start(self): raise OSError("the port is taken")
+
+cannot_start = failed
+
 async def life():
-    asyncio.ensure_future(swallows({left}))
-    return await process.run_process("test", parts=(Part(),), tasks=({first}(),))
+    left = asyncio.ensure_future(swallows({left}))
+    parts = (Part(), Broken()) if "{first}" == "cannot_start" else (Part(),)
+    return await process.run_process("test", parts=parts, tasks=({first}(),))
 
 process.run_to_exit(life())
 """
 
 
-@pytest.mark.parametrize(("first", "status"), [("signalled", 0), ("failed", 1)])
+@pytest.mark.parametrize(("first", "status"), [("signalled", 0), ("failed", 1), ("cannot_start", 1)])
 @pytest.mark.parametrize("hangs", ["stop", "task", "left"])
 def test_a_process_ends_whatever_hangs(first: str, status: int, hangs: str) -> None:
     """With a task dead, or told to end, it would live on half, and nobody would start another in its place."""
