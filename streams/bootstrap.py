@@ -161,6 +161,7 @@ class Worker:
                 METRICS.consumer_position.labels(**labels).set(lag.position)
                 METRICS.consumer_lag.labels(**labels).set(lag.records)
             self.live.show()
+            await self.placement.check_not_ahead(consumer)
             await self.placement.read_lost_again(consumer)
             self.placement.check_not_stranded(now=self.clock.monotonic())
             await asyncio.sleep(WATCH_EVERY_SECONDS)

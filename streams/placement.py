@@ -144,8 +144,7 @@ class LedgerPlacement:
         try:
             await self._seek(consumer, partitions)
         except LedgerAheadError as error:
-            log.error("ledger_ahead_of_topic", error=str(error))  # noqa: TRY400 - the sentence says it all
-            self.fail(error)
+            self._fail_ahead(error)
         except AWAY_ERRORS as error:
             log.warning("placing_delayed", error=repr(error), partitions=len(partitions))
             self.place_later(consumer, partitions)
@@ -205,6 +204,23 @@ class LedgerPlacement:
             self._handling[topic] -= 1
             self._handled[topic] += 1
 
+    async def check_not_ahead(self, consumer: BatchConsumer) -> None:
+        """Stop the process when a topic ends below a position: what is sent now would be skipped as read; call it every now and then."""
+        # A fetch's word for the end may be old, after a change of leaders for one: the broker is asked.
+        ahead = {
+            partition: position.next_offset
+            for partition, position in self.positions.items()
+            if 0 < _highwater(consumer, partition) < position.next_offset
+        }
+        if not ahead:
+            return
+        try:
+            _check_not_ahead(ahead, await consumer.highwaters(*ahead))
+        except LedgerAheadError as error:
+            self._fail_ahead(error)
+        except AWAY_ERRORS as error:
+            log.warning("end_unknown", error=repr(error))
+
     async def read_lost_again(self, consumer: BatchConsumer) -> None:
         """Read again what was fetched and never arrived; call it every now and then, after :meth:`lags`.
 
@@ -226,6 +242,10 @@ class LedgerPlacement:
             log.info("delivery_lost", topic=partition.topic, partition=partition.partition)
             self.positions.forget_hole(partition)
             await self.read_again(consumer, partition)
+
+    def _fail_ahead(self, error: LedgerAheadError) -> None:
+        log.error("ledger_ahead_of_topic", error=str(error))
+        self.fail(error)
 
     def _standing_holes(self) -> set[TP]:
         """Return the partitions whose hole stands since :data:`HOLE_LOOKS` looks, or a multiple of them."""

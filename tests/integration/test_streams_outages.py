@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from faust.types import TP
 from mode.utils.queues import ThrowableQueue
 
 from schemas.topics import BEHAVIORAL_EVENTS
+from stack.broker import EmbeddedBroker
 from streams.agents import LedgerRoute
 from streams.bootstrap import Worker
 from streams.intake import FetchedRecord
@@ -27,11 +29,12 @@ from tests.integration.streams_workers import (
     producing,
     running_worker,
     settings_for,
+    start_worker_process,
     transaction,
     until,
     until_read,
 )
-from tests.services import connect, database_address
+from tests.services import connect, database_address, running_in_background
 
 
 @pytest.fixture
@@ -196,6 +199,30 @@ async def test_records_that_expired_are_a_hole_that_panes_bridge(settings: Strea
     spans = await connection.fetchval("SELECT sum(to_offset - from_offset) FROM panes")
     assert (sums["records"], sums["archived"], int(spans)) == (100, 100, 200)
     assert await holes(connection) == 0
+    await connection.close()
+
+
+async def test_a_topic_that_lost_its_end_stops_a_running_worker(database_url: str, tmp_path: Path) -> None:
+    """What is sent afterwards would be taken for read, and counted nowhere, until the next rebalance."""
+    broker, connection = EmbeddedBroker(tmp_path / "broker"), await connect(database_url)
+    settings = settings_for(broker.address, database_url, tmp_path, session_timeout_seconds=30.0)
+    with running_in_background(broker.spec(), folder=tmp_path):
+        await begin_at_the_end(broker.address, database_url)
+        process = start_worker_process(settings, name="cut")
+        async with producing(broker.address) as producer:
+            await producer.publish_batch([outgoing(transaction(number)) for number in range(400)])
+            await until_read(connection, 400)
+    try:
+        for segment in (tmp_path / "broker" / "data").glob(f"{BEHAVIORAL_EVENTS.name}-*/0*"):
+            segment.unlink()
+        with running_in_background(broker.spec(), folder=tmp_path):
+            async with producing(broker.address) as producer:
+                await producer.publish_batch([outgoing(transaction(number)) for number in range(400, 440)])
+            status = await asyncio.to_thread(process.process.wait, 60)
+    finally:
+        process.kill()
+    assert status == 1
+    assert "the broker lost data" in process.log.read_text()
     await connection.close()
 
 
