@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ from tests.integration.streams_workers import (
     producing,
     running_worker,
     settings_for,
-    start_worker_process,
     transaction,
     until,
     until_read,
+    worker_process,
 )
 from tests.services import connect, database_address, running_in_background
 
@@ -206,23 +207,21 @@ async def test_a_topic_that_lost_its_end_stops_a_running_worker(database_url: st
     """What is sent afterwards would be taken for read, and counted nowhere, until the next rebalance."""
     broker, connection = EmbeddedBroker(tmp_path / "broker"), await connect(database_url)
     settings = settings_for(broker.address, database_url, tmp_path, session_timeout_seconds=30.0)
-    with running_in_background(broker.spec(), folder=tmp_path):
-        await begin_at_the_end(broker.address, database_url)
-        process = start_worker_process(settings, name="cut")
-        async with producing(broker.address) as producer:
-            await producer.publish_batch([outgoing(transaction(number)) for number in range(400)])
-            await until_read(connection, 400)
-    try:
+    with contextlib.ExitStack() as ends:
+        with running_in_background(broker.spec(), folder=tmp_path):
+            await begin_at_the_end(broker.address, database_url)
+            worker = ends.enter_context(worker_process(settings, name="cut"))
+            async with producing(broker.address) as producer:
+                await producer.publish_batch([outgoing(transaction(number)) for number in range(400)])
+                await until_read(connection, 400)
         for segment in (tmp_path / "broker" / "data").glob(f"{BEHAVIORAL_EVENTS.name}-*/0*"):
             segment.unlink()
         with running_in_background(broker.spec(), folder=tmp_path):
             async with producing(broker.address) as producer:
                 await producer.publish_batch([outgoing(transaction(number)) for number in range(400, 440)])
-            status = await asyncio.to_thread(process.process.wait, 60)
-    finally:
-        process.kill()
+            status = await asyncio.to_thread(worker.process.wait, 60)
     assert status == 1
-    assert "the broker lost data" in process.log.read_text()
+    assert "the broker lost data" in worker.log.read_text()
     await connection.close()
 
 

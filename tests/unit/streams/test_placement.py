@@ -81,7 +81,7 @@ async def test_a_topic_that_ends_below_the_position_stops_the_worker_once_the_br
     """A worker would skip new events as read, or stop because a new leader lags behind for a moment."""
     placement = of_mine()
     placement.positions.place(MINE, 100, 100)
-    await placement.check_not_ahead(Ends(fetched, answered))  # type: ignore[arg-type]
+    await placement.check_not_ahead(Ends(fetched, answered))  # type: ignore[arg-type] # the part that is asked
     assert placement.failure.done() is ahead
     if ahead:
         assert isinstance(placement.failure.exception(), LedgerAheadError)
