@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaProducer
 
 from backends.clock import SystemClock
 from schemas.topics import ALERTS
-from tests.chaos.oracle.invariants import Law
 from tests.chaos.oracle import reading as oracle_reading
+from tests.chaos.oracle.invariants import Law
 from tests.chaos.oracle.world import World
 from tests.chaos.rig.aimed import Run, Yard
 from tests.chaos.rig.crash_points import CrashPoint, crash_points, strike, todays_share

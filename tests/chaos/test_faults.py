@@ -16,12 +16,12 @@ import pytest
 from backends.clock import SystemClock
 from stack.processes import ProcessSpec, RestartPolicy
 from stack.supervisor import Supervisor
+from tests.chaos.faults import freezes as faults_freezes
 from tests.chaos.faults.clockwork import Clockwork
 from tests.chaos.faults.fault import Fault, Site, UnprovenError
 from tests.chaos.faults.plan import PlannedFault
 from tests.chaos.faults.proxy import FaultProxy
 from tests.chaos.faults.register import FAULTS
-from tests.chaos.faults import freezes as faults_freezes
 from tests.chaos.faults.timeline import Timeline
 from tests.chaos.faults.traps import BatchTraps
 from tests.chaos.rig.aimed_processes import eventually

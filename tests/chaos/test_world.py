@@ -17,7 +17,8 @@ from fincoach_events.events import (
     RecommendationInteraction,
     TransactionCreated,
 )
-from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, SUFFICIENT_TRANSACTIONS
+from models.segmentation.dataset import SUFFICIENT_TRANSACTIONS
+from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES
 from tests.chaos.producers.world import World
 
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)

@@ -23,7 +23,7 @@ from fincoach_events.events import (
     TransactionCreated,
 )
 from fincoach_events.identifiers import new_event_id
-from schemas.vocabulary import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS
+from models.recommendation.actions import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS
 
 NAMESPACE = UUID("6c0d8ec5-3a64-5b1e-9f6c-0d7a5e1a2b90")
 SOURCE = "chaos"

@@ -73,6 +73,8 @@ SEAMS: tuple[Seam, ...] = (
     # No writes: where a worker is frozen with a batch in hand, and where a batch is lost on its way.
     Seam("batch", "streams.batches.events:EventIngestion.ingest"),
     Seam("delivery", "streams.reading.routes:LedgerRoute.take"),
+    # A start.
+    *_calls("backends.database.repositories.models:ModelRepository", "register", rooms=_STREAMS),
     # A batch.
     *_calls("streams.bootstrap:", "next_offsets", "ensure_month_partitions", rooms=_STREAMS),
     *_calls(_INGESTION, "advance_ledger", "archive", "save_states", "save_pane", rooms=_STREAMS, passages=8),

@@ -9,10 +9,10 @@ from schemas.vocabulary import ModelType
 
 # So small that every model's epochs close every 15 to 20 seconds at 400 events a second.
 THRESHOLDS = {
-    ModelType.RECOMMENDATION: 600,
-    ModelType.SEGMENTATION: 150,
-    ModelType.SPENDING: 2_500,
-    ModelType.GOAL: 180,
+    "recommendation": 600,
+    "segmentation": 150,
+    "spending": 2_500,
+    "goal": 180,
 }
 
 
