@@ -17,7 +17,7 @@ from backends.broker.interface import Record
 from backends.clock import ManualClock
 from backends.control import CommandHandler
 from backends.database.engine import create_engine
-from backends.database.repositories.deployment import DeploymentRepository, DesiredRow, Move
+from backends.database.repositories.deployment import Decision, DeploymentRepository, DesiredRow, Move
 from backends.database.unit_of_work import Database
 from deployer.baselines import BaselineDeployment
 from deployer.consumer import ReplicaStatusConsumer
@@ -41,6 +41,7 @@ from schemas.messages.deployment import DeploymentState, ReplicaStatus, ServedMo
 from schemas.tables import audit_log, model_versions, outbox, replica_acknowledgements, replicas, rollout_decisions
 from schemas.topics import ALERTS, CONTROL, CONTROL_RESULTS, MODEL_DEPLOYMENTS, REPLICA_STATUS
 from schemas.vocabulary import ArtifactKind, DeploymentPhase, ModelType, Room
+from tests.rooms import eventually
 from tests.versions import Shelf, goal_artifact, ready, reference_of
 
 GOAL = ModelType.GOAL
@@ -235,6 +236,37 @@ async def test_a_candidate_that_is_worse_than_the_baseline_is_rejected(bench: Be
     await bench.service.consider(ready(bench.shelf.goal(0.8), candidate=0.3))
     (decision,) = await bench.rows(sa.select(rollout_decisions).where(rollout_decisions.c.decision == "rejected"))
     assert "worse than the trivial baseline" in decision.reason
+
+
+async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url: str) -> None:
+    """A rejection waits for the other deployer's decision and looks again: one decision, one alert, one audit row."""
+    message = ready(bench.shelf.goal(0.8), candidate=0.3)
+    other = Database(
+        create_engine(database_url, application_name="other-deployer", idle_in_transaction_seconds=60), Room.DEPLOYER
+    )
+    async with other.transaction() as work:
+        await DeploymentRepository(work.connection).lock(GOAL)
+        considered = asyncio.create_task(bench.service.consider(message))
+        waiting = sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test-deployer' AND wait_event_type = 'Lock'"
+        )
+
+        async def waits_or_is_done() -> bool:
+            async with other.reading() as connection:
+                return considered.done() or bool(await connection.scalar(waiting))
+
+        await eventually(waits_or_is_done, what="the second deployer to stand before its decision")
+        assert not considered.done()
+        decision = Decision(
+            model_type=GOAL, decision="rejected", reason="the other's", training_event_id=message.training_event_id
+        )
+        await DeploymentRepository(work.connection).add_decision(decision)
+    await considered
+    await other.close()
+    (found,) = await bench.rows(sa.select(rollout_decisions).where(rollout_decisions.c.decision == "rejected"))
+    assert found.reason == "the other's"
+    assert await bench.announced(ALERTS.name) == []
+    assert await bench.rows(sa.select(audit_log.c.id).where(audit_log.c.action == "rejected")) == []
 
 
 async def test_a_candidate_that_was_compared_with_another_champion_is_rejected(bench: Bench) -> None:
