@@ -11,7 +11,7 @@ COVERAGE ?= 90
 # Passed through: make demo ARGS=--smoke, make test ARGS=tests/unit/streams
 ARGS     ?=
 
-PACKAGES := fincoach_events schemas backends models streams trainers deployer serving admin stack
+PACKAGES := fincoach_events schemas backends modelkit models streams trainers deployer serving admin stack
 SHELL    := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -50,10 +50,10 @@ test: setup ## Run all tests on a real broker and a real Postgres, with coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)
 
 crash-points: setup ## Let processes die before and after each of their writes (ARGS="--resume", "--only TEXT", "--list")
-	@$(BIN)/python -m tests.chaos.crash_points $(ARGS)
+	@$(BIN)/python -m tests.chaos.rig.crash_points $(ARGS)
 
 planted-bugs: setup ## Plant bugs that the oracle must find, beside control runs that must hold (ARGS="--only NAME")
-	@$(BIN)/python -m tests.chaos.planted_bugs $(ARGS)
+	@$(BIN)/python -m tests.chaos.rig.seeded_faults $(ARGS)
 
 check: format-check lint imports types docs-check schema-check test ## All that CI runs, and the documents
 

@@ -14,10 +14,10 @@ from sklearn.ensemble import RandomForestClassifier
 
 from backends.clock import SystemClock
 from backends.store.content import ContentStore
-from models.features import GOAL_FEATURES, REDUCER_VERSION
-from models.installation_key import installation_key
-from models.manifest import GOLDEN, MODEL, Manifest, build_artifact, golden_file
-from models.registry import RUNTIMES
+from modelkit.features import GOAL_FEATURES, REDUCER_VERSION
+from modelkit.installation_key import installation_key
+from modelkit.manifest import GOLDEN, MODEL, Manifest, build_artifact, golden_file
+from modelkit.registry import RUNTIMES
 from schemas.messages.deployment import VersionReference
 from schemas.vocabulary import ArtifactKind, ModelType
 

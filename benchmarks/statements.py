@@ -1,6 +1,6 @@
 """The SQL of our ingestion, taken down while it runs and run again alone: no broker, no decoding, no folding.
 
-Taken down are the calls of the repository that ``streams.ingestion`` uses, and the rows of the outbox, with all their
+Taken down are the calls of the repository that ``streams.batches.events`` uses, and the rows of the outbox, with all their
 arguments. Run again they are the same transactions with the same rows.
 """
 
@@ -19,10 +19,10 @@ from unittest import mock
 from backends.database.repositories.ingestion import IngestionRepository, next_offsets
 from backends.database.unit_of_work import Database, UnitOfWork
 from schemas.topics import BEHAVIORAL_EVENTS
-from streams import ingestion
-from streams.batches import LedgerBatch
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
+from streams.batches.batch import LedgerBatch
+from streams.batches import events as ingestion
+from streams.batches.dead_letter_limits import LimitPolicy
+from streams.batches.dead_letters import DeadLetterService
 
 if TYPE_CHECKING:
     from backends.clock import Clock

@@ -11,9 +11,9 @@ from backends.telemetry.metrics import METRICS
 from deployer.announcements import announce, desired_state
 from deployer.numbering import traits_of, with_traits
 from deployer.versions import BASELINE_VERSION
-from models.baselines import baseline_artifact
-from models.installation_key import installation_key
-from models.manifest import open_artifact
+from modelkit.baselines import baseline_artifact
+from modelkit.installation_key import installation_key
+from modelkit.manifest import open_artifact
 from schemas.vocabulary import ArtifactKind, ModelType
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from backends.clock import SystemClock
 from backends.database.repositories.states import UserStateRows
 from backends.process import Startable, run_process
 from backends.telemetry.logs import configure_logs, get_logger
-from models.features import REDUCER_VERSION, UserState, decode_state
+from modelkit.features import REDUCER_VERSION, UserState, decode_state
 from schemas.topics import MODEL_DEPLOYMENTS
 from schemas.vocabulary import ModelType
 from serving.cache import ExpiringCache

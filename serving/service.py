@@ -14,7 +14,7 @@ import numpy as np
 from backends.telemetry.metrics import METRICS
 from fincoach_events.events import AwareDatetime
 from fincoach_events.identifiers import new_event_id
-from models.interface import Answer, FloatArray, PredictionRequest
+from modelkit.interface import Answer, FloatArray, PredictionRequest
 from schemas.messages.deployment import VersionReference
 from schemas.messages.predictions import PredictionServed
 from schemas.vocabulary import ArtifactKind, ModelType

@@ -27,23 +27,23 @@ from schemas.golden import golden_messages
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset, RetryDeadLetters, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, PREDICTIONS, TOPICS
 from schemas.vocabulary import Room
-from streams.agents import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
-from streams.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
-from streams.batches import BatchOutcome, LedgerBatch
+from streams.batches.batch import BatchOutcome, LedgerBatch
+from streams.batches.dead_letter_limits import LimitPolicy
+from streams.batches.dead_letters import DeadLetterService
+from streams.batches.events import EventIngestion, take_in_events
+from streams.batches.foreign_dead_letters import GROUP, ForeignLetters
+from streams.batches.golden import BrokenReceiverError, GoldenCheck
+from streams.batches.predictions import PredictionArchive, take_in_predictions
+from streams.batches.retries import retry_dead_letters
 from streams.dataset_agent import DatasetAgent
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
-from streams.foreign_letters import GROUP, ForeignLetters
-from streams.golden import BrokenReceiverError, GoldenCheck
-from streams.ingestion import EventIngestion, take_in_events
-from streams.placement import LedgerPlacement
-from streams.predictions import PredictionArchive, take_in_predictions
-from streams.retries import retry_dead_letters
+from streams.reading.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
+from streams.reading.positioner import LedgerPlacement
+from streams.reading.routes import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
 from streams.service import ContinuousLearningService
 
 if TYPE_CHECKING:
+    from streams.reading.transport import LedgerApp
     from streams.settings import StreamsSettings
-    from streams.transport import LedgerApp
 
 log = get_logger("streams.bootstrap")
 MEBIBYTE = 1024 * 1024

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from modelkit.statistics.aggregations import DATASETS_OF_EVENT_TYPE, FoldedEvent, aggregate_by_model, refused
+from modelkit.statistics.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics, merged
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import DeadLetterReason, ModelType
-from streams.aggregations import DATASETS_OF_EVENT_TYPE, FoldedEvent, aggregate_by_model, refused
-from streams.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics, merged
 
 EMPTY_STATISTICS = DatasetStatistics()
 

@@ -9,13 +9,15 @@ import msgspec
 
 from backends.database.repositories.datasets import Cursor, DatasetRepository, OpenDataset, PaneSlice, standings
 from backends.database.repositories.reviews import ReviewRepository
+from modelkit.statistics.sketches import merged_counts
 from schemas.errors import CommandRejectedError
 from schemas.messages.control import ApproveDataset, QuarantineDataset, UpdateThresholds
 from schemas.messages.progress import DatasetCounts
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType
-from streams.batches import BatchOutcome, LedgerBatch
-from streams.epochs import (
+from streams.batches.batch import BatchOutcome, LedgerBatch
+from streams.epochs.closing import accumulate, close_epoch, share_alert_ends
+from streams.epochs.collecting import (
     EARLIER_EPOCHS,
     MOST_PANES,
     DatasetProgress,
@@ -27,28 +29,26 @@ from streams.epochs import (
     rule_of,
     take_panes,
 )
-from streams.live_view import LiveDataset
-from streams.panes import EMPTY_STATISTICS, decode_statistics
-from streams.quality import QualityAssessment, assess
-from streams.readiness import accumulate, close_epoch, share_alert_ends
-from streams.reviews import (
+from streams.epochs.live_view import LiveDataset
+from streams.epochs.reviews import (
     check_approval,
     checked_reason,
     quarantine_evaluation,
     quarantine_sentence,
     quarantined_ranges,
 )
-from streams.rule_changes import checked_changes, listed
-from streams.sketches import merged_counts
+from streams.epochs.rule_changes import checked_changes, listed
+from streams.panes import EMPTY_STATISTICS, decode_statistics
+from streams.quality.assessment import QualityAssessment, assess
 
 if TYPE_CHECKING:
     from backends.clock import Clock
     from backends.database.unit_of_work import Database, UnitOfWork
+    from modelkit.statistics.sketches import DatasetStatistics
     from schemas.messages.training import ThresholdReached
-    from streams.ingestion import EventIngestion
-    from streams.predictions import PredictionArchive
-    from streams.sketches import DatasetStatistics
-    from streams.thresholds import Evaluation
+    from streams.batches.events import EventIngestion
+    from streams.batches.predictions import PredictionArchive
+    from streams.epochs.thresholds import Evaluation
 
 
 class ContinuousLearningService:
@@ -57,7 +57,7 @@ class ContinuousLearningService:
     The entry points carry the plan's names and are what runs, in this order:
 
     - :meth:`process_behavioral_events`: the Faust agent's batch becomes archive, user states and a pane, in one transaction.
-      What the pane adds to each model's data set is made by the four functions of :mod:`streams.aggregations`:
+      What the pane adds to each model's data set is made by the four functions of :mod:`modelkit.statistics.aggregations`:
       ``aggregate_recommendation_feedback``, ``aggregate_user_segments``, ``aggregate_user_transactions`` and
       ``aggregate_goal_events``.
     - :meth:`check_training_readiness`: the dataset agent's look at one model, in one transaction for each epoch: lock, and then

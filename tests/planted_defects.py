@@ -20,15 +20,15 @@ import numpy as np
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, TransactionCreated
 from fincoach_events.events import encode_event as encoded
+from modelkit.statistics.sketches import DatasetStatistics, merged
 from schemas.vocabulary import GOAL_OUTCOMES, ModelType
 from stack.replay.catalogue import open_source
 from stack.replay.settings import ReplaySettings
-from streams.folding import AcceptedEvent, States, fold_new
-from streams.ingestion import decode_storable_event
-from streams.intake import take_in
+from streams.batches.events import decode_storable_event
+from streams.batches.folding import AcceptedEvent, States, fold_new
+from streams.batches.intake import take_in
 from streams.panes import Watermarks, close_pane
-from streams.quality import QualityAssessment, assess
-from streams.sketches import DatasetStatistics, merged
+from streams.quality.assessment import QualityAssessment, assess
 
 DATA = ReplaySettings().data
 RATES = (0.001, 0.01, 0.05, 0.2)

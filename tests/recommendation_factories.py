@@ -14,17 +14,17 @@ import pyarrow as pa
 
 from backends.store.content import ContentStore
 from fincoach_events.events import AnyBehavioralEvent, PageViewed, encode_event
-from models.baselines import baseline_artifact
-from models.features import REDUCER_VERSION, STATE_FEATURES
-from models.installation_key import installation_key
+from modelkit.baselines import baseline_artifact
+from modelkit.features import REDUCER_VERSION, STATE_FEATURES
+from modelkit.installation_key import installation_key
+from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
+from models.recommendation.settings import RecommendationTrainingSettings
+from models.recommendation.training import TRAINER
+from models.recommendation.training.examples import ARMS, RecommendationExamples
 from schemas.vocabulary import ModelType
-from trainers.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
-from trainers.judging import conduct
+from trainers.judging.training import conduct
 from trainers.pipe import WorkOrder, WorkResult
-from trainers.recommendation import TRAINER
-from trainers.recommendation.examples import ARMS, RecommendationExamples
-from trainers.settings import RecommendationTrainingSettings
-from trainers.snapshots import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
+from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FloatArray = npt.NDArray[np.float64]
 Row = dict[str, Any]

@@ -18,16 +18,16 @@ from backends.database.engine import create_engine
 from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated, encode_event
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
+from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.training import ThresholdReached
 from schemas.tables import behavioral_events, epochs, ledger, threshold_evaluations, training_datasets
 from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType, Room
-from trainers.decisions import clean
-from trainers.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
-from trainers.queue import TrainingQueue
+from trainers.running.queue import TrainingQueue
 from trainers.settings import TrainersSettings
-from trainers.snapshots import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
+from trainers.snapshots.decisions import clean
+from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FIRST_DAY = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
 TOPIC = BEHAVIORAL_EVENTS.name

@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 
 from backends.store.content import ContentStore
-from models.baselines import baseline_artifact
-from models.goal import GoalBaseline
-from models.installation_key import installation_key
-from models.manifest import GOLDEN, PARAMETERS, Golden, build_artifact, golden_file, open_artifact
-from models.registry import RUNTIMES
-from models.signing import SigningKey
+from modelkit.baselines import baseline_artifact
+from modelkit.installation_key import installation_key
+from modelkit.manifest import GOLDEN, PARAMETERS, Golden, build_artifact, golden_file, open_artifact
+from modelkit.registry import RUNTIMES
+from modelkit.signing import SigningKey
+from models.goal.runtime import GoalBaseline
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.messages.training import MetricComparison, ModelReady
 from schemas.vocabulary import ArtifactKind, DeploymentPhase, ModelType

@@ -23,9 +23,9 @@ from schemas.messages.control import TriggerTraining
 from schemas.topics import CONTROL, THRESHOLD_REACHED
 from schemas.vocabulary import Room
 from trainers.consumer import GROUP, CrossingConsumer, TriggerTrainingExecution
-from trainers.orchestrator import OrchestratorParts, TrainingOrchestrator
-from trainers.queue import TrainingQueue
-from trainers.snapshots import SnapshotService
+from trainers.running.orchestrator import OrchestratorParts, TrainingOrchestrator
+from trainers.running.queue import TrainingQueue
+from trainers.snapshots.service import SnapshotService
 
 if TYPE_CHECKING:
     from trainers.settings import TrainersSettings

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.simulation.arrivals import HOUR, Arrival
-from streams.arrivals import ArrivalPattern, expected_ratio, observed
-from streams.quality import QualityAssessment
-from streams.sketches import excess
-from streams.thresholds import Circumstances, Evaluation, ThresholdRule, decide
+from modelkit.statistics.sketches import excess
+from streams.epochs.arrivals import ArrivalPattern, expected_ratio, observed
+from streams.epochs.thresholds import Circumstances, Evaluation, ThresholdRule, decide
+from streams.quality.assessment import QualityAssessment
 
 PANE_POINTS = 10  # few, so that a rule without a pause shows how often it would fire
 MAX_AGE_SECONDS = 30 * 86_400

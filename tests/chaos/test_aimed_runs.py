@@ -9,12 +9,12 @@ from aiokafka import AIOKafkaProducer
 
 from backends.clock import SystemClock
 from schemas.topics import ALERTS
-from tests.chaos import oracle_reading
-from tests.chaos.crash_points import CrashPoint, crash_points, strike, todays_share
-from tests.chaos.laws import Law
-from tests.chaos.oracle_world import World
-from tests.chaos.planted_bugs import PLANTED, PlantedBug, look_for, shows, todays_bugs
-from tests.chaos.yard import Run, Yard
+from tests.chaos.oracle.invariants import Law
+from tests.chaos.oracle import reading as oracle_reading
+from tests.chaos.oracle.world import World
+from tests.chaos.rig.aimed import Run, Yard
+from tests.chaos.rig.crash_points import CrashPoint, crash_points, strike, todays_share
+from tests.chaos.rig.seeded_faults import PLANTED, PlantedBug, look_for, shows, todays_bugs
 
 POINTS_A_DAY = 6
 TODAY = SystemClock().now().date()

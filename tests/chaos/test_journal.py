@@ -14,11 +14,11 @@ import pytest
 from backends.clock import ManualClock
 from fincoach_events.errors import InvalidEventError
 from fincoach_events.events import MAX_EVENT_BYTES, decode_event
-from streams.ingestion import decode_storable_event
-from streams.intake import take_in
-from tests.chaos.journal import ProducerJournal, last_events, read_lines
-from tests.chaos.mix import CLIENT_MIX, RAW_MIX, Drawn, Mix
-from tests.chaos.world import World
+from streams.batches.events import decode_storable_event
+from streams.batches.intake import take_in
+from tests.chaos.producers.journal import ProducerJournal, last_events, read_lines
+from tests.chaos.producers.mix import CLIENT_MIX, RAW_MIX, Drawn, Mix
+from tests.chaos.producers.world import World
 
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 DRAWS = 6_000

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.cluster import rules
-from tests.chaos.faults import FAULTS
-from tests.chaos.minimums import minimums
-from tests.chaos.oracle_faults import SURELY_ONCE
-from tests.chaos.plan import PlannedFault, planned
-from tests.chaos.settings import ChaosSettings
+from tests.chaos.faults.plan import PlannedFault, planned
+from tests.chaos.faults.register import FAULTS
+from tests.chaos.oracle.faults import SURELY_ONCE
+from tests.chaos.oracle.minimums import minimums
+from tests.chaos.rig.cluster import rules
+from tests.chaos.rig.settings import ChaosSettings
 
 RULES = rules(ChaosSettings(seed=0, seconds=900, folder=Path("/nowhere")), disk=True, clocks=True)
 

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from stack.ports import free_port
-from tests.chaos.proxy import HOST, FaultProxy
+from tests.chaos.faults.proxy import HOST, FaultProxy
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

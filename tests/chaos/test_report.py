@@ -8,10 +8,10 @@ import pytest
 
 from backends.clock import ManualClock
 from tests.chaos.__main__ import main, parser, repeated_by
-from tests.chaos.faults import FAULTS
-from tests.chaos.journal import ProducerJournal
-from tests.chaos.report import ChaosReport, Verdict, count_events, own_ends, rendered
-from tests.chaos.settings import ChaosSettings
+from tests.chaos.faults.register import FAULTS
+from tests.chaos.producers.journal import ProducerJournal
+from tests.chaos.rig.report import ChaosReport, Verdict, count_events, own_ends, rendered
+from tests.chaos.rig.settings import ChaosSettings
 
 
 def test_events_are_counted_from_the_journals(tmp_path: Path, clock: ManualClock) -> None:

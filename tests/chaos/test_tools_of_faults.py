@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from backends.clock import ManualClock
-from tests.chaos.clockwork import Clockwork, faketime_library
-from tests.chaos.disk import SmallDisk
-from tests.chaos.watch import LogTail, processor_seconds
+from tests.chaos.faults.clockwork import Clockwork, faketime_library
+from tests.chaos.faults.disk import SmallDisk
+from tests.chaos.rig.watch import LogTail, processor_seconds
 
 SCRIPT = """
 import sys, time

@@ -18,7 +18,7 @@ from fincoach_events.events import (
     TransactionCreated,
 )
 from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, SUFFICIENT_TRANSACTIONS
-from tests.chaos.world import World
+from tests.chaos.producers.world import World
 
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 

@@ -11,20 +11,20 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.chaos.launch import parser
-from tests.chaos.laws import Law
-from tests.chaos.minimums import minimums
-from tests.chaos.oracle_faults import faults_hit
-from tests.chaos.oracle_world import World
-from tests.chaos.traps import BatchInHand, BatchTraps
-from tests.chaos.watch import LogTail
-from tests.chaos.yard_rooms import eventually
+from tests.chaos.faults.traps import BatchInHand, BatchTraps
+from tests.chaos.oracle.faults import faults_hit
+from tests.chaos.oracle.invariants import Law
+from tests.chaos.oracle.minimums import minimums
+from tests.chaos.oracle.world import World
+from tests.chaos.rig.aimed_processes import eventually
+from tests.chaos.rig.launch import parser
+from tests.chaos.rig.watch import LogTail
 
 WORKER = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from tests.chaos.launch import Trap
+from tests.chaos.rig.launch import Trap
 trap = Trap("stop", hit=1, seconds=0, when=Path(sys.argv[1]), trace=Path(sys.argv[2]), again=True)
 for offset, _ in enumerate(sys.stdin):
     trap.passed(object(), SimpleNamespace(partition=3, from_offset=offset))
@@ -78,7 +78,7 @@ def test_the_launcher_understands_how_a_trap_is_set(tmp_path: Path) -> None:
     """No worker of a chaos run would start."""
     module, *arguments = BatchTraps(tmp_path).launcher("streams-1", "streams")
     given = parser().parse_args(arguments)
-    assert module == "tests.chaos.launch"
+    assert module == "tests.chaos.rig.launch"
     assert (given.at, given.act, given.again, given.room) == ("batch:before", "stop", True, "streams")
 
 

@@ -10,15 +10,15 @@ import pytest
 
 from backends.clock import SystemClock
 from backends.store.content import ContentStore
-from models.baselines import baseline_artifact
-from models.installation_key import installation_key
-from models.manifest import open_artifact
-from models.registry import runtime_for
+from modelkit.baselines import baseline_artifact
+from modelkit.installation_key import installation_key
+from modelkit.manifest import open_artifact
+from modelkit.registry import runtime_for
 from schemas.vocabulary import ModelType, Verdict
 from tests.training_factories import shop_history, snapshot_files, transaction
-from trainers.judging import conduct
+from trainers.judging.training import conduct
 from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, order_of, said
-from trainers.worker import trainer_of
+from trainers.running.worker import trainer_of
 
 RUN_ID = UUID(int=5)
 

@@ -20,11 +20,11 @@ from schemas.messages.control import UpdateThresholds
 from schemas.messages.training import ThresholdReached
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS, CONTROL, THRESHOLD_REACHED
 from schemas.vocabulary import ModelType
-from streams.batches import BatchOutcome, LedgerBatch
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
-from streams.ingestion import EventIngestion
-from streams.predictions import PredictionArchive
+from streams.batches.batch import BatchOutcome, LedgerBatch
+from streams.batches.dead_letter_limits import LimitPolicy
+from streams.batches.dead_letters import DeadLetterService
+from streams.batches.events import EventIngestion
+from streams.batches.predictions import PredictionArchive
 from streams.service import ContinuousLearningService
 
 

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from admin.cli import app
+from admin.cli.app import app
+from admin.cli.watching import follow, since
 from admin.installation import Installation, save
-from admin.watching import follow, since
 from backends.broker.kafka import create_topics
 from backends.clock import SystemClock
 from schemas import codec
@@ -128,7 +128,7 @@ async def test_the_command_line_follows_one_model_until_ctrl_c(brokers: str, tmp
 async def test_a_broker_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list would end in a traceback, or hang for ever."""
     address = f"127.0.0.1:{free_port()}"
-    monkeypatch.setattr("admin.watching.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("admin.cli.watching.CONNECT_SECONDS", 0.3)
     with pytest.raises(RetryLaterError, match=f"the broker at {address} does not answer"):
         await since(address, ALERTS, SystemClock().now())
     for arguments in (("alerts",), ("trainings", "--follow")):

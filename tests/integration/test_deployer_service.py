@@ -25,7 +25,7 @@ from deployer.housekeeping import ArtifactHousekeeping
 from deployer.service import ModelDeploymentService
 from deployer.settings import DeployerSettings
 from deployer.store import ArtifactShelf
-from models.manifest import GOLDEN, Golden, build_artifact, golden_file, open_artifact
+from modelkit.manifest import GOLDEN, Golden, build_artifact, golden_file, open_artifact
 from schemas import codec
 from schemas.codec import encode
 from schemas.errors import RetryLaterError

@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from backends.clock import SystemClock
-from models.features import GOAL_FEATURES
+from modelkit.features import GOAL_FEATURES
 from schemas.vocabulary import ModelType
 from serving.http_server import HttpServer
 from tests.replicas import Replica

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 import stack.cli  # noqa: F401 - adds its commands
-from admin.cli import app
+from admin.cli.app import app
 from admin.gateway import CommandGateway
 from admin.installation import Installation, load
 from backends.clock import SystemClock

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from backends.clock import SystemClock
-from models.features import decode_state
+from modelkit.features import decode_state
 from schemas.codec import encode
 from schemas.messages.control import UpdateThresholds
 from schemas.messages.predictions import PredictionServed
@@ -292,7 +292,7 @@ async def test_a_bug_stops_the_worker(
     def broken(*_: object, **__: object) -> None:
         raise ArithmeticError("planted")
 
-    monkeypatch.setattr("streams.ingestion.close_pane", broken)
+    monkeypatch.setattr("streams.batches.events.close_pane", broken)
     connection = await connect(database_url)
     async with producing(settings.brokers) as producer, running_worker(settings) as worker:
         await producer.publish_batch([outgoing(transaction(1))])

@@ -18,12 +18,12 @@ from fincoach_events.events import (
     TransactionCreated,
     encode_event,
 )
-from models.features import REDUCER_VERSION, UserState, decode_state, encode_state, fold
+from modelkit.features import REDUCER_VERSION, UserState, decode_state, encode_state, fold
 from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType
-from streams.batches import LostCompareError
-from streams.epochs import PaneHoleError
-from streams.intake import microseconds
+from streams.batches.batch import LostCompareError
+from streams.batches.intake import microseconds
+from streams.epochs.collecting import PaneHoleError
 from tests.integration.streams_room import Room, answers, crossings, feedback, send
 from tests.integration.streams_workers import transaction
 
@@ -199,7 +199,7 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
             raise ArithmeticError("planted")
         return fold(state, event, at=at)
 
-    monkeypatch.setattr("streams.folding.fold", failing)
+    monkeypatch.setattr("streams.batches.folding.fold", failing)
     events = [transaction(number, users=3) for number in range(30)]
     events[14] = transaction(14, users=3, amount_minor=666)
     outcome = await room.feed(events)

@@ -16,12 +16,12 @@ from backends.clock import ManualClock
 from backends.database.repositories.ingestion import next_offsets
 from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, encode_event
-from models.features import UserState, fold
+from modelkit.features import UserState, fold
 from schemas.topics import BEHAVIORAL_EVENTS
-from streams.batches import LedgerBatch
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
-from streams.ingestion import EventIngestion
+from streams.batches.batch import LedgerBatch
+from streams.batches.dead_letter_limits import LimitPolicy
+from streams.batches.dead_letters import DeadLetterService
+from streams.batches.events import EventIngestion
 from tests.integration.streams_workers import database_of, pane_sums, transaction
 from tests.services import connect
 
@@ -162,7 +162,7 @@ def test_batches_do_not_matter_for_what_cannot_be_taken_in(
         assert found == one_by_one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streams.folding.fold", failing)
+        patch.setattr("streams.batches.folding.fold", failing)
         asyncio.run(both())
 
 

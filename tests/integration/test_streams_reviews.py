@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from admin.cli import app
+from admin.cli.app import app
 from admin.installation import Installation, save
 from backends.broker.interface import Record
 from backends.broker.kafka import create_topics

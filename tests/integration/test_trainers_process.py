@@ -20,10 +20,10 @@ from backends.clock import SystemClock
 from backends.database.repositories.training import TrainingRepository
 from backends.database.unit_of_work import Database
 from backends.store.content import ContentStore
-from models.baselines import baseline_artifact
-from models.installation_key import installation_key
-from models.manifest import open_artifact
-from models.registry import runtime_for
+from modelkit.baselines import baseline_artifact
+from modelkit.installation_key import installation_key
+from modelkit.manifest import open_artifact
+from modelkit.registry import runtime_for
 from schemas.codec import decode, encode
 from schemas.messages.control import CommandRejected, CommandSucceeded, TriggerTraining
 from schemas.messages.training import ModelReady, TrainingProgressed
@@ -201,7 +201,9 @@ async def running_child(process: asyncio.subprocess.Process) -> psutil.Process:
     """Wait for a trainer's training process."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     while asyncio.get_running_loop().time() < deadline:
-        children = [child for child in psutil.Process(process.pid).children() if "trainers.worker" in child.cmdline()]
+        children = [
+            child for child in psutil.Process(process.pid).children() if "trainers.running.worker" in child.cmdline()
+        ]
         if children:
             return children[0]
         await asyncio.sleep(0.02)

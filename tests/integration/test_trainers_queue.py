@@ -20,7 +20,7 @@ from schemas.topics import MODEL_READY
 from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
 from tests.rooms import eventually
 from tests.training_factories import crossing, database_of, queue_of, record_epoch, settings_of, span
-from trainers.queue import TrainingQueue
+from trainers.running.queue import TrainingQueue
 
 KEPT = Ending(verdict=Verdict.CHAMPION_KEPT, reasons=("not better",), metrics={"score": 1.0})
 

@@ -18,6 +18,7 @@ from backends.database.unit_of_work import Database
 from backends.store.content import ContentStore
 from fincoach_events.events import RecommendationInteraction
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
+from modelkit.training.interface import CLEANING_FILE, Snapshot
 from schemas.codec import encode
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.predictions import PredictionServed
@@ -36,8 +37,7 @@ from tests.training_factories import (
     span,
     transaction,
 )
-from trainers.interface import CLEANING_FILE, Snapshot
-from trainers.snapshots import SnapshotService, StoredSnapshot, without
+from trainers.snapshots.service import SnapshotService, StoredSnapshot, without
 
 
 @pytest.fixture

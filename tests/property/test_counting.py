@@ -21,16 +21,16 @@ from fincoach_events.events import (
     TransactionCreated,
     TransactionType,
 )
-from models.features import encode_state
+from modelkit.features import encode_state
+from modelkit.statistics.sketches import DatasetStatistics, distinct, merged
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import ModelType
-from streams.epochs import OpenEpoch, take_panes
-from streams.folding import States, fold_new
-from streams.intake import accept
+from streams.batches.folding import States, fold_new
+from streams.batches.intake import accept
+from streams.epochs.collecting import OpenEpoch, take_panes
+from streams.epochs.thresholds import Circumstances, ThresholdRule
 from streams.panes import PaneStatistics, Watermarks, close_pane, encode_pane, encode_statistics
-from streams.quality import assess
-from streams.sketches import DatasetStatistics, distinct, merged
-from streams.thresholds import Circumstances, ThresholdRule
+from streams.quality.assessment import assess
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 EXACT = [name for name in DatasetStatistics.__struct_fields__ if name not in {"counts", "users"}]

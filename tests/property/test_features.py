@@ -19,7 +19,7 @@ from fincoach_events.events import (
     RecommendationInteraction,
     TransactionCreated,
 )
-from models.features import (
+from modelkit.features import (
     FORECASTS,
     UserState,
     copy_state,
@@ -34,7 +34,7 @@ from models.features import (
     state_features,
     weekly_series,
 )
-from models.features.state import MAX_GOALS, MAX_RECENT
+from modelkit.features.state import MAX_GOALS, MAX_RECENT
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 USER = uuid.UUID(int=1)

@@ -8,7 +8,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).parent.parent.parent
 ROOMS = (
-    "fincoach_events", "schemas", "backends", "models", "streams", "trainers", "deployer", "serving", "admin", "stack",
+    "fincoach_events", "schemas", "backends", "modelkit", "models", "streams", "trainers", "deployer", "serving", "admin", "stack",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import stack.cli  # noqa: F401 - adds its commands
-from admin.cli import app
+from admin.cli.app import app
 from schemas.vocabulary import ModelType
 
 TOP: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from benchmarks.sampling import module_of, profile_table
 MAIN = "thread (7): MainThread"
 OURS = "<module> (streams/__main__.py:18)"
 RUN = "_run (asyncio/events.py:84)"
-AGENT = "take (streams/agents.py:61)"
+AGENT = "take (streams/reading/routes.py:61)"
 COPY = ["copy (backends/database/repositories/ingestion.py:9)", "query (asyncpg/connection.py:3)"]
 
 
@@ -17,7 +17,7 @@ COPY = ["copy (backends/database/repositories/ingestion.py:9)", "query (asyncpg/
     ("stack", "module"),
     [
         ([OURS, RUN, AGENT, *COPY], "backends/database/repositories/ingestion.py"),
-        ([OURS, RUN, AGENT], "streams/agents.py"),
+        ([OURS, RUN, AGENT], "streams/reading/routes.py"),
         ([OURS, RUN, "fetch (aiokafka/consumer/fetcher.py:300)"], "library aiokafka"),
         ([OURS, RUN, "acquire (threading.py:320)"], "library threading"),
         ([OURS, RUN, "select (selectors.py:468)"], None),
@@ -35,7 +35,7 @@ def test_shares_add_up_and_come_in_order() -> None:
     """The largest part would not be seen at once, or a part would seem larger than it is because others wait."""
     stacks = [
         ([RUN, AGENT], 30),
-        ([RUN, "fold (models/features/fold.py:3)"], 60),
+        ([RUN, "fold (modelkit/features/fold.py:3)"], 60),
         ([RUN, AGENT], 10),
         ([RUN, "select (selectors.py:468)"], 900),
     ]
@@ -43,7 +43,7 @@ def test_shares_add_up_and_come_in_order() -> None:
     first, *lines = profile_table(collapsed).splitlines()
     assert "100 samples" in first
     assert [line.split() for line in lines] == [
-        ["models/features/fold.py", "60.0", "%"],
-        ["streams/agents.py", "40.0", "%"],
+        ["modelkit/features/fold.py", "60.0", "%"],
+        ["streams/reading/routes.py", "40.0", "%"],
         ["MainThread", "100.0", "%"],
     ]

@@ -18,7 +18,7 @@ from benchmarks.simulation.year import PANE_POINTS, Variant, Year, simulate, var
 from fincoach_events.identifiers import user_id_from_name
 from schemas.vocabulary import ModelType
 from stack.replay.settings import ReplaySettings
-from streams.thresholds import ThresholdRule
+from streams.epochs.thresholds import ThresholdRule
 from tests.training_factories import transaction
 
 DATA = ReplaySettings().data

@@ -14,7 +14,7 @@ from benchmarks.statements import PUBLISH, Record, run_again, take_down
 from benchmarks.workload import behavioral_events
 from fincoach_events.events import encode_event
 from schemas.topics import BEHAVIORAL_EVENTS
-from streams.batches import LedgerBatch
+from streams.batches.batch import LedgerBatch
 from streams.bootstrap import open_database
 from streams.settings import StreamsSettings
 from tests.services import connect

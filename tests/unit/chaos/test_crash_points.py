@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.chaos.crash_points import RESULTS, CrashPoint, Result, crash_points, done_before, main
+from tests.chaos.rig.crash_points import RESULTS, CrashPoint, Result, crash_points, done_before, main
 
 
 def result(name: str, repeat: int, *, ok: bool) -> bytes:

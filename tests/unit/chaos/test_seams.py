@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import launch
-from tests.chaos.crash_points import CrashPoint, crash_points, todays_share
-from tests.chaos.crash_scenarios import SCENARIOS
-from tests.chaos.planted_bugs import PLANTED
-from tests.chaos.planted_bugs import SCENARIOS as AIMED_RUNS
-from tests.chaos.planted_bugs_code import BUGS
-from tests.chaos.seams import EXEMPT, SEAMS, SeamGoneError, found, seam
+from tests.chaos.rig import launch
+from tests.chaos.rig.crash_points import CrashPoint, crash_points, todays_share
+from tests.chaos.rig.crash_scenarios import SCENARIOS
+from tests.chaos.rig.seams import EXEMPT, SEAMS, SeamGoneError, found, seam
+from tests.chaos.rig.seeded_faults import PLANTED
+from tests.chaos.rig.seeded_faults import SCENARIOS as AIMED_RUNS
+from tests.chaos.rig.seeded_faults_code import BUGS
 
 ROOT = Path(__file__).parents[3]
 # Every file whose functions write to Postgres, Kafka or the store.
@@ -81,7 +81,7 @@ def test_every_write_has_a_crash_point(file: Path) -> None:
     swept = {item.target.partition(":")[2] for item in SEAMS if item.rooms}
     missing = writing_functions(file) - swept - EXEMPT.keys()
     assert not missing, (
-        f"{file.relative_to(ROOT)}: add to tests/chaos/seams.py, or exempt with a reason: {sorted(missing)}"
+        f"{file.relative_to(ROOT)}: add to tests/chaos/rig/seams.py, or exempt with a reason: {sorted(missing)}"
     )
 
 
@@ -135,7 +135,7 @@ def test_every_planted_bug_has_an_aimed_run() -> None:
 
 def test_every_bug_can_be_planted() -> None:
     """A bug whose function is gone would be planted nowhere, and a run without it would be called a find."""
-    planting = "from tests.chaos.planted_bugs_code import BUGS\nfor plant in BUGS.values(): plant()"
+    planting = "from tests.chaos.rig.seeded_faults_code import BUGS\nfor plant in BUGS.values(): plant()"
     done = subprocess.run([sys.executable, "-c", planting], check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
@@ -177,7 +177,8 @@ def test_a_process_that_dies_at_a_trap_says_so_by_its_status(tmp_path: Path) -> 
     script = f"""
 import asyncio, sys
 from pathlib import Path
-from tests.chaos import launch, seams
+from tests.chaos.rig import launch
+from tests.chaos.rig import seams
 seams._BY_NAME["door"] = seams.Seam("door", "asyncio:sleep")
 launch.set_trap("door:before", launch.Trap("exit", hit=1, seconds=0, when=None, trace=Path({str(tmp_path / "trace")!r})))
 asyncio.run(asyncio.sleep(0))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.steady_caller import Starvation
+from tests.chaos.producers.steady_caller import Starvation
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/thread-self/schedstat").exists(), reason="the kernel keeps no account of waiting for a processor"

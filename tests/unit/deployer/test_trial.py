@@ -12,7 +12,7 @@ import pytest
 
 from deployer.trial import try_in_child
 from deployer.verification import TrialOrder, tried
-from models.manifest import MODEL, build_artifact, open_artifact
+from modelkit.manifest import MODEL, build_artifact, open_artifact
 from schemas.vocabulary import ModelType
 from tests.rooms import eventually
 from tests.versions import Shelf, goal_artifact, reference_of

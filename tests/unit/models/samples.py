@@ -19,10 +19,10 @@ from fincoach_events.events import (
     RecommendationInteraction,
     TransactionCreated,
 )
-from models.features import REDUCER_VERSION
-from models.manifest import GOLDEN, MODEL, LoadedArtifact, Manifest, build_artifact, golden_file, open_artifact
-from models.registry import RUNTIMES
-from models.signing import SigningKey
+from modelkit.features import REDUCER_VERSION
+from modelkit.manifest import GOLDEN, MODEL, LoadedArtifact, Manifest, build_artifact, golden_file, open_artifact
+from modelkit.registry import RUNTIMES
+from modelkit.signing import SigningKey
 from schemas.vocabulary import ArtifactKind, ModelType
 
 USER = uuid.UUID(int=7)

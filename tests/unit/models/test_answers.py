@@ -8,23 +8,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.bandit import Policy, Statistics
-from models.baselines import baseline_artifact
-from models.features import (
+from modelkit.bandit import Policy, Statistics
+from modelkit.baselines import baseline_artifact
+from modelkit.features import (
     CATEGORIES,
     GOAL_FEATURES,
     SEGMENTATION_FEATURES,
     SPENDING_FEATURES,
     fold,
 )
-from models.goal import RISKS, FeatureNotes, GoalBaseline, base_rates
-from models.interface import PredictionRequest
-from models.manifest import GOLDEN, PARAMETERS, build_artifact, golden_file
-from models.recommendation import BanditValues, RecommendationRuntime, bandit_context
-from models.registry import RUNTIMES, runtime_for
-from models.scoring import ScoringRuntime
-from models.segmentation import SEGMENT_NAMES, quantile_bands, rfm_bands
-from models.spending import Calibration
+from modelkit.interface import PredictionRequest
+from modelkit.manifest import GOLDEN, PARAMETERS, build_artifact, golden_file
+from modelkit.registry import RUNTIMES, runtime_for
+from modelkit.scoring import ScoringRuntime
+from models.goal.runtime import RISKS, FeatureNotes, GoalBaseline, base_rates
+from models.recommendation.runtime import BanditValues, RecommendationRuntime, bandit_context
+from models.segmentation.runtime import SEGMENT_NAMES, quantile_bands, rfm_bands
+from models.spending.runtime import Calibration
 from schemas.errors import ArtifactRejectedError, InvalidMessageError
 from schemas.vocabulary import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS, ModelType
 from tests.unit.models.samples import CREATED_AT, KEY, goal, learned, manifest, opened, transaction

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.baselines import baseline_artifact
-from models.manifest import GOLDEN, MODEL, PARAMETERS, build_artifact
-from models.registry import RUNTIMES, runtime_for
-from models.scoring import Graph, GraphSettings, UnusableScoresError
+from modelkit.baselines import baseline_artifact
+from modelkit.manifest import GOLDEN, MODEL, PARAMETERS, build_artifact
+from modelkit.registry import RUNTIMES, runtime_for
+from modelkit.scoring import Graph, GraphSettings, UnusableScoresError
 from schemas.errors import ArtifactRejectedError, FinCoachError
 from schemas.vocabulary import ArtifactKind, ModelType
 from tests.unit.models.samples import CREATED_AT, KEY, learned, linear_graph, manifest, opened

@@ -8,14 +8,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.features import (
+from modelkit.features import (
     UserState,
     fold,
 )
-from models.interface import PredictionRequest
-from models.recommendation import STATE_CONTEXT
-from models.registry import RUNTIMES
-from models.segmentation import SegmentProfile
+from modelkit.interface import PredictionRequest
+from modelkit.registry import RUNTIMES
+from models.recommendation.runtime import STATE_CONTEXT
+from models.segmentation.runtime import SegmentProfile
 from schemas.vocabulary import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS, ModelType
 from tests.unit.models.samples import at, goal, learned, manifest, transaction
 

@@ -14,7 +14,7 @@ import pytest
 
 from backends.clock import ManualClock, SystemClock
 from backends.database.repositories.states import StoredState
-from models.features import GOAL_FEATURES, REDUCER_VERSION, STATE_FEATURES, UserState, encode_state
+from modelkit.features import GOAL_FEATURES, REDUCER_VERSION, STATE_FEATURES, UserState, encode_state
 from schemas.vocabulary import ModelType
 from serving.http_server import HttpServer
 from tests.replicas import Replica

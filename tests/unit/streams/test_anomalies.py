@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.anomalies import anomalies, usual_buckets
-from streams.sketches import BUCKETS_PER_DOUBLING, histogram
+from modelkit.statistics.sketches import BUCKETS_PER_DOUBLING, histogram
+from streams.quality.anomalies import anomalies, usual_buckets
 
 
 def heavy_tailed(count: int, spread: float = 1.2) -> list[float]:

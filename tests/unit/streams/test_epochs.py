@@ -17,13 +17,13 @@ from backends.database.repositories.datasets import (
     Standing,
     ThresholdRow,
 )
+from modelkit.statistics.sketches import DatasetStatistics, user_sketch
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import ModelType, ThresholdDecision
-from streams.epochs import DatasetProgress, OpenEpoch, PaneHoleError, in_order, is_due, take_panes
+from streams.epochs.collecting import DatasetProgress, OpenEpoch, PaneHoleError, in_order, is_due, take_panes
+from streams.epochs.thresholds import Circumstances, ThresholdRule
 from streams.panes import PaneStatistics, encode_pane, encode_statistics
-from streams.quality import assess
-from streams.sketches import DatasetStatistics, user_sketch
-from streams.thresholds import Circumstances, ThresholdRule
+from streams.quality.assessment import assess
 from tests.unit.streams.worlds import NOON
 
 

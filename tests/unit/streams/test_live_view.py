@@ -7,8 +7,8 @@ import uuid
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.progress import DatasetCounts, PaneClosed
 from schemas.vocabulary import ModelType
-from streams.agents import LiveView
-from streams.live_view import LiveDataset, decode_live, encode_live, fold_pane
+from streams.epochs.live_view import LiveDataset, decode_live, encode_live, fold_pane
+from streams.reading.routes import LiveView
 from tests.unit.streams.worlds import NOON
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelkit.statistics.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics
 from streams.panes import (
     Watermarks,
     close_pane,
@@ -10,7 +11,6 @@ from streams.panes import (
     encode_pane,
     encode_statistics,
 )
-from streams.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics
 from tests.unit.streams.worlds import aimed, answered, folded, looked, paid
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, TransactionCreated
 from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, ModelType
-from streams.quality import assess
+from streams.quality.assessment import assess
 from tests.planted_defects import (
     DATA,
     DEFECTS,

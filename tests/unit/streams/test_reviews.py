@@ -14,14 +14,14 @@ from schemas.errors import CommandRejectedError
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset
 from schemas.messages.envelope import OffsetRange
 from schemas.vocabulary import DatasetReview, ModelType, ThresholdDecision
-from streams.reviews import (
+from streams.epochs.reviews import (
     LONGEST_REASON,
     check_approval,
     checked_reason,
     quarantine_sentence,
     quarantined_ranges,
 )
-from streams.thresholds import ThresholdRule, decide
+from streams.epochs.thresholds import ThresholdRule, decide
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 SPAN = OffsetRange(topic="t", generation=1, partition=0, from_offset=3, to_offset=9)

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from schemas.vocabulary import ModelType, Verdict
-from trainers import child
-from trainers.child import TrainingProcess, TrainingProcessError
 from trainers.pipe import WorkOrder, WorkProgressed
+from trainers.running import child
+from trainers.running.child import TrainingProcess, TrainingProcessError
 
 ORDER = WorkOrder(
     model_type=ModelType.SPENDING, run_id="run", snapshot="snapshots/none", seed=0, store_url="file:///nowhere", keys_folder="/nowhere",

@@ -1,0 +1,1 @@
+"""Goal achievement: will a user meet a goal?"""

@@ -1,0 +1,1 @@
+"""Recommendation: which action helps a user most?"""

@@ -1,0 +1,1 @@
+"""Segmentation: which group of users behaves alike?"""

@@ -1,0 +1,1 @@
+"""Spending: how much will a user spend in the coming weeks?"""
