@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from backends.broker.kafka import create_topics
 from backends.clock import SystemClock
+from backends.service_process import open_database
 from benchmarks import quix, sampling
 from benchmarks.environments import PEERS, PeerMissingError
 from benchmarks.processors import limit_table
@@ -27,8 +28,9 @@ from benchmarks.topic import Loaded, preload
 from benchmarks.worker import Drained, Pane, drain
 from benchmarks.workload import behavioral_events, with_repetitions
 from schemas.topics import BEHAVIORAL_EVENTS, Topic
+from schemas.vocabulary import Room
 from streams.batches.batch import LedgerBatch
-from streams.bootstrap import open_database
+from streams.bootstrap import CONNECTIONS
 from streams.settings import StreamsSettings
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ async def statements_of(services: Services, panes: Sequence[Pane]) -> Record:
     batches = await _batches(services.brokers, panes)
     async with services.database() as url:
         settings = StreamsSettings(database_url=SecretStr(url))
-        database = open_database(settings)
+        database = open_database(Room.STREAMS, settings, name="streams", connections=CONNECTIONS)
         try:
             return await take_down(database, SystemClock(), batches, state_cache_bytes=settings.state_cache_mib * 2**20)
         finally:
@@ -79,7 +81,9 @@ async def statements_of(services: Services, panes: Sequence[Pane]) -> Record:
 async def bare_rate(services: Services, record: Record) -> float:
     """Run the SQL that was taken down on a fresh database; return records a second."""
     async with services.database() as url:
-        database = open_database(StreamsSettings(database_url=SecretStr(url)))
+        database = open_database(
+            Room.STREAMS, StreamsSettings(database_url=SecretStr(url)), name="streams", connections=CONNECTIONS
+        )
         try:
             return record.records / await run_again(database, record)
         finally:

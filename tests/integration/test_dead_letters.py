@@ -33,7 +33,6 @@ from streams.batches.golden import BrokenReceiverError
 from streams.batches.retries import checked_filter, retry_dead_letters
 from streams.bootstrap import Worker
 from streams.settings import StreamsSettings
-from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import records_on
 from tests.integration.streams_workers import (
     begin_at_the_end,
@@ -109,9 +108,7 @@ class Room:
             event_id=uuid.uuid4(), occurred_at=now, issuer="tester", expires_at=now + dt.timedelta(minutes=1), **fields
         )
         record = Record(topic=CONTROL.name, partition=0, offset=0, key=b"", value=encode(command), timestamp=now)
-        handler = CommandHandler(
-            self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters}, models=FOUR_MODELS
-        )
+        handler = CommandHandler(self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters}, models=())
         await handler.handle(record)
         async with self.database.transaction() as work:
             driver = await work.driver()

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from backends.clock import SystemClock
+from backends.service_process import open_database
 from benchmarks.ingestion import cost_table
 from benchmarks.statements import PUBLISH, Record, run_again, take_down
 from benchmarks.workload import behavioral_events
 from fincoach_events.events import encode_event
 from schemas.topics import BEHAVIORAL_EVENTS
+from schemas.vocabulary import Room
 from streams.batches.batch import LedgerBatch
-from streams.bootstrap import open_database
+from streams.bootstrap import CONNECTIONS
 from streams.settings import StreamsSettings
 from tests.services import connect
 
@@ -69,7 +71,9 @@ async def emptied(database_url: str) -> None:
 
 async def test_run_again_it_leaves_the_same_rows(database_url: str) -> None:
     """The bare SQL that ingestion is compared with would do less, or more, than ingestion does."""
-    database = open_database(StreamsSettings(database_url=SecretStr(database_url)))
+    database = open_database(
+        Room.STREAMS, StreamsSettings(database_url=SecretStr(database_url)), name="streams", connections=CONNECTIONS
+    )
     try:
         record = await take_down(database, SystemClock(), batches(size=50, count=4), state_cache_bytes=1_000_000)
         by_ingestion = await rows(database_url)
@@ -86,7 +90,9 @@ async def test_run_again_it_leaves_the_same_rows(database_url: str) -> None:
 
 async def test_every_call_of_a_batch_is_taken_down_in_order(database_url: str) -> None:
     """A statement would be missing from the comparison, or the archive written before the ledger moved."""
-    database = open_database(StreamsSettings(database_url=SecretStr(database_url)))
+    database = open_database(
+        Room.STREAMS, StreamsSettings(database_url=SecretStr(database_url)), name="streams", connections=CONNECTIONS
+    )
     try:
         async with asyncio.timeout(30):
             record = await take_down(database, SystemClock(), batches(size=20, count=1), state_cache_bytes=1_000_000)
