@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from backends.database.unit_of_work import Database
 from schemas.errors import DatabaseAwayError, InvalidMessageError
-from schemas.tables import audit_log, epochs, outbox, training_jobs
+from schemas.tables import audit_log, epochs, exceeded_limits, outbox, training_jobs
 from schemas.topics import ALERTS
 from schemas.vocabulary import Room
 from stack.ports import free_port
@@ -178,7 +178,7 @@ async def test_the_drivers_own_words_are_translated_too(database_url: str, quest
 
 async def test_a_wrong_statement_is_a_bug(database_url: str) -> None:
     """A mistake of ours, or what only a mistake can bring about, stops the process: it is neither waited for nor put aside."""
-    twice = outbox.insert().values(ROW | {"id": 7})
+    twice = exceeded_limits.insert().values(producer="p", alert_id=uuid.UUID(int=1), detail="")
     async with database_of(Room.ADMIN, database_url) as database:
         for wrong in (sa.text("SELEKT 1"), sa.text("SELECT * FROM nowhere")):
             with pytest.raises(sa.exc.ProgrammingError):
