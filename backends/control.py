@@ -18,10 +18,10 @@ from backends.database.engine import DATABASE_AWAY_ERRORS, REFUSED_VALUE_ERRORS,
 from backends.telemetry.logs import get_logger
 from schemas import codec
 from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
-from schemas.messages.control import Command, UnreadableCommand
+from schemas.messages.control import Command, CommandOutcome, UnreadableCommand
 from schemas.messages.envelope import AwareDatetime
 from schemas.topics import COMMAND_EXECUTORS, CONTROL, UNKNOWN_COMMAND_EXECUTOR
-from schemas.vocabulary import DeadLetterReason, ModelType
+from schemas.vocabulary import CommandStatus, DeadLetterReason, ModelType
 
 if TYPE_CHECKING:
     from backends.broker.interface import Record
@@ -49,9 +49,9 @@ class _Head(msgspec.Struct):
 
 _head = msgspec.json.Decoder(_Head)
 
-# Carries out a command inside the given transaction; returns (detail, result). Raise CommandRejectedError to refuse.
+# Carries out a command inside the given transaction. Raise CommandRejectedError to refuse.
 # The third argument is the model; None for commands that are about none.
-Execution = Callable[["UnitOfWork", Any, Any], Awaitable[tuple[str, dict[str, Any]]]]
+Execution = Callable[["UnitOfWork", Any, Any], Awaitable[CommandOutcome]]
 
 
 class CommandHandler:
@@ -99,8 +99,8 @@ class CommandHandler:
             message = f"the command expired at {command.expires_at.isoformat()}; send it again"
             raise CommandRejectedError(message)
         model_type = known_model_type(command.model_type) if command.about_a_model else None
-        detail, result = await self._executions[type(command)](work, command, model_type)
-        await answer(work, command, outcome="succeeded", detail=detail, now=self._clock.now(), result=result)
+        outcome = await self._executions[type(command)](work, command, model_type)
+        await answer(work, command, outcome, now=self._clock.now())
         log.info(
             "command_succeeded", command=command_name(command), model_type=command.model_type, issuer=command.issuer
         )
@@ -109,7 +109,8 @@ class CommandHandler:
         try:
             async with self._database.transaction() as work:
                 if await claim(work, command):
-                    await answer(work, command, outcome="rejected", detail=detail, now=self._clock.now())
+                    rejected = CommandOutcome(detail=detail, status=CommandStatus.REJECTED)
+                    await answer(work, command, rejected, now=self._clock.now())
         except DATABASE_AWAY_ERRORS as error:
             raise RetryLaterError(repr(error)) from error
         log.warning("command_rejected", command=command_name(command), model_type=command.model_type, detail=detail)

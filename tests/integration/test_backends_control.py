@@ -19,6 +19,7 @@ from schemas import codec
 from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
 from schemas.messages.control import (
     Command,
+    CommandOutcome,
     CommandRejected,
     CommandResult,
     CommandSucceeded,
@@ -45,7 +46,7 @@ class Executor:
         self.may_go_on.set()
         self._refusal = refusal
 
-    async def __call__(self, work: UnitOfWork, command: Any, model_type: ModelType) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - any command
+    async def __call__(self, work: UnitOfWork, command: Any, model_type: ModelType) -> CommandOutcome:  # noqa: ANN401 - any command
         """Act."""
         self.acted.append((command.event_id, model_type))
         await work.publish_raw(ALERTS, b"effect", str(command.event_id).encode())
@@ -53,7 +54,7 @@ class Executor:
         await self.may_go_on.wait()
         if self._refusal is not None:
             raise CommandRejectedError(self._refusal)
-        return "rolled back to 1.0.0", {"version": "1.0.0"}
+        return CommandOutcome(detail="rolled back to 1.0.0", result={"version": "1.0.0"})
 
 
 def handler(database: Database, executor: Executor, clock: ManualClock) -> CommandHandler:
@@ -310,7 +311,7 @@ async def test_while_the_database_is_away_a_command_waits(clock: ManualClock, ra
 async def test_a_bug_of_an_executor_is_not_taken_for_a_refusal(database_url: str, clock: ManualClock) -> None:
     """A bug would be answered as if the caller were wrong, and nobody would look."""
 
-    async def buggy(*_: object) -> tuple[str, dict[str, Any]]:
+    async def buggy(*_: object) -> CommandOutcome:
         message = "a bug"
         raise ZeroDivisionError(message)
 

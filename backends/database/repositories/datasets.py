@@ -27,6 +27,7 @@ from schemas.vocabulary import DatasetReview
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from schemas.evaluations import EvaluationRecord
     from schemas.messages.envelope import OffsetRange
     from schemas.topics import Topic
     from schemas.vocabulary import ModelType
@@ -359,11 +360,10 @@ class DatasetRepository:
             )
         )
 
-    async def save_evaluation(self, *, epoch: int, evaluation: Mapping[str, Any]) -> UUID:
+    async def save_evaluation(self, *, epoch: int, evaluation: EvaluationRecord) -> UUID:
         """Keep an evaluation with its factors; return its name."""
-        return await self._inserted(
-            threshold_evaluations, {"model_type": self._model_type, "epoch": epoch, **evaluation}
-        )
+        columns = msgspec.to_builtins(evaluation)
+        return await self._inserted(threshold_evaluations, {"model_type": self._model_type, "epoch": epoch, **columns})
 
     async def save_quality(self, dataset_id: UUID, values: Mapping[str, Any]) -> UUID:
         """Keep a judgement about a data set; return its name."""

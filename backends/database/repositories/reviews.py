@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from schemas.vocabulary import DatasetReview
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from schemas.evaluations import EvaluationRecord
     from schemas.vocabulary import ModelType
 
 _DATASET = training_datasets.c
@@ -73,7 +74,7 @@ class ReviewRepository:
         self,
         dataset: ReviewedDataset,
         ranges: Sequence[OffsetRange],
-        evaluation: Mapping[str, Any],
+        evaluation: EvaluationRecord,
         *,
         by: str,
         reason: str,
@@ -81,7 +82,7 @@ class ReviewRepository:
         """Say that the data set must not train, nor its ranges with any other; an open one is closed. ``evaluation`` is its last."""
         closed = {"closed_at": sa.func.now(), "is_ready_for_training": False} if dataset.is_open else {}
         await self._review(
-            dataset.id, DatasetReview.QUARANTINED, by=by, reason=reason, evaluation=dict(evaluation),
+            dataset.id, DatasetReview.QUARANTINED, by=by, reason=reason, evaluation=msgspec.to_builtins(evaluation),
             quarantined_ranges=msgspec.to_builtins(list(ranges)), **closed,
         )  # fmt: skip
 
