@@ -24,10 +24,16 @@ metadata = sa.MetaData(naming_convention=NAMING)
 
 SCORE = sa.Numeric(5, 4)
 PERFORMANCE = sa.Numeric(6, 4)
+LARGEST_PERFORMANCE = 99.9999
 PATH = sa.String(500)
 MODEL_TYPES = tuple(ModelType)
 # Tables split by month of their event time; their children are made by the database function ensure_month_partitions.
 PARTITIONED_TABLES = ("behavioral_events", "predictions")
+
+
+def storable_performance(figure: float | None) -> float | None:
+    """Return what a PERFORMANCE column can hold; None for what it cannot: the exact figure is in metrics and metadata."""
+    return figure if figure is not None and abs(figure) <= LARGEST_PERFORMANCE else None
 
 
 def _uuid() -> UUID[Any]:

@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from modelkit.statistics.stability import NOTABLE_PSI
 from schemas.evaluations import EvaluationRecord, RuleFactors
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 from streams.epochs.blackouts import is_blacked_out
@@ -34,7 +35,6 @@ from streams.quality.assessment import QualityAssessment
 LEAST_RATIO = 0.5  # of the configured threshold, where no bound is configured
 MOST_RATIO = 20
 SEASON_RANGE = COST_RANGE = (0.5, 2.0)
-NOTABLE_PSI = 0.25  # the usual reading: from here on a population has moved
 LARGEST_SHARE = 0.5  # of the threshold: one user alone never reaches it
 AGED_RATIO = 0.2  # of the configured threshold: so much a data set of the greatest age must hold at least
 NOTABLE_EXCESS = 0.1  # of the threshold: an excess of single users that a person should know of
