@@ -1,4 +1,4 @@
-"""The rows that queries return: each field is a column of the same name, in the order in which programs see them.
+"""The rows that queries return: each field is a column of the same name, in the order in which programs see them. Pure.
 
 Scores and performances are decimals, as the database has them. Documents (JSON columns) that nobody here looks into stay mappings.
 """
@@ -15,6 +15,8 @@ import msgspec
 
 from schemas.evaluations import StoredEvaluation
 from schemas.messages.deployment import ServedModel
+from schemas.messages.envelope import OffsetRange
+from schemas.vocabulary import DatasetReview
 
 
 class VersionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,20 @@ class ThresholdSetting(msgspec.Struct, frozen=True, kw_only=True):
     user_share: Decimal
     even_share: float
     reference_cost_seconds: float | None
+
+
+class ReviewedDataset(msgspec.Struct, frozen=True, kw_only=True):
+    """A data set as a review sees it, locked; ``ranges`` are those of its crossing (None: open, or closed by a quarantine)."""
+
+    id: UUID
+    epoch: int
+    is_open: bool
+    data_count: int
+    threshold: int
+    quality_score: float | None
+    review: DatasetReview
+    reviewed_by: str | None
+    ranges: tuple[OffsetRange, ...] | None
 
 
 class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,3 +270,67 @@ class LoopFigures(msgspec.Struct, frozen=True, kw_only=True):
     outbox: tuple[WaitingAnnouncements, ...] = ()
     expired_leases: tuple[ExpiredLease, ...] = ()
     failed_trainings: tuple[FailedTraining, ...] = ()
+
+
+class DeadLetterSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A dead letter without its bytes (``bytes`` is how many they are); ``state`` is what became of its retry."""
+
+    id: int
+    topic: str
+    partition: int
+    offset: int
+    producer: str
+    reason: str
+    detail: str
+    state: str
+    attempts: int
+    retry_of: int | None
+    bytes: int
+    record_at: dt.datetime | None
+    created_at: dt.datetime
+    retried_at: dt.datetime | None
+    resolved_at: dt.datetime | None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A dead letter with everything that is known of it; ``raw`` is the record byte for byte."""
+
+    id: int
+    topic: str
+    generation: int
+    partition: int
+    offset: int
+    key: bytes | None
+    reason: str
+    detail: str
+    raw: bytes
+    record_at: dt.datetime | None
+    created_at: dt.datetime
+    producer: str
+    attempts: int
+    retry_of: int | None
+    retried_at: dt.datetime | None
+    resolved_at: dt.datetime | None
+    state: str
+
+
+class DeadLetterTry(msgspec.Struct, frozen=True, kw_only=True):
+    """One try of a record: the first letter, or one of a retry that failed."""
+
+    id: int
+    reason: str
+    detail: str
+    state: str
+    attempts: int
+    created_at: dt.datetime
+    retried_at: dt.datetime | None
+
+
+class ExceededLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """What was noted of a producer with too many dead letters."""
+
+    producer: str
+    alert_id: UUID
+    detail: str
+    raised_at: dt.datetime
+    exceeded_at: dt.datetime

@@ -32,9 +32,10 @@ from admin.cli.actions import (
 from admin.cli.rendering import console, errors, json_line, print_facts, print_json, print_rows
 from admin.dead_letters import as_document, bytes_for_people, moment_of
 from backends.clock import SystemClock
-from backends.database.repositories.dead_letters import DeadLetterQuestions, LetterFilter, RetryFate, RetryRule
+from backends.database.repositories.dead_letters import DeadLetterQueries, LetterFilter, RetryFate, RetryRule
 from schemas.dead_letters import MOST_ATTEMPTS, REASONS, explained
 from schemas.messages.control import CommandResult, RetryDeadLetters, RetryResult
+from schemas.rows import DeadLetter, DeadLetterTry
 from schemas.vocabulary import DeadLetterReason
 
 LETTERS_OF_A_COMMAND = 1_000
@@ -96,10 +97,8 @@ def _moment(text: str | None) -> dt.datetime | None:
         raise
 
 
-def _ask(folder: Path | None, question: Callable[[DeadLetterQuestions], Awaitable[Answer]]) -> Answer:
-    answer: Answer = run(
-        reading(folder_or_default(folder), lambda connection: question(DeadLetterQuestions(connection)))
-    )
+def _ask(folder: Path | None, question: Callable[[DeadLetterQueries], Awaitable[Answer]]) -> Answer:
+    answer: Answer = run(reading(folder_or_default(folder), lambda connection: question(DeadLetterQueries(connection))))
     return answer
 
 
@@ -144,7 +143,7 @@ def show(
 ) -> None:
     """Show one dead letter whole: its bytes, what the reason means, what to do, and its retries."""
 
-    async def look(letters: DeadLetterQuestions) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    async def look(letters: DeadLetterQueries) -> tuple[DeadLetter | None, list[DeadLetterTry]]:
         letter = await letters.letter(letter_id)
         return letter, await letters.chain(letter) if letter else []
 
@@ -152,18 +151,19 @@ def show(
     if letter is None:
         fail(f"there is no dead letter {letter_id}; `fincoach-learning dead-letters` lists them")
         return
-    reason = explained(letter["reason"])
+    reason = explained(letter.reason)
     if as_json:
         print_json(as_document(letter) | {"explanation": reason._asdict(), "chain": chain})
         return
-    print_facts({**letter, "bytes": len(letter["raw"]), "key": bytes_for_people(letter["key"] or b"")}, FACTS)
+    facts = msgspec.structs.asdict(letter)
+    print_facts({**facts, "bytes": len(letter.raw), "key": bytes_for_people(letter.key or b"")}, FACTS)
     console.print(
         f"\n[bold]Meaning[/] {escape(reason.meaning)} Fault: {reason.fault}. A retry helps: {reason.retry_helps}."
     )
     console.print(f"[bold]Next[/]    {escape(reason.next_step)}\n")
     if len(chain) > 1:
         print_rows(chain, CHAIN_COLUMNS, title="Tries of this record", empty="")
-    console.print(escape(bytes_for_people(letter["raw"])), soft_wrap=True)
+    console.print(escape(bytes_for_people(letter.raw)), soft_wrap=True)
 
 
 @app.command()
@@ -236,7 +236,7 @@ def export(
     if to is not None and to.exists():
         fail(f"{to} is there already; name another file")
 
-    async def write(letters: DeadLetterQuestions) -> int:
+    async def write(letters: DeadLetterQueries) -> int:
         with _opened(to) as file:
             number = 0
             async for row in letters.exported(chosen, limit=limit):

@@ -32,7 +32,7 @@ async def retry_dead_letters(work: UnitOfWork, command: RetryDeadLetters, _model
     chosen = checked_filter(command)
     rule = RetryRule(most_attempts=MOST_ATTEMPTS, again=command.again, limit=command.limit)
     repository = DeadLetterRepository(work)
-    fates = await repository.questions.fates(chosen, rule)
+    fates = await repository.queries.fates(chosen, rule)
     sent = await repository.send_again(chosen, rule)
     result = RetryResult(sent_again=sent, matched=sum(fate.letters for fate in fates), left_out=left_out(fates, sent))
     return CommandOutcome(detail=sentence(fates, sent), result=msgspec.structs.asdict(result))

@@ -10,9 +10,9 @@ from schemas.evaluations import EvaluationRecord, Factors
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 
 if TYPE_CHECKING:
-    from backends.database.repositories.reviews import ReviewedDataset
     from schemas.messages.control import ApproveDataset, QuarantineDataset
     from schemas.messages.envelope import OffsetRange
+    from schemas.rows import ReviewedDataset
     from schemas.vocabulary import ModelType
     from streams.epochs.thresholds import Evaluation
 

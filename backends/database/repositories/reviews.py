@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
 from schemas.messages.envelope import OffsetRange
+from schemas.rows import ReviewedDataset
 from schemas.tables import epochs, model_training_events, thresholds, training_datasets
 from schemas.vocabulary import DatasetReview
 
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
     from schemas.vocabulary import ModelType
 
 _DATASET = training_datasets.c
-
-
-class ReviewedDataset(NamedTuple):
-    """A data set as a review sees it, locked; ``ranges`` are those of its crossing (None: open, or closed by a quarantine)."""
-
-    id: UUID
-    epoch: int
-    is_open: bool
-    data_count: int
-    threshold: int
-    quality_score: float | None
-    review: DatasetReview
-    reviewed_by: str | None
-    ranges: tuple[OffsetRange, ...] | None
 
 
 class ReviewRepository:
@@ -48,7 +35,7 @@ class ReviewRepository:
         chosen = _DATASET.closed_at.is_(None) if epoch is None else _DATASET.epoch == epoch
         question = (
             sa.select(
-                _DATASET.id, _DATASET.epoch, _DATASET.closed_at.is_(None), _DATASET.data_count, _DATASET.threshold, _DATASET.data_quality_score,
+                _DATASET.id, _DATASET.epoch, _DATASET.closed_at.is_(None).label("is_open"), _DATASET.data_count, _DATASET.threshold, _DATASET.data_quality_score,
                 _DATASET.review, _DATASET.reviewed_by,
             )
             .where(_DATASET.dataset_type == self._model_type, chosen)
@@ -59,12 +46,17 @@ class ReviewRepository:
             row = (await self._connection.execute(question)).first()
         if row is None:
             return None
-        identity, number, is_open, count, threshold, quality, review, by = row
         return ReviewedDataset(
-            id=identity, epoch=number, is_open=is_open, data_count=count, threshold=threshold,
-            quality_score=None if quality is None else float(quality), review=DatasetReview(review), reviewed_by=by,
-            ranges=await self._ranges_of(number),
-        )  # fmt: skip
+            id=row.id,
+            epoch=row.epoch,
+            is_open=row.is_open,
+            data_count=row.data_count,
+            threshold=row.threshold,
+            quality_score=None if row.data_quality_score is None else float(row.data_quality_score),
+            review=DatasetReview(row.review),
+            reviewed_by=row.reviewed_by,
+            ranges=await self._ranges_of(row.epoch),
+        )
 
     async def approve(self, dataset_id: UUID, *, by: str, reason: str) -> None:
         """Say that a person accepts the data set's quality."""

@@ -11,8 +11,8 @@ import typer
 
 from admin.cli.thresholds import seconds
 from admin.status.explaining import MEANINGS, explained, shown
-from backends.database.repositories.reviews import ReviewedDataset
 from schemas.evaluations import EvaluationRecord, RuleFactors, StoredEvaluation, read_evaluation
+from schemas.rows import ReviewedDataset
 from schemas.vocabulary import DatasetReview
 from streams.epochs.reviews import quarantine_evaluation
 from streams.epochs.thresholds import Circumstances, ThresholdRule, decide
