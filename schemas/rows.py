@@ -69,7 +69,6 @@ class EvaluationSummary(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     decision: str
     counted: int
-    effective_count: float
     threshold: int
     quality_score: Decimal | None
     sentence: str
