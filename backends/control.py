@@ -7,17 +7,16 @@ given while it was down is still carried out, and the inbox makes a second look 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import msgspec
 
 from backends.database.commands import answer, claim, command_name
-from backends.database.engine import DATABASE_AWAY_ERRORS, REFUSED_VALUE_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from schemas import codec
-from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
+from schemas.errors import CommandRejectedError, InvalidMessageError
 from schemas.messages.control import Command, CommandOutcome, UnreadableCommand
 from schemas.messages.envelope import AwareDatetime
 from schemas.topics import COMMAND_EXECUTORS, CONTROL, UNKNOWN_COMMAND_EXECUTOR
@@ -57,7 +56,15 @@ Execution = Callable[["UnitOfWork", Any, Any], Awaitable[CommandOutcome]]
 class CommandHandler:
     """Handles control records for one room: decode, expire, claim, execute, answer: all in one transaction."""
 
-    def __init__(self, database: Database, clock: Clock, executions: dict[type[Command], Execution]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        executions: dict[type[Command], Execution],
+        *,
+        models: Collection[ModelType],
+    ) -> None:
+        self._models = models
         self._database = database
         self._clock = clock
         self._executions = executions
@@ -66,8 +73,8 @@ class CommandHandler:
         """Act on one record of the control topic if it is this room's.
 
         Raises:
-            InvalidMessageError: the record is no command at all, or one that cannot be written down, and this room
-                is the one that says so.
+            InvalidMessageError: the record is no command at all, or one that cannot be written down (nor its refusal),
+                and this room is the one that says so.
             RetryLaterError: the database is away.
         """
         try:
@@ -87,32 +94,31 @@ class CommandHandler:
                     await self._execute(work, command)
         except CommandRejectedError as error:
             await self._reject(command, str(error))
-        except REFUSED_VALUE_ERRORS as error:
-            await self._reject(command, f"the database cannot hold it: {getattr(error, 'orig', error)}")
-        except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
-            raise
-        except DATABASE_AWAY_ERRORS as error:
-            raise RetryLaterError(repr(error)) from error
+        except InvalidMessageError as error:  # the database refuses what is in it
+            await self._reject(command, error.detail)
 
     async def _execute(self, work: UnitOfWork, command: Command) -> None:
         if command.expires_at < self._clock.now():
             message = f"the command expired at {command.expires_at.isoformat()}; send it again"
             raise CommandRejectedError(message)
-        model_type = known_model_type(command.model_type) if command.about_a_model else None
+        model_type = self._known(command.model_type) if command.about_a_model else None
         outcome = await self._executions[type(command)](work, command, model_type)
         await answer(work, command, outcome, now=self._clock.now())
         log.info(
             "command_succeeded", command=command_name(command), model_type=command.model_type, issuer=command.issuer
         )
 
+    def _known(self, model_type: str) -> ModelType:
+        if model_type not in self._models:
+            message = f"there is no model {model_type!r}; choose one of {', '.join(self._models)}"
+            raise CommandRejectedError(message)
+        return model_type
+
     async def _reject(self, command: Command, detail: str) -> None:
-        try:
-            async with self._database.transaction() as work:
-                if await claim(work, command):
-                    rejected = CommandOutcome(detail=detail, status=CommandStatus.REJECTED)
-                    await answer(work, command, rejected, now=self._clock.now())
-        except DATABASE_AWAY_ERRORS as error:
-            raise RetryLaterError(repr(error)) from error
+        async with self._database.transaction() as work:
+            if await claim(work, command):
+                rejected = CommandOutcome(detail=detail, status=CommandStatus.REJECTED)
+                await answer(work, command, rejected, now=self._clock.now())
         log.warning("command_rejected", command=command_name(command), model_type=command.model_type, detail=detail)
 
 
@@ -141,16 +147,3 @@ def _unreadable(raw: bytes, error: InvalidMessageError) -> UnreadableCommand:
         model_type=head.model_type,
         command_name=head.type,
     )
-
-
-def known_model_type(text: str) -> ModelType:
-    """Return the model named ``text``.
-
-    Raises:
-        CommandRejectedError: when there is none of that name.
-    """
-    try:
-        return ModelType(text)
-    except ValueError as error:
-        message = f"there is no model {text!r}; choose one of {', '.join(ModelType)}"
-        raise CommandRejectedError(message) from error

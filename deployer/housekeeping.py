@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.deployment import DeploymentRepository
 from backends.telemetry.logs import get_logger
 from deployer.retention import StoredVersion, expendable
+from modelkit.registry import installed
+from schemas.errors import RetryLaterError
 from schemas.vocabulary import ModelType, SemanticVersion
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ class ArtifactHousekeeping:
         while True:
             try:
                 await self.clean_once()
-            except DATABASE_AWAY_ERRORS as error:
+            except (RetryLaterError, OSError) as error:  # database or store are away
                 log.warning("housekeeping_delayed", error=repr(error))
             await asyncio.sleep(self._pause_seconds)
 
     async def clean_once(self) -> list[str]:
         """Delete what may go and return the addresses."""
-        leaving = [address for model in ModelType for address in await self._expendable(model)]
+        leaving = [address for model in installed() for address in await self._expendable(model)]
         for address in leaving:
             await self._shelf.delete(address)
         if leaving:

@@ -19,7 +19,7 @@ from admin.gateway import CommandGateway
 from admin.installation import Installation
 from backends.broker.positions import end_offsets
 from backends.clock import SystemClock
-from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
+from backends.database.engine import create_engine
 from backends.database.repositories.queries import QueryRepository
 from backends.database.repositories.recount import ModelRecount, OpenWork, RecountRepository
 from backends.database.unit_of_work import Database
@@ -89,7 +89,7 @@ SMOKE = DemoPlan(
     acts=(0.6, 1.0),
     visits_per_second=80.0,
     answers_per_act=500,
-    thresholds={ModelType.RECOMMENDATION: 100, ModelType.SEGMENTATION: 25},
+    thresholds={"recommendation": 100, "segmentation": 25},
     drain_seconds=180.0,
 )
 
@@ -183,9 +183,7 @@ class Demo:
             note = f"threshold of {model} lowered to {threshold} by UpdateThresholds, because this run plays less data"
             self._notes.append(note)
             self._say(note)
-        await gateway.execute(
-            gateway.command(UpdateThresholds, ModelType.GOAL, cool_down_seconds=0), timeout_seconds=30
-        )
+        await gateway.execute(gateway.command(UpdateThresholds, "goal", cool_down_seconds=0), timeout_seconds=30)
         self._notes.append("the cool-down of goal is 0 by UpdateThresholds, because this run plays months in minutes")
 
     async def _play(self, installation: Installation, database: Database, host: SimulatedHost) -> None:
@@ -243,7 +241,7 @@ class Demo:
         topics = [BEHAVIORAL_EVENTS]
         deadline = time.monotonic() + self._plan.drain_seconds
         while time.monotonic() < deadline:
-            with suppress(RetryLaterError, *DATABASE_AWAY_ERRORS):
+            with suppress(RetryLaterError):
                 ends = await end_offsets(installation.brokers, topics, wide_partitions=installation.wide_partitions)
                 if await self._is_drained(database, sum(ends.values()), trainings=trainings):
                     return
@@ -351,7 +349,7 @@ class Demo:
         while True:
             self.progress.shown, self.progress.answered = host.shown, host.answered
             self.progress.predictions, self.progress.failed = client.tally.total, client.tally.failed
-            with suppress(*DATABASE_AWAY_ERRORS):
+            with suppress(RetryLaterError):
                 async with database.reading() as connection:
                     recount = RecountRepository(connection)
                     self.progress.models, self.progress.work = await recount.models(), await recount.open_work()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -16,14 +17,18 @@ from admin import installation as installations
 from admin.cli.rendering import console, errors, print_json, print_rows
 from admin.gateway import CommandGateway
 from admin.settings import AdminSettings
+from admin.status.gathering import first_line
 from backends.clock import SystemClock
 from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
 from backends.database.repositories.queries import QueryRepository
 from backends.database.unit_of_work import Database
-from schemas.errors import FinCoachError
+from modelkit.registry import installed
+from schemas.errors import DatabaseAwayError, FinCoachError
 from schemas.messages.control import Command, CommandResult
 from schemas.vocabulary import ModelType, Room
 
+# A database without our tables, which only a statement finds out, is as silent to a person as one that is away.
+DATABASE_SILENT: tuple[type[Exception], ...] = (DatabaseAwayError, *DATABASE_AWAY_ERRORS)
 HELP_OPTIONS = ("-h", "--help")
 LISTING = "list"
 
@@ -32,8 +37,13 @@ FolderOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many rows at most.")]
-ModelArgument = Annotated[ModelType, typer.Argument(help="Which model.", case_sensitive=False)]
-OptionalModel = Annotated[ModelType | None, typer.Argument(help="Only this model.", case_sensitive=False)]
+if TYPE_CHECKING:
+    InstalledModel = ModelType
+else:
+    # Typer offers the members of an enumeration as choices, in help, errors and completion.
+    InstalledModel = enum.StrEnum("InstalledModel", {model_type: model_type for model_type in installed()})
+ModelArgument = Annotated[InstalledModel, typer.Argument(help="Which model.", case_sensitive=False)]
+OptionalModel = Annotated[InstalledModel | None, typer.Argument(help="Only this model.", case_sensitive=False)]
 WaitOption = Annotated[
     float | None,
     typer.Option("--wait", min=0.1, help="Seconds to wait for the answer (default: FINCOACH_ANSWER_SECONDS or 15)."),
@@ -65,10 +75,10 @@ def run(action: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the action re
 
     try:
         return asyncio.run(guarded())
+    except DATABASE_SILENT as error:
+        fail(f"the database does not answer ({first_line(error)}); run `fincoach-learning status`")
     except FinCoachError as error:
         fail(str(error))
-    except DATABASE_AWAY_ERRORS as error:
-        fail(f"the database does not answer ({str(error).splitlines()[0]}); run `fincoach-learning status`")
 
 
 def fail(sentence: str) -> None:

@@ -14,7 +14,7 @@ from admin.status.loop import LoopFacts, ProcessFacts, Reader, ReplicaBehind
 from backends.broker.positions import Position, end_offsets, group_positions
 from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.queries import QueryRepository
-from schemas.errors import RetryLaterError
+from schemas.errors import DatabaseAwayError, RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS, MODEL_READY, PREDICTIONS, THRESHOLD_REACHED
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ class StatusService:
                 queries = QueryRepository(connection)
                 figures = await queries.loop_figures()
                 return None, figures, _behind(await queries.deployments(), await queries.replicas())
-        except DATABASE_AWAY_ERRORS as error:
-            return _first_line(error), None, ()
+        except _AWAY as error:
+            return first_line(error), None, ()
 
     async def _positions(self) -> dict[tuple[str, Position], int]:
         """Return (link, (topic, partition)) → position: the ledger for streams, committed offsets for the others."""
@@ -181,5 +181,7 @@ def _behind(deployments: Sequence[DesiredDeployment], replicas: Sequence[KnownRe
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def first_line(error: BaseException) -> str:
+    """Return the first line of what the database itself said."""
+    said = error.__cause__ or error if isinstance(error, DatabaseAwayError) else error
+    return str(said).splitlines()[0] if str(said) else type(said).__name__

@@ -6,14 +6,13 @@ committed; dropped and read again from the ledger (lost compare, database away);
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from schemas import codec
-from schemas.errors import InvalidMessageError
+from schemas.errors import InvalidMessageError, RetryLaterError
 from schemas.topics import DATASET_PROGRESS, THRESHOLD_REACHED, Topic
 from schemas.vocabulary import ModelType
 from streams.batches.batch import BatchOutcome, LedgerBatch, LostCompareError
@@ -77,9 +76,7 @@ class LedgerRoute:
             METRICS.streams_lost_compares.labels(topic=self._topic.name).inc()
             log.warning("compare_lost", topic=partition.topic, partition=partition.partition)
             await self._placement.place(consumer, {partition})
-        except STATEMENT_ERRORS as error:  # tried again it would fail again: a bug
-            self._stop(partition, error)
-        except DATABASE_AWAY_ERRORS as error:
+        except RetryLaterError as error:
             log.warning("batch_delayed", topic=partition.topic, partition=partition.partition, error=repr(error))
             self._placement.place_later(consumer, {partition})
         except Exception as error:  # noqa: BLE001 - the process's edge: a bug, and Faust would go on as if the batch were done
@@ -123,14 +120,21 @@ class LiveView:
     panes of the new one would join it without a hole.
     """
 
-    def __init__(self, table: Any, rebuild: Callable[[ModelType], Awaitable[LiveDataset]]) -> None:  # noqa: ANN401 - a Faust table
+    def __init__(
+        self,
+        table: Any,  # noqa: ANN401 - a Faust table
+        rebuild: Callable[[ModelType], Awaitable[LiveDataset]],
+        *,
+        models: Collection[ModelType],
+    ) -> None:
         self._table = table
         self._rebuild = rebuild
+        self._models = models
         self._checked: set[ModelType] = set()
 
     async def take_pane(self, pane: PaneClosed) -> None:
         """Fold a closed pane into the view of every model."""
-        for model_type in ModelType:
+        for model_type in self._models:
             known = self.get(model_type) if model_type in self._checked else None
             live = fold_pane(known, model_type, pane) if known else None
             await self._keep(model_type, live)
@@ -149,7 +153,7 @@ class LiveView:
     def show(self) -> dict[str, Any]:
         """Set the gauges and return the views as plain values."""
         shown: dict[str, Any] = {}
-        for model_type in ModelType:
+        for model_type in self._models:
             live = self.get(model_type)
             if live is None:
                 continue
@@ -198,5 +202,5 @@ async def _followed(take: Callable[[Any], Awaitable[None]], topic: Topic, raw: b
         await take(codec.decode(topic, raw))
     except InvalidMessageError as error:
         log.warning("message_skipped", topic=topic.name, error=str(error))
-    except DATABASE_AWAY_ERRORS as error:
+    except RetryLaterError as error:
         log.warning("live_view_delayed", topic=topic.name, error=repr(error))

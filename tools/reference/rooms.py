@@ -14,6 +14,7 @@ ROOMS = (
 
 def settings_modules() -> dict[str, ModuleType]:
     """Return the settings module of each room that reads the environment."""
-    return {
-        room: importlib.import_module(f"{room}.settings") for room in ROOMS if (ROOT / room / "settings.py").is_file()
-    }
+    of_rooms = [ROOT / room / "settings.py" for room in ROOMS]
+    files = [path for path in of_rooms if path.is_file()] + sorted((ROOT / "models").glob("*/settings.py"))
+    names = [".".join(path.relative_to(ROOT).parent.parts) for path in files]
+    return {name: importlib.import_module(f"{name}.settings") for name in names}

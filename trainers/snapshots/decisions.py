@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelkit.statistics.fields import says_nothing
+from modelkit.statistics.transactions import says_nothing
 from modelkit.training.cleaning import (
     CLEANING_VERSION,
     RULES,

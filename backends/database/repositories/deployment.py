@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from backends.database.figures import storable_performance
 from schemas.messages.deployment import ReplicaStatus, VersionReference
 from schemas.tables import (
     deployments,
@@ -19,7 +20,6 @@ from schemas.tables import (
     replica_acknowledgements,
     replicas,
     rollout_decisions,
-    storable_performance,
 )
 from schemas.vocabulary import ArtifactKind, DeploymentPhase, ModelType
 
@@ -108,8 +108,8 @@ class DeploymentRepository:
         found = await self._rows(model_versions.c.id.in_([key for key in ids if key is not None]))
         by_id = {row.id: row for row in found}
         return {
-            ModelType(row.model_type): DesiredRow(
-                model_type=ModelType(row.model_type),
+            row.model_type: DesiredRow(
+                model_type=row.model_type,
                 sequence=row.sequence,
                 phase=DeploymentPhase(row.phase),
                 active=by_id[row.active_version_id],
@@ -212,7 +212,7 @@ class DeploymentRepository:
             for name, model in status.models.items()
         ]  # fmt: skip
         if seen:
-            await self._connection.execute(insert(replica_acknowledgements).values(seen).on_conflict_do_nothing())
+            await self._connection.execute(insert(replica_acknowledgements).on_conflict_do_nothing(), seen)
 
     async def forget_replica(self, replica_id: str, *, at: dt.datetime) -> None:
         """Take a replica that left at ``at`` off the list; its acknowledgements stay."""

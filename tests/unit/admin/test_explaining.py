@@ -13,9 +13,10 @@ from admin.cli.thresholds import seconds
 from admin.status.explaining import MEANINGS, explained, shown
 from schemas.evaluations import EvaluationRecord, RuleFactors, StoredEvaluation, read_evaluation
 from schemas.rows import ReviewedDataset
+from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import DatasetReview
 from streams.epochs.reviews import quarantine_evaluation
-from streams.epochs.thresholds import Circumstances, ThresholdRule, decide
+from streams.epochs.thresholds import Circumstances, decide
 
 BY_RULE = decide(
     ThresholdRule(threshold=500, blackouts=("Mon 08:00-12:00",)),

@@ -1,15 +1,12 @@
-"""The rows that queries return, and what a performance column holds."""
+"""The rows that queries return."""
 
 from __future__ import annotations
-
-import math
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
 from schemas import rows, tables
-from schemas.tables import storable_performance
 
 # Rows that are read from one table, each field from the column of its name.
 OF_ONE_TABLE: dict[type[msgspec.Struct], sa.Table] = {
@@ -43,15 +40,3 @@ def test_each_field_of_a_row_is_a_column(kind: type[msgspec.Struct]) -> None:
 def test_a_row_of_a_whole_table_has_all_its_columns_in_their_order(kind: type[msgspec.Struct]) -> None:
     """A program that reads the JSON finds every column of the table, and none is lost when one is added."""
     assert list(kind.__struct_fields__) == list(WHOLE[kind].c.keys())
-
-
-@pytest.mark.parametrize("figure", [0.0, -1.25, 99.9999, -99.9999])
-def test_a_performance_that_fits_is_stored_as_it_is(figure: float) -> None:
-    """A figure that the column can hold is not changed."""
-    assert storable_performance(figure) == figure
-
-
-@pytest.mark.parametrize("figure", [None, 100.0, -100.0, math.inf, -math.inf, math.nan])
-def test_a_performance_that_does_not_fit_is_left_out(figure: float | None) -> None:
-    """A figure that the column cannot hold neither stops the transaction nor becomes another figure."""
-    assert storable_performance(figure) is None
