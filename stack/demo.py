@@ -14,15 +14,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from admin.gateway import CommandGateway
 from admin.installation import Installation
 from backends.broker.positions import end_offsets
 from backends.clock import SystemClock
 from backends.database.engine import create_engine
-from backends.database.repositories.questions import QuestionRepository
-from backends.database.repositories.recount import RecountRepository
+from backends.database.repositories.queries import QueryRepository
+from backends.database.repositories.recount import ModelRecount, OpenWork, RecountRepository
 from backends.database.unit_of_work import Database
 from fincoach_events import EventProducer, ProducerSettings
 from fincoach_events.events import AnyBehavioralEvent
@@ -55,7 +54,6 @@ ISSUER = "demo"
 LARGEST_BAD_RECORD_BYTES = 3 * 1024 * 1024
 # Two trainings at a time: the demo waits for them, and they are the longest part of it.
 DEMO_ENVIRONMENT = {"FINCOACH_TRAINING_PARALLEL_RUNS": "2"}
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +110,8 @@ class Progress:
     answered: int = 0
     predictions: int = 0
     failed: int = 0
-    models: list[Row] = field(default_factory=list)
-    work: Row = field(default_factory=dict)
+    models: list[ModelRecount] = field(default_factory=list)
+    work: OpenWork = field(default_factory=OpenWork)
 
 
 class Demo:
@@ -248,12 +246,8 @@ class Demo:
                 if await self._is_drained(database, sum(ends.values()), trainings=trainings):
                     return
             await asyncio.sleep(0.5)
-        behind = [
-            f"{row['model_type']} has {row['trainings']}"
-            for row in self.progress.models
-            if row["trainings"] < trainings
-        ]
-        waiting = [f"{number} {name}" for name, number in self.progress.work.items() if number]
+        behind = [f"{row.model_type} has {row.trainings}" for row in self.progress.models if row.trainings < trainings]
+        waiting = [f"{number} {name}" for name, number in self.progress.work.waiting().items()]
         raise DemoFailedError(
             f"after {self._plan.drain_seconds:g} s work is left (waiting: {', '.join(waiting) or 'nothing'}; of {trainings} trainings: "
             f"{', '.join(behind) or 'none missing'}); `fincoach-learning status` and `trainings` with --folder of the demo say more"
@@ -263,24 +257,23 @@ class Demo:
         async with database.reading() as connection:
             recount = RecountRepository(connection)
             work, models = await recount.open_work(), await recount.models()
-            counted = (await recount.events(BEHAVIORAL_EVENTS.name))["pane_records"]
-        enough = all(row["trainings"] >= trainings for row in models)
-        return counted >= delivered and not any(work.values()) and enough
+            counted = (await recount.events(BEHAVIORAL_EVENTS.name)).pane_records
+        enough = all(row.trainings >= trainings for row in models)
+        return counted >= delivered and not work.waiting() and enough
 
     async def _roll_back_and_forward(self, gateway: CommandGateway, database: Database) -> None:
         self._enter("rolling one model back and forward by command")
         async with database.reading() as connection:
-            candidates = [
-                row for row in await QuestionRepository(connection).deployments() if row["previous_version"] is not None
-            ]
+            deployments = await QueryRepository(connection).deployments()
+        candidates = [row for row in deployments if row.previous_version is not None]
         if not candidates:
             message = (
                 "no model was ever promoted, so there is nothing to roll back: look at `fincoach-learning trainings`"
             )
             raise DemoFailedError(message)
-        row = max(candidates, key=lambda candidate: candidate["sequence"])
-        for kind, fields in ((RollBackModel, {}), (DeployModel, {"version": row["version"]})):
-            await self._swap(gateway, database, gateway.command(kind, row["model_type"], **fields))
+        row = max(candidates, key=lambda candidate: candidate.sequence)
+        for kind, fields in ((RollBackModel, {}), (DeployModel, {"version": row.version})):
+            await self._swap(gateway, database, gateway.command(kind, row.model_type, **fields))
 
     async def _swap(self, gateway: CommandGateway, database: Database, command: Command) -> None:
         began = time.monotonic()
@@ -299,13 +292,13 @@ class Demo:
 
     async def _replicas_agree(self, database: Database) -> bool:
         async with database.reading() as connection:
-            questions = QuestionRepository(connection)
-            wanted = {row["model_type"]: row["sequence"] for row in await questions.deployments()}
-            replicas = await questions.replicas()
-        served = [row["models"] for row in replicas]
+            queries = QueryRepository(connection)
+            wanted = {row.model_type: row.sequence for row in await queries.deployments()}
+            replicas = await queries.replicas()
+        served = [row.models for row in replicas]
         expected = len(self._system.installation.replicas)
         return len(served) == expected and all(
-            model in models and models[model]["sequence"] == sequence
+            model in models and models[model].sequence == sequence
             for models in served
             for model, sequence in wanted.items()
         )
@@ -313,19 +306,15 @@ class Demo:
     async def _report(self, database: Database, client: ReplicaClient) -> DemoReport:
         journal = self._journal.recount()
         async with database.reading() as connection:
-            recount, questions = RecountRepository(connection), QuestionRepository(connection)
+            recount, queries = RecountRepository(connection), QueryRepository(connection)
             events = await recount.events(BEHAVIORAL_EVENTS.name)
             models = model_figures(await recount.models(), await recount.evidence())
             served, chain = await recount.crossing_to_served(), await recount.chain()
-            replicas, swaps = (
-                await questions.replicas(),
-                [row for row in await questions.acknowledgements() if row["sequence"] > 1],
-            )
-        moments = [time.monotonic() - (self._clock.now() - row["served_since"]).total_seconds() for row in swaps]
+            replicas = await queries.replicas()
+            swaps = [row for row in await queries.acknowledgements() if row.sequence > 1]
+        moments = [time.monotonic() - (self._clock.now() - row.served_since).total_seconds() for row in swaps]
         balanced = balance(journal.lines, journal.distinct_events, events)
-        serving = {
-            row["replica_id"]: {name: served["version"] for name, served in row["models"].items()} for row in replicas
-        }
+        serving = {row.replica_id: {name: model.version for name, model in row.models.items()} for row in replicas}
         predictions = prediction_figures(client.tally, moments)
         if client.tally.retried:
             self._notes.append(f"{client.tally.retried} attempts went to another replica: {client.tally.errors}")
@@ -333,8 +322,8 @@ class Demo:
             balanced,
             Promise(
                 name="bad input is kept aside",
-                holds=journal.invalid == events["dead_lettered"],
-                detail=f"{journal.invalid} invalid records sent, {events['dead_lettered']} dead letters",
+                holds=journal.invalid == events.dead_lettered,
+                detail=f"{journal.invalid} invalid records sent, {events.dead_lettered} dead letters",
             ),
             *(_trained(name, figures.trainings, figures.deployed + figures.kept_champion + figures.rejected) for name, figures in models.items()),
             Promise(name="no failed prediction", holds=predictions.failed == 0 and predictions.total > 0, detail=f"{predictions.failed} of {predictions.total}"),

@@ -48,16 +48,16 @@ def demo_view(progress: Progress, states: Iterable[ProcessState]) -> Group:
     for column in ("model", "crossings", "trainings", "deployed", "kept champion", "serves"):
         models.add_column(column)
     for row in progress.models:
-        figures = (row["crossings"], row["trainings"], row["deployed"], row["kept_champion"])
-        models.add_row(row["model_type"], *(str(figure) for figure in figures), f"{row['version']} ({row['kind']})")
+        figures = (row.crossings, row.trainings, row.deployed, row.kept_champion)
+        models.add_row(row.model_type, *(str(figure) for figure in figures), f"{row.version} ({row.kind})")
     bar = ProgressBar(total=max(progress.size, 1), completed=progress.acknowledged, width=60)
     return Group(Text(demo_line(progress), style="bold"), bar, Text(), process_table(states), Text(), models)
 
 
 def demo_line(progress: Progress) -> str:
     """Return where the demo is, in one line."""
-    trainings = sum(row["trainings"] for row in progress.models)
-    waiting = progress.work.get("jobs", 0)
+    trainings = sum(row.trainings for row in progress.models)
+    waiting = progress.work.jobs
     return (
         f"{progress.phase}: {progress.acknowledged:,} events acknowledged, {progress.answered:,} of {progress.shown:,} recommendations answered (simulated), "
         f"{progress.predictions:,} predictions asked, {progress.failed} failed, {trainings} trainings done, {waiting} waiting"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import numpy as np
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from backends.database.repositories.recount import EventRecount, Evidence, ModelRecount, PromotionLatency, TracedChain
 from stack.simulation.replica_client import PredictionTally
 
 FEWEST_TRAININGS = 2
@@ -35,7 +35,7 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     deployed: int
     kept_champion: int
     rejected: int
-    version: str
+    version: str | None
     score: float | None
     baseline_score: float | None
     metric: str | None
@@ -72,7 +72,7 @@ class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
     swaps: int
     crossing_to_served_seconds: dict[str, float | None]
     seconds: float
-    chain: dict[str, Any] | None
+    chain: TracedChain | None
     notes: tuple[str, ...]
     promises: tuple[Promise, ...]
 
@@ -82,52 +82,51 @@ class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
         return all(promise.holds for promise in self.promises)
 
 
-def event_figures(journal_distinct: int, recount: dict[str, Any]) -> EventFigures:
+def event_figures(journal_distinct: int, recount: EventRecount) -> EventFigures:
     """Return the figures of the events."""
     return EventFigures(
         produced=journal_distinct,
-        archived=recount["archived"],
-        counted=recount["counted"],
-        duplicates=recount["duplicates"],
-        dead_lettered=recount["dead_lettered"],
+        archived=recount.archived,
+        counted=recount.counted,
+        duplicates=recount.duplicates,
+        dead_lettered=recount.dead_lettered,
     )
 
 
-def balance(acknowledged: int, distinct: int, recount: dict[str, Any]) -> Promise:
+def balance(acknowledged: int, distinct: int, recount: EventRecount) -> Promise:
     """Return whether journal, archive and panes agree: nothing lost, nothing twice, no hole between panes."""
     r = recount
     equations = {
-        f"{distinct} distinct valid events in the journal, {r['archived']} archived": distinct
-        == r["archived"]
-        == r["distinct_archived"],
-        f"{r['archived']} archived, {r['counted']} counted in panes": r["archived"] == r["counted"],
-        f"{acknowledged} acknowledged by the broker, {r['delivered']} in the ledger, {r['pane_records']} in panes": acknowledged
-        == r["delivered"]
-        == r["pane_records"],
-        f"{r['archived']} archived + {r['duplicates']} duplicates + {r['dead_lettered']} dead letters = {r['pane_records']}": r[
-            "archived"
-        ]
-        + r["duplicates"]
-        + r["dead_lettered"]
-        == r["pane_records"],
-        f"{r['holes']} holes between panes": r["holes"] == 0,
+        f"{distinct} distinct valid events in the journal, {r.archived} archived": distinct
+        == r.archived
+        == r.distinct_archived,
+        f"{r.archived} archived, {r.counted} counted in panes": r.archived == r.counted,
+        f"{acknowledged} acknowledged by the broker, {r.delivered} in the ledger, {r.pane_records} in panes": acknowledged
+        == r.delivered
+        == r.pane_records,
+        f"{r.archived} archived + {r.duplicates} duplicates + {r.dead_lettered} dead letters = {r.pane_records}": r.archived
+        + r.duplicates
+        + r.dead_lettered
+        == r.pane_records,
+        f"{r.holes} holes between panes": r.holes == 0,
     }
     wrong = [sentence for sentence, holds in equations.items() if not holds]
     return Promise(name="events balance", holds=not wrong, detail="; ".join(wrong or equations))
 
 
-def model_figures(rows: Iterable[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> dict[str, ModelFigures]:
+def model_figures(rows: Iterable[ModelRecount], evidence: Mapping[str, Evidence]) -> dict[str, ModelFigures]:
     """Return the figures of each model."""
     figures = {}
     for row in rows:
-        comparison = ((evidence.get(row["model_type"]) or {}).get("performance_metrics") or {}).get("comparison") or {}
-        figures[row["model_type"]] = ModelFigures(
-            crossings=row["crossings"],
-            trainings=row["trainings"],
-            deployed=row["deployed"],
-            kept_champion=row["kept_champion"],
-            rejected=row["rejected"],
-            version=row["version"],
+        found = evidence.get(row.model_type)
+        comparison = (found.performance_metrics.get("comparison") if found else None) or {}
+        figures[row.model_type] = ModelFigures(
+            crossings=row.crossings,
+            trainings=row.trainings,
+            deployed=row.deployed,
+            kept_champion=row.kept_champion,
+            rejected=row.rejected,
+            version=row.version,
             score=comparison.get("candidate"),
             baseline_score=comparison.get("baseline"),
             metric=comparison.get("metric"),
@@ -148,9 +147,9 @@ def prediction_figures(tally: PredictionTally, swap_moments: list[float]) -> Pre
     )
 
 
-def served_seconds(rows: Iterable[dict[str, Any]]) -> dict[str, float | None]:
+def served_seconds(rows: Iterable[PromotionLatency]) -> dict[str, float | None]:
     """Return median and largest time from a crossing to the last replica that serves what came of it."""
-    seconds = [row["seconds"] for row in rows]
+    seconds = [row.seconds for row in rows]
     if not seconds:
         return {"p50": None, "max": None}
     return {"p50": round(float(np.median(seconds)), 2), "max": round(max(seconds), 2)}
@@ -215,13 +214,13 @@ def _models_table(models: dict[str, ModelFigures]) -> Table:
     return table
 
 
-def _print_chain(chain: dict[str, Any] | None, console: Console) -> None:
+def _print_chain(chain: TracedChain | None, console: Console) -> None:
     if chain is None:
         return
     console.print(
-        f"one chain    prediction {chain['prediction_id']} (version {chain['answered_by']}, action {chain['action']}, propensity {chain['propensity']:.3f}) "
-        f"→ {chain['feedback']} {chain['feedback_event_id']} (simulated host; partition {chain['partition']}, offset {chain['offset']}) "
-        f"→ snapshot {str(chain['snapshot_digest'])[:12]} of training {chain['training_event_id']} → version {chain['new_version'] or 'none (' + chain['verdict'] + ')'}",
+        f"one chain    prediction {chain.prediction_id} (version {chain.answered_by}, action {chain.action}, propensity {chain.propensity:.3f}) "
+        f"→ {chain.feedback} {chain.feedback_event_id} (simulated host; partition {chain.partition}, offset {chain.offset}) "
+        f"→ snapshot {str(chain.snapshot_digest)[:12]} of training {chain.training_event_id} → version {chain.new_version or f'none ({chain.verdict})'}",
         soft_wrap=True,
     )
 

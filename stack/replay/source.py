@@ -1,4 +1,4 @@
-"""What a source of a replay is, how its events get their names, and how a whole set is moved to end now. Pure."""
+"""What a source of a replay is, how its events get their names, and how a whole set is moved to end now."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from backends.broker.kafka import BrokerProducer
 from backends.clock import SystemClock
 from backends.control import CommandHandler
 from backends.database.outbox import OutboxRelay
-from backends.database.repositories.dead_letters import DeadLetterQuestions, LetterFilter, RetryRule
+from backends.database.repositories.dead_letters import DeadLetterQueries, LetterFilter, RetryRule
 from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
 from schemas.codec import decode, encode
@@ -332,7 +332,7 @@ async def test_letters_are_chosen_by_everything_that_is_known_of_them(
         ]
         async with yard.database.reading() as asked:
             for one, number in chosen:
-                fates = await DeadLetterQuestions(asked).fates(one, RetryRule(most_attempts=5))
+                fates = await DeadLetterQueries(asked).fates(one, RetryRule(most_attempts=5))
                 assert sum(fate.letters for fate in fates) == number, one
 
 

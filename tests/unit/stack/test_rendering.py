@@ -8,14 +8,23 @@ import io
 import pytest
 from rich.console import Console, RenderableType
 
+from backends.database.repositories.recount import ModelRecount, OpenWork
 from stack.demo import Progress
 from stack.processes import Phase, ProcessState
 from stack.rendering import demo_line, demo_view, process_table
 
 NOW = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
-MODEL = {
-    "model_type": "goal", "crossings": 2, "trainings": 1, "deployed": 1, "kept_champion": 0, "version": "1.0.0", "kind": "learned",
-}  # fmt: skip
+MODEL = ModelRecount(
+    model_type="goal",
+    crossings=2,
+    trainings=1,
+    deployed=1,
+    kept_champion=0,
+    failed=0,
+    rejected=0,
+    version="1.0.0",
+    kind="learned",
+)
 
 
 def text_of(what: RenderableType) -> str:
@@ -44,7 +53,7 @@ def test_a_process_shows_what_happened_to_it() -> None:
 def test_the_demo_shows_phase_replay_processes_and_models() -> None:
     """Whoever watches the demo would not see how far it is."""
     progress = Progress(
-        phase="act 1 of 3", acknowledged=1_234, size=10_000, shown=60, answered=50, predictions=900, failed=1, models=[MODEL], work={"jobs": 2}
+        phase="act 1 of 3", acknowledged=1_234, size=10_000, shown=60, answered=50, predictions=900, failed=1, models=[MODEL], work=OpenWork(jobs=2)
     )  # fmt: skip
     text = text_of(demo_view(progress, [ProcessState(name="broker", phase=Phase.READY, since=NOW, log="l", pid=77)]))
     assert demo_line(progress) in text

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from backends.database.repositories.recount import EventRecount, Evidence, ModelRecount, PromotionLatency, TracedChain
 from stack.report import (
     DemoReport,
     Promise,
@@ -23,10 +24,17 @@ from stack.report import (
 from stack.simulation.replica_client import PredictionTally
 
 # A run in which 100 events were sent, 5 of them twice, and 3 records that are invalid.
-RECOUNT: dict[str, Any] = {
-    "archived": 100, "distinct_archived": 100, "counted": 100, "delivered": 108, "pane_records": 108, "duplicates": 5, "dead_lettered": 3,
-    "holes": 0,
-}  # fmt: skip
+RECOUNT = EventRecount(
+    archived=100,
+    distinct_archived=100,
+    counted=100,
+    delivered=108,
+    pane_records=108,
+    duplicates=5,
+    dead_lettered=3,
+    pane_dead_lettered=3,
+    holes=0,
+)
 # What must be in the JSON; `*` stands for any key.
 PROMISED_KEYS: dict[str, Any] = {
     "events": {"produced": None, "archived": None, "counted": None, "duplicates": None, "dead_lettered": None},
@@ -40,19 +48,43 @@ PROMISED_KEYS: dict[str, Any] = {
     "crossing_to_served_seconds": {"p50": None, "max": None},
     "seconds": None,
 }  # fmt: skip
-MODEL_ROW = {
-    "model_type": "goal", "crossings": 3, "trainings": 3, "deployed": 1, "kept_champion": 1, "rejected": 1, "version": "1.0.0",
-}  # fmt: skip
-CHAIN = {
-    "prediction_id": UUID(int=1), "answered_by": "0.0.0", "action": 3, "propensity": 0.2, "feedback": "click", "feedback_event_id": UUID(int=2),
-    "partition": 1, "offset": 7, "snapshot_digest": "abcdef0123456789", "training_event_id": UUID(int=3), "new_version": "1.0.0",
-    "verdict": "candidate_wins",
-}  # fmt: skip
+MODEL_ROW = ModelRecount(
+    model_type="goal",
+    crossings=3,
+    trainings=3,
+    deployed=1,
+    kept_champion=1,
+    failed=0,
+    rejected=1,
+    version="1.0.0",
+    kind="learned",
+)
+CHAIN = TracedChain(
+    prediction_id=UUID(int=1),
+    answered_by="0.0.0",
+    action=3,
+    propensity=0.2,
+    feedback="click",
+    feedback_event_id=UUID(int=2),
+    partition=1,
+    offset=7,
+    epochs=[1],
+    snapshot_digest="abcdef0123456789",
+    training_event_id=UUID(int=3),
+    new_version="1.0.0",
+    verdict="candidate_wins",
+)
 
 
-def evidence(**comparison: object) -> dict[str, dict[str, Any]]:
+def evidence(**comparison: object) -> dict[str, Evidence]:
     """Return the evidence of a training of the goal model."""
-    return {"goal": {"performance_metrics": {"comparison": comparison}}}
+    metrics = {"comparison": comparison}
+    return {"goal": Evidence(model_type="goal", verdict=None, performance_metrics=metrics, reasons=None)}
+
+
+def latency(seconds: float) -> PromotionLatency:
+    """Return the way of one version from its crossing to the last replica."""
+    return PromotionLatency(model_type="goal", version="1.0.0", seconds=seconds)
 
 
 def tally() -> PredictionTally:
@@ -117,7 +149,7 @@ def test_a_run_that_balances_is_said_to_with_its_figures() -> None:
 )
 def test_each_equation_that_fails_is_named(changed: dict[str, int], sentence: str) -> None:
     """An event that was lost, counted twice or passed over would be shown as a run that holds."""
-    promise = balance(108, 100, {**RECOUNT, **changed})
+    promise = balance(108, 100, msgspec.structs.replace(RECOUNT, **changed))
     assert not promise.holds
     assert sentence in promise.detail
     assert "0 holes" not in promise.detail  # what holds is left out
@@ -150,8 +182,8 @@ def test_the_check_above_sees_a_missing_key() -> None:
     assert missing(PROMISED_KEYS, document) == ["/swaps", "/models/goal/score"]
 
 
-@pytest.mark.parametrize("row", [{}, {"goal": {}}, {"goal": {"performance_metrics": None}}, evidence()])
-def test_a_model_without_evidence_has_no_score(row: dict[str, Any]) -> None:
+@pytest.mark.parametrize("row", [{}, evidence()])
+def test_a_model_without_evidence_has_no_score(row: dict[str, Evidence]) -> None:
     """A model that never trained would end the report with an error, or show a score that nobody measured."""
     figures = model_figures([MODEL_ROW], row)["goal"]
     assert (figures.score, figures.baseline_score, figures.metric) == (None, None, None)
@@ -170,7 +202,7 @@ def test_latencies_around_swaps_are_told_apart() -> None:
 
 def test_the_way_from_a_crossing_to_the_last_replica_is_median_and_worst() -> None:
     """One slow deployment would be hidden, or a run without any fail to report."""
-    assert served_seconds([{"seconds": 4.0}, {"seconds": 10.0}, {"seconds": 5.123}]) == {"p50": 5.12, "max": 10.0}
+    assert served_seconds([latency(4.0), latency(10.0), latency(5.123)]) == {"p50": 5.12, "max": 10.0}
     assert served_seconds([]) == {"p50": None, "max": None}
 
 
@@ -200,7 +232,7 @@ def test_people_see_the_same_figures_and_the_traced_chain() -> None:
 
 def test_a_run_with_little_to_show_is_printed_too() -> None:
     """A demo that failed early would end with an error instead of saying what is missing."""
-    kept = {**CHAIN, "new_version": None, "verdict": "champion_kept"}
+    kept = msgspec.structs.replace(CHAIN, new_version=None, verdict="champion_kept")
     assert "version none (champion_kept)" in printed(report(chain=kept))
     empty = printed(report(chain=None, predictions=prediction_figures(PredictionTally(), []), models=model_figures([MODEL_ROW], {})))  # fmt: skip
     assert "one chain" not in empty
