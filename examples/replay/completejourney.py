@@ -11,10 +11,10 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from examples.replay.tables import SortedSource, moment, rows_of
 from fincoach_events.events import RecommendationInteraction
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import envelope
-from stack.replay.tables import SortedSource, moment, rows_of
 
 ACTION_SET = "completejourney-3"
 _NOON = dt.timedelta(hours=12)

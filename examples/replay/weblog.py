@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from examples.replay.tables import Row, SortedSource, moment, rows_of
 from fincoach_events.events import PageViewed
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import envelope
-from stack.replay.tables import Row, SortedSource, moment, rows_of
 
 _ANSWERED = {"200", "304"}
 _PARTS_OF_PAGES = {

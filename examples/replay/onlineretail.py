@@ -24,11 +24,11 @@ from decimal import Decimal
 
 import msgspec
 
+from examples.replay.tables import Row, moment, rows_of
 from fincoach_events.events import ProductInteraction, TransactionCreated
 from fincoach_events.identifiers import event_id_from_key
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import RawRecord, ReplayItem, at_most, envelope
-from stack.replay.tables import Row, moment, rows_of
 
 CURRENCY = "GBP"
 FILE = "onlineretail/lines.csv.gz"

@@ -15,10 +15,10 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from examples.replay.tables import Row, SortedSource, moment, rows_of
 from fincoach_events.events import RecommendationInteraction
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import envelope
-from stack.replay.tables import Row, SortedSource, moment, rows_of
 
 ACTION_SET = "heartsteps-3"
 PROPENSITIES = {"active": 0.3, "sedentary": 0.3, "none": 0.4}  # by design; .332/.262 of those sent in this sample

@@ -14,10 +14,10 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from examples.replay.tables import Row, SortedSource, rows_of
 from fincoach_events.events import GoalModified
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import envelope
-from stack.replay.tables import Row, SortedSource, rows_of
 
 STARTS = {
     "2013B": dt.datetime(2013, 2, 1, tzinfo=dt.UTC),

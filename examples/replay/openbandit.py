@@ -15,11 +15,11 @@ import tarfile
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from examples.replay.tables import Row, SortedSource, moment
 from fincoach_events.events import RecommendationInteraction
 from schemas.errors import SettingsError
 from stack.replay.packages import Package, fetch_package
 from stack.replay.source import envelope
-from stack.replay.tables import Row, SortedSource, moment
 from stack.settings import MachineSettings
 
 PACKAGE = Package(
