@@ -1,7 +1,7 @@
 """Web log: page views of 1,753 visitors of a web site, May 2015 (elastic/examples, Apache License 2.0).
 
-A page view is a GET that was answered with a page (200 or 304), not by a robot, and not for a picture, a style sheet,
-a script or another part of a page.
+A page view is a GET with status 200 or 304 that is not from a robot and not for a picture, a style sheet, a script or
+another part of a page.
 """
 
 from __future__ import annotations
