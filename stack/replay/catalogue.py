@@ -24,7 +24,8 @@ def available_sources() -> dict[str, Callable[[ReplaySettings], Source]]:
         if error.name not in {"examples", EXAMPLES}:
             raise
         return sources
-    return sources | examples.SOURCES
+    sources.update(examples.SOURCES)
+    return sources
 
 
 SOURCES = available_sources()
