@@ -23,6 +23,7 @@ from streams.batches import events as ingestion
 from streams.batches.batch import LedgerBatch
 from streams.batches.dead_letter_limits import LimitPolicy
 from streams.batches.dead_letters import DeadLetterService
+from tests.four_models import data_sets_of_four
 
 if TYPE_CHECKING:
     from backends.clock import Clock
@@ -133,7 +134,9 @@ async def record_statements(
     recorded = _RecordedDatabase(database.engine, database.room)
     recorded.recording = recording
     dead_letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-    service = ingestion.EventIngestion(recorded, clock, dead_letters, state_cache_bytes=state_cache_bytes)
+    service = ingestion.EventIngestion(
+        recorded, clock, dead_letters, data_sets=data_sets_of_four(), state_cache_bytes=state_cache_bytes
+    )
     repository = functools.partial(_RecordedRepository, recording)
     with (
         mock.patch.object(ingestion, "IngestionRepository", repository),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
@@ -19,6 +20,7 @@ from backends.clock import SystemClock
 from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
 from backends.database.repositories.questions import QuestionRepository
 from backends.database.unit_of_work import Database
+from modelkit.registry import installed
 from schemas.errors import FinCoachError
 from schemas.messages.control import Command
 from schemas.vocabulary import ModelType, Room
@@ -31,8 +33,13 @@ FolderOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many rows at most.")]
-ModelArgument = Annotated[ModelType, typer.Argument(help="Which model.", case_sensitive=False)]
-OptionalModel = Annotated[ModelType | None, typer.Argument(help="Only this model.", case_sensitive=False)]
+if TYPE_CHECKING:
+    InstalledModel = ModelType
+else:
+    # Typer offers the members of an enumeration as choices, in help, errors and completion.
+    InstalledModel = enum.StrEnum("InstalledModel", {model_type: model_type for model_type in installed()})
+ModelArgument = Annotated[InstalledModel, typer.Argument(help="Which model.", case_sensitive=False)]
+OptionalModel = Annotated[InstalledModel | None, typer.Argument(help="Only this model.", case_sensitive=False)]
 WaitOption = Annotated[
     float | None,
     typer.Option("--wait", min=0.1, help="Seconds to wait for the answer (default: FINCOACH_ANSWER_SECONDS or 15)."),

@@ -14,6 +14,8 @@ import msgspec
 import typer
 
 from admin import installation as installations
+from admin.cli import datasets as cli_datasets
+from admin.cli import dead_letters as cli_dead_letters
 from admin.cli.actions import (
     HELP_OPTIONS,
     FolderOption,
@@ -27,8 +29,6 @@ from admin.cli.actions import (
     run,
     show,
 )
-from admin.cli import datasets as cli_datasets
-from admin.cli import dead_letters as cli_dead_letters
 from admin.cli.rendering import console, print_json, print_links, print_rows
 from admin.cli.thresholds import thresholds
 from admin.cli.watching import follow, since

@@ -3,8 +3,6 @@
 A trainer only fits and measures. Which candidate is judged, the gates and the verdict are the same for all four:
 candidates are compared on the validation part, the one that is best there is packed, loaded through its runtime
 as a replica would load it, and measured once on the holdout beside the champion and the trivial baselines.
-
-Each of the modules ``models.recommendation.training``, ``segmentation``, ``spending`` and ``goal`` holds one as ``TRAINER``.
 """
 
 from __future__ import annotations

@@ -91,6 +91,23 @@ class GatePolicy:
     fewest_clusters: int = 30
 
 
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A figure by which a model is judged: its name in reports, its direction, and its unit in words."""
+
+    name: str
+    higher_is_better: bool
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A model's headline metric, and how much is asked of a candidate."""
+
+    metric: Metric
+    policy: GatePolicy
+
+
 class Interval(NamedTuple):
     """A difference, oriented so that positive is better for the candidate, with its bounds."""
 

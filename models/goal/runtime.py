@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from modelkit.features import GOAL_FEATURES, UserState, goal_features, goal_in
+from modelkit.features import UserState
 from modelkit.interface import Answer, FloatArray, PredictionRequest
 from modelkit.manifest import FEATURES, PARAMETERS, LoadedArtifact, Manifest
 from modelkit.scoring import Scorer, ScoringRuntime, decoded_file
+from models.goal.features import GOAL_FEATURES, goal_features, goal_in
 from schemas.errors import ArtifactRejectedError, InvalidMessageError
-from schemas.vocabulary import DeadLetterReason, ModelType
+from schemas.vocabulary import DeadLetterReason
 
 _COLUMN = {name: index for index, name in enumerate(GOAL_FEATURES)}
 _SMALLEST_RISK = 0.01
@@ -86,7 +87,7 @@ _notes = msgspec.json.Decoder(FeatureNotes)
 class GoalRuntime(ScoringRuntime):
     """Scores are probabilities, one column."""
 
-    model_type = ModelType.GOAL
+    model_type = "goal"
     feature_names = GOAL_FEATURES
 
     def __init__(self, loaded: LoadedArtifact) -> None:

@@ -13,7 +13,7 @@ from modelkit.interface import Answer, FloatArray, PredictionRequest
 from modelkit.manifest import PARAMETERS, LoadedArtifact, Manifest
 from modelkit.scoring import Scorer, ScoringRuntime, converted, decoded_file
 from schemas.errors import ArtifactRejectedError, InvalidMessageError
-from schemas.vocabulary import DeadLetterReason, ModelType
+from schemas.vocabulary import DeadLetterReason
 
 STATE_CONTEXT = "fincoach-state-35"
 """Name of the context schema whose row is the 35 state features; others bring their row with the request."""
@@ -91,7 +91,7 @@ def bandit_context(rows: FloatArray, center: FloatArray, scale: FloatArray) -> F
 class RecommendationRuntime(ScoringRuntime):
     """Scores are values of actions; the answer is one action, its text and the propensities of all."""
 
-    model_type = ModelType.RECOMMENDATION
+    model_type = "recommendation"
     feature_names = STATE_FEATURES
 
     def __init__(self, loaded: LoadedArtifact) -> None:

@@ -8,12 +8,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from modelkit.features import SEGMENTATION_FEATURES, UserState, segmentation_features
+from modelkit.features import UserState
 from modelkit.interface import Answer, FloatArray, PredictionRequest
 from modelkit.manifest import PARAMETERS, PROFILES, LoadedArtifact, Manifest
 from modelkit.scoring import Scorer, ScoringRuntime, decoded_file
+from models.segmentation.features import SEGMENTATION_FEATURES, segmentation_features
 from schemas.errors import ArtifactRejectedError
-from schemas.vocabulary import ModelType
 
 IntArray = npt.NDArray[np.int64]
 
@@ -84,7 +84,7 @@ _bands = msgspec.json.Decoder(RfmBands)
 class SegmentationRuntime(ScoringRuntime):
     """Scores are distances, one column a segment; the answer is the nearest with its profile."""
 
-    model_type = ModelType.SEGMENTATION
+    model_type = "segmentation"
     feature_names = SEGMENTATION_FEATURES
 
     def __init__(self, loaded: LoadedArtifact) -> None:

@@ -7,20 +7,13 @@ from typing import Literal
 
 import msgspec
 
-from modelkit.features import (
-    CATEGORIES,
-    FORECAST_STEPS,
-    FORECASTS,
-    SERIES_WEEKS,
-    SPENDING_FEATURES,
-    UserState,
-    spending_features,
-)
+from modelkit.features import CATEGORIES, UserState
 from modelkit.interface import Answer, FloatArray, PredictionRequest
 from modelkit.manifest import CALIBRATION, PARAMETERS, LoadedArtifact, Manifest
 from modelkit.scoring import Scorer, ScoringRuntime, converted, decoded_file
+from models.spending.features import FORECAST_STEPS, SERIES_WEEKS, SPENDING_FEATURES, spending_features
+from models.spending.forecasts import FORECASTS
 from schemas.errors import ArtifactRejectedError
-from schemas.vocabulary import ModelType
 
 MEAN_OUTPUTS = tuple(f"mean_{step}" for step in range(1, FORECAST_STEPS + 1))
 
@@ -67,7 +60,7 @@ _trivial = msgspec.json.Decoder(TrivialForecast)
 class SpendingRuntime(ScoringRuntime):
     """Scores are weekly amounts in major units, columns as the manifest names them."""
 
-    model_type = ModelType.SPENDING
+    model_type = "spending"
     feature_names = SPENDING_FEATURES
 
     def __init__(self, loaded: LoadedArtifact) -> None:

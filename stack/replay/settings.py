@@ -19,7 +19,8 @@ class ReplaySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FINCOACH_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     data: Path = Field(
-        default=DEFAULT_DATA_FOLDER, description="Folder of data sets, one folder per set; `--data DIR` overrides it."
+        default_factory=lambda: DEFAULT_DATA_FOLDER,
+        description="Folder of data sets, one folder per set; `--data DIR` overrides it.",
     )
 
     def data_file(self, name: str) -> Path:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from backends.database.event_rows import EventRow
     from backends.database.repositories.ingestion import Archived
     from backends.database.unit_of_work import Database, UnitOfWork
+    from modelkit.statistics.dataset import DataSets
 
 LONGEST_SOURCE_CHARACTERS = 100  # of the archive's column
 TYPE_NAMES: dict[type[object], str] = {kind: str(kind.__struct_config__.tag) for kind in EVENT_TYPES}
@@ -59,8 +60,17 @@ TYPE_NAMES: dict[type[object], str] = {kind: str(kind.__struct_config__.tag) for
 class EventIngestion:
     """Archives, folds and counts behavioural events, one batch of one partition at a time."""
 
-    def __init__(self, database: Database, clock: Clock, letters: DeadLetterService, *, state_cache_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        letters: DeadLetterService,
+        *,
+        data_sets: DataSets,
+        state_cache_bytes: int,
+    ) -> None:
         self._database = database
+        self._data_sets = data_sets
         self._clock = clock
         self._letters = letters
         self._state_cache_bytes = state_cache_bytes
@@ -92,7 +102,7 @@ class EventIngestion:
         intake = take_in_events(batch.records)
         memory = self._memory_for(batch)
         async with self._database.transaction() as work:
-            writer = EventBatchWriter(work, batch, memory, letters=self._letters)
+            writer = EventBatchWriter(work, batch, memory, letters=self._letters, data_sets=self._data_sets)
             outcome = await writer.write(intake, careful=careful, now=self._clock.now())
         if self._memories.get(batch.partition) is memory:  # else the partition was revoked meanwhile
             writer.remember()
@@ -115,8 +125,15 @@ class EventBatchWriter:
     """Writes one batch of events inside one open transaction; after its commit :meth:`remember` what is known now."""
 
     def __init__(
-        self, work: UnitOfWork, batch: LedgerBatch, memory: PartitionMemory, *, letters: DeadLetterService
+        self,
+        work: UnitOfWork,
+        batch: LedgerBatch,
+        memory: PartitionMemory,
+        *,
+        letters: DeadLetterService,
+        data_sets: DataSets,
     ) -> None:
+        self._data_sets = data_sets
         self._work = work
         self._batch = batch
         self._memory = memory
@@ -183,6 +200,7 @@ class EventBatchWriter:
 
     def _pane(self, intake: Intake[AnyBehavioralEvent], folded: FoldedBatch, *, new: set[int]) -> PaneStatistics:
         return close_pane(
+            self._data_sets,
             folded.events,
             duplicate_types=[TYPE_NAMES[type(item.message)] for item in intake.accepted if item.offset not in new],
             dead=[(letter.event_type, letter.reason) for letter in intake.dead],

@@ -11,8 +11,8 @@ from backends.database.repositories.ingestion import SavedState
 from backends.telemetry.logs import get_logger, hashed
 from fincoach_events.events import AnyBehavioralEvent
 from modelkit.features import REDUCER_VERSION, UserState, copy_state, decode_state, encode_state, fold
-from modelkit.statistics.aggregations import FoldedEvent
 from modelkit.statistics.consistency import findings
+from modelkit.statistics.events import FoldedEvent
 from schemas.codec import decode_behavioral_event
 from schemas.errors import FinCoachError
 from schemas.vocabulary import DeadLetterReason

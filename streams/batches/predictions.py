@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from backends.database.repositories.ingestion import PREDICTIONS as PREDICTIONS_TABLE
 from backends.database.repositories.ingestion import IngestionRepository
 from schemas import codec
+from schemas.errors import InvalidMessageError
 from schemas.messages.predictions import PredictionServed
 from schemas.topics import PREDICTIONS
+from schemas.vocabulary import DeadLetterReason, ModelType
 from streams.batches.batch import (
     BatchOutcome,
     LedgerBatch,
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 class PredictionArchive:
     """Archives predictions exactly once, one batch of one partition at a time."""
 
-    def __init__(self, database: Database, letters: DeadLetterService) -> None:
+    def __init__(self, database: Database, letters: DeadLetterService, *, models: Collection[ModelType]) -> None:
         self._database = database
+        self._models = models
         self._letters = letters
 
     def forget(self, partition: int) -> None:
@@ -44,7 +47,7 @@ class PredictionArchive:
             Exception: one of ``DATABASE_AWAY_ERRORS``; whether the batch was committed is unknown.
         """
         started = time.perf_counter()
-        intake = take_in_predictions(batch.records)
+        intake = take_in_predictions(batch.records, models=self._models)
         async with self._database.transaction() as work:
             repository = IngestionRepository(work, batch.topic, batch.partition)
             await advance_or_lose(repository, batch)
@@ -61,14 +64,17 @@ class PredictionArchive:
         return outcome
 
 
-def take_in_predictions(records: Sequence[FetchedRecord]) -> Intake[PredictionServed]:
-    """Sort records into valid predictions and dead letters."""
-    return take_in(records, _decode)
+def take_in_predictions(records: Sequence[FetchedRecord], *, models: Collection[ModelType]) -> Intake[PredictionServed]:
+    """Sort records into valid predictions and dead letters; a prediction of a model that is not installed is one."""
 
+    def decode(raw: bytes) -> PredictionServed:
+        message: PredictionServed = codec.decode(PREDICTIONS, raw)
+        if message.model_type not in models:
+            detail = f"model_type: there is no model {message.model_type!r}"
+            raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, detail)
+        return message
 
-def _decode(raw: bytes) -> PredictionServed:
-    message: PredictionServed = codec.decode(PREDICTIONS, raw)
-    return message
+    return take_in(records, decode)
 
 
 def _row(batch: LedgerBatch, item: Accepted[PredictionServed]) -> tuple[Any, ...]:

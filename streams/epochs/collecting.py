@@ -20,18 +20,19 @@ from backends.database.repositories.datasets import (
     OpenDataset,
     PaneSlice,
     Standing,
-    ThresholdRow,
 )
+from modelkit.statistics.dataset import EMPTY_STATISTICS
 from modelkit.statistics.sketches import DatasetStatistics, distinct, excess, merged
 from schemas.errors import FinCoachError
 from schemas.messages.envelope import OffsetRange
+from schemas.thresholds import ThresholdRule
 from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ThresholdDecision
 from streams.epochs.arrivals import ArrivalPattern, expected_ratio, observed
 from streams.epochs.blackouts import is_blacked_out
 from streams.epochs.drift import population_stability
-from streams.epochs.thresholds import Circumstances, Evaluation, ThresholdRule, adapted, decide, effective_count
-from streams.panes import EMPTY_STATISTICS, decode_pane, decode_statistics
+from streams.epochs.thresholds import Circumstances, Evaluation, adapted, decide, effective_count
+from streams.panes import decode_pane, decode_statistics
 from streams.quality.assessment import QualityAssessment
 
 MOST_PANES = 500  # of each partition in one look; a longer backlog takes several
@@ -65,7 +66,7 @@ class OpenEpoch:
         is_dated = row.moment is not None and dataset.created_at is not None
         return cls(
             dataset=dataset,
-            rule=rule_of(row.rule),
+            rule=row.rule,
             circumstances=Circumstances(
                 learned=row.learned,
                 first=row.first,
@@ -196,11 +197,6 @@ def is_due(standing: Standing) -> bool:
     near = ThresholdRule(threshold=standing.configured).aged_threshold() if is_aged else NEAR_RATIO * standing.threshold
     is_news = bool(standing.panes) or is_aged or standing.decision is None
     return is_news and standing.data_count + standing.counted >= near
-
-
-def rule_of(row: ThresholdRow) -> ThresholdRule:
-    """Return the rule that is configured."""
-    return ThresholdRule(**{**row._asdict(), "blackouts": tuple(row.blackouts)})
 
 
 def earlier_statistics(accumulated: Iterable[bytes]) -> DatasetStatistics:

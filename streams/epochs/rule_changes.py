@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any, NamedTuple
 
+import msgspec
+
 from schemas.errors import CommandRejectedError
 from schemas.messages.control import UpdateThresholds
+from schemas.thresholds import ThresholdRule
 from streams.epochs.blackouts import covers_the_week, windows
-from streams.epochs.thresholds import LARGEST_SHARE, ThresholdRule
+from streams.epochs.thresholds import LARGEST_SHARE
 
 LARGEST_THRESHOLD = 1_000_000_000
 YEAR_SECONDS = 366 * 86_400
@@ -52,7 +54,7 @@ def checked_changes(command: UpdateThresholds, rule: ThresholdRule) -> dict[str,
             "nothing to change; give a threshold, a quality_gate, cool_down_seconds or another part of the rule"
         )
     changes = {name: _checked(name, value) for name, value in given.items()}
-    _check_together(dataclasses.replace(rule, **changes))
+    _check_together(msgspec.structs.replace(rule, **changes))
     return changes
 
 

@@ -21,53 +21,21 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 from streams.epochs.blackouts import is_blacked_out
 from streams.quality.assessment import QualityAssessment
 
-LEAST_RATIO = 0.5  # of the configured threshold, where no bound is configured
-MOST_RATIO = 20
 SEASON_RANGE = COST_RANGE = (0.5, 2.0)
 NOTABLE_PSI = 0.25  # the usual reading: from here on a population has moved
 LARGEST_SHARE = 0.5  # of the threshold: one user alone never reaches it
-AGED_RATIO = 0.2  # of the configured threshold: so much a data set of the greatest age must hold at least
 NOTABLE_EXCESS = 0.1  # of the threshold: an excess of single users that a person should know of
 _TIMES = "\N{MULTIPLICATION SIGN}"
 NOTABLE_STEP = 0.1  # of the threshold, and of the quality score: a change that is worth an entry of its own
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThresholdRule:
-    """What is configured for a model. ``least`` and ``most`` None: half and twenty times the threshold; ``max_age_seconds`` None: no age.
-
-    ``user_share``: one user's part of the threshold, or ``even_share`` times the even share where that is more, at most half.
-    """
-
-    threshold: int
-    quality_gate: float = 0.8
-    cool_down_seconds: int = 0
-    adaptive: bool = False
-    least: int | None = None
-    most: int | None = None
-    max_age_seconds: int | None = None
-    blackouts: tuple[str, ...] = ()
-    user_share: float = 0.02
-    even_share: float = 3.0
-    reference_cost_seconds: float | None = None
-
-    def bounds(self) -> tuple[int, int]:
-        """Return the least and the greatest threshold that adapting may lead to."""
-        least = self.least or max(1, math.ceil(self.threshold * LEAST_RATIO))
-        return least, max(least, self.most or self.threshold * MOST_RATIO)
-
-    def aged_threshold(self) -> int:
-        """Return how much a data set of the greatest age must hold."""
-        return max(1, math.ceil(self.threshold * AGED_RATIO))
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from modelkit.statistics.consistency import CONTRADICTIONS
-from modelkit.statistics.fields import expected_and_filled
 from modelkit.statistics.sketches import DatasetStatistics, Histogram, bucket_value, distinct, quantiles, size
+from modelkit.statistics.transactions import expected_and_filled
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import QualityDimension
 from streams.quality.anomalies import anomalies, usual_buckets

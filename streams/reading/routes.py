@@ -6,7 +6,7 @@ committed; dropped and read again from the ledger (lost compare, database away);
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
@@ -123,14 +123,21 @@ class LiveView:
     panes of the new one would join it without a hole.
     """
 
-    def __init__(self, table: Any, rebuild: Callable[[ModelType], Awaitable[LiveDataset]]) -> None:  # noqa: ANN401 - a Faust table
+    def __init__(
+        self,
+        table: Any,  # noqa: ANN401 - a Faust table
+        rebuild: Callable[[ModelType], Awaitable[LiveDataset]],
+        *,
+        models: Collection[ModelType],
+    ) -> None:
         self._table = table
         self._rebuild = rebuild
+        self._models = models
         self._checked: set[ModelType] = set()
 
     async def take_pane(self, pane: PaneClosed) -> None:
         """Fold a closed pane into the view of every model."""
-        for model_type in ModelType:
+        for model_type in self._models:
             known = self.get(model_type) if model_type in self._checked else None
             live = fold_pane(known, model_type, pane) if known else None
             await self._keep(model_type, live)
@@ -149,7 +156,7 @@ class LiveView:
     def show(self) -> dict[str, Any]:
         """Set the gauges and return the views as plain values."""
         shown: dict[str, Any] = {}
-        for model_type in ModelType:
+        for model_type in self._models:
             live = self.get(model_type)
             if live is None:
                 continue

@@ -39,6 +39,4 @@ def test_the_oracle_shares_no_code_with_the_product(file: Path) -> None:
 
 def test_the_oracle_is_where_this_test_looks() -> None:
     """A renamed file would be checked by nobody."""
-    assert {"invariants", "recount", "counting", "reading", "replayed_states"} <= {
-        file.stem for file in oracle_files()
-    }
+    assert {"invariants", "recount", "counting", "reading", "replayed_states"} <= {file.stem for file in oracle_files()}

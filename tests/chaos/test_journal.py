@@ -1,4 +1,4 @@
-"""Journals say what was sent, in a form that the oracle reads; the mix keeps to what it says about itself."""
+"""Journals record what was sent in the form that the oracle reads; the mix draws what it claims."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streams.batches.events import decode_storable_event
 from streams.batches.intake import take_in
 from tests.chaos.producers.journal import ProducerJournal, last_events, read_lines
 from tests.chaos.producers.mix import CLIENT_MIX, RAW_MIX, Drawn, Mix
-from tests.chaos.producers.world import World
+from tests.chaos.producers.population import Population
 
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 DRAWS = 6_000
@@ -34,26 +34,26 @@ class Fetched(msgspec.Struct):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-def world(seed: int = 1) -> World:
-    """Return a world whose time goes on by a minute with each look."""
+def population(seed: int = 1) -> Population:
+    """Return a population whose time advances by a minute at each look."""
     clock = ManualClock(NOON)
 
     def now() -> dt.datetime:
         clock.advance(60.0)
         return clock.now()
 
-    return World(np.random.default_rng(seed), name="test", users=50, now=now)
+    return Population(np.random.default_rng(seed), name="test", users=50, now=now)
 
 
 def draws(shares: dict[str, float], *, count: int = DRAWS) -> list[Drawn]:
     """Return what a producer would send."""
-    mix = Mix(np.random.default_rng(2), world(), shares, foreign=lambda: [first.value or b""])
-    first = Mix(np.random.default_rng(3), world(3), {"good": 1.0}).next()
+    mix = Mix(np.random.default_rng(2), population(), shares, foreign=lambda: [first.value or b""])
+    first = Mix(np.random.default_rng(3), population(3), {"good": 1.0}).next()
     return [mix.next() for _ in range(count)]
 
 
 def test_a_journal_holds_a_line_before_and_one_after(tmp_path: Path, clock: ManualClock) -> None:
-    """The oracle would recount from something else than what was sent."""
+    """A journal has a line before each send and one after each answer."""
     path = tmp_path / "p.jsonl"
     journal = ProducerJournal(path, clock)
     raw = b'{"event_id": "1", "amount": 1.50}'
@@ -73,7 +73,7 @@ def test_a_journal_holds_a_line_before_and_one_after(tmp_path: Path, clock: Manu
 
 
 def test_a_torn_line_is_left_out(tmp_path: Path, clock: ManualClock) -> None:
-    """The journal of a killed producer could not be read."""
+    """A torn line of a killed producer is skipped."""
     path = tmp_path / "p.jsonl"
     ProducerJournal(path, clock).sending("good", b"{}", valid=True)
     with path.open("ab") as file:
@@ -82,7 +82,7 @@ def test_a_torn_line_is_left_out(tmp_path: Path, clock: ManualClock) -> None:
 
 
 def test_others_read_the_events_that_were_sent_last(tmp_path: Path, clock: ManualClock) -> None:
-    """Duplicates across producers would never be sent, or bad records would be sent as good ones."""
+    """Other producers can read the valid events that were sent last."""
     journal = ProducerJournal(tmp_path / "p.jsonl", clock)
     for number in range(5):
         journal.sending("good", msgspec.json.encode({"event_id": number}), valid=True)
@@ -93,7 +93,7 @@ def test_others_read_the_events_that_were_sent_last(tmp_path: Path, clock: Manua
 
 @pytest.mark.parametrize("shares", [CLIENT_MIX, RAW_MIX])
 def test_what_is_called_valid_is_taken_and_nothing_else(shares: dict[str, float]) -> None:
-    """The journals would blame the product for what the producers got wrong."""
+    """The product accepts what the mix calls valid, and nothing else."""
     timestamp = int((NOON + dt.timedelta(days=30)).timestamp() * 1000)
     for offset, drawn in enumerate(draws(shares)):
         intake = take_in([Fetched(offset, timestamp, drawn.key, drawn.value)], decode_storable_event)
@@ -101,7 +101,7 @@ def test_what_is_called_valid_is_taken_and_nothing_else(shares: dict[str, float]
 
 
 def test_every_kind_is_drawn_about_as_often_as_it_says() -> None:
-    """A law would be shown on a kind that never came."""
+    """Every kind is drawn about as often as its share says."""
     counted = Counter(drawn.kind for drawn in draws(RAW_MIX, count=20_000))
     assert counted.keys() == RAW_MIX.keys()
     assert counted["good"] > 16_000
@@ -109,15 +109,15 @@ def test_every_kind_is_drawn_about_as_often_as_it_says() -> None:
 
 
 def test_records_too_large_for_us_pass_the_topic() -> None:
-    """An oversized record would be refused by the broker and never seen by the system."""
-    mix = Mix(np.random.default_rng(2), world(), {"oversized": 1.0})
+    """An oversized record still fits the topic."""
+    mix = Mix(np.random.default_rng(2), population(), {"oversized": 1.0})
     sizes = [len(mix.next().value or b"") for _ in range(5)]
     assert all(MAX_EVENT_BYTES < size < 3 * MAX_EVENT_BYTES for size in sizes)
 
 
 def test_broken_records_are_broken_in_several_ways() -> None:
-    """All malformed records would be one and the same."""
-    mix = Mix(np.random.default_rng(2), world(), {"malformed": 0.99, "good": 0.01})
+    """Malformed records differ from each other."""
+    mix = Mix(np.random.default_rng(2), population(), {"malformed": 0.99, "good": 0.01})
     values = [drawn.value or b"" for drawn in (mix.next() for _ in range(200)) if drawn.kind == "malformed"]
     assert len({value[:30] for value in values}) >= 4
     with pytest.raises(InvalidEventError):

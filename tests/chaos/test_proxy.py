@@ -17,10 +17,10 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what comes."""
+    """Sends everything back."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Know where to answer."""
+        """Keep the transport."""
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
@@ -30,7 +30,7 @@ class Echo(asyncio.Protocol):
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultProxy]:
-    """Give a proxy before a service that echoes."""
+    """Yield a proxy before an echo service."""
     service = await asyncio.get_running_loop().create_server(Echo, HOST, 0)
     made = FaultProxy(free_port(), service.sockets[0].getsockname()[1])
     async with made.running():
@@ -40,7 +40,7 @@ async def proxy() -> AsyncIterator[FaultProxy]:
 
 @asynccontextmanager
 async def connected(proxy: FaultProxy) -> AsyncIterator[Ends]:
-    """Give a connection through the proxy."""
+    """Yield a connection through the proxy."""
     reader, writer = await asyncio.open_connection(HOST, proxy._ports[0])
     try:
         yield reader, writer
@@ -55,14 +55,14 @@ async def asked(ends: Ends, text: bytes = b"hello") -> bytes:
 
 
 async def test_what_is_whole_passes_unchanged(proxy: FaultProxy) -> None:
-    """Workers behind the proxy would see other bytes than the service sent."""
+    """The proxy forwards bytes unchanged."""
     async with connected(proxy) as ends:
         assert await asked(ends) == b"hello"
     assert (proxy.passed_bytes, proxy.held_chunks) == (10, 0)
 
 
 async def test_a_slow_connection_takes_its_time(proxy: FaultProxy) -> None:
-    """A fault would be counted that nobody felt."""
+    """A slow connection delays each chunk in both directions."""
     async with connected(proxy) as ends:
         proxy.delay_seconds = 0.1
         began = time.monotonic()
@@ -76,7 +76,7 @@ async def test_a_slow_connection_takes_its_time(proxy: FaultProxy) -> None:
 
 
 async def test_a_narrow_connection_lets_little_through(proxy: FaultProxy) -> None:
-    """The limit of bytes would not limit."""
+    """A narrow connection limits the bytes per second."""
     async with connected(proxy) as ends:
         proxy.bytes_per_second = 10_000.0
         began = time.monotonic()
@@ -85,10 +85,10 @@ async def test_a_narrow_connection_lets_little_through(proxy: FaultProxy) -> Non
 
 
 async def test_a_silent_connection_goes_on_where_it_stopped(proxy: FaultProxy) -> None:
-    """A black hole would lose bytes, which TCP never does, or tell the worker that something is wrong."""
+    """A silent connection loses no bytes and resumes where it stopped."""
     async with connected(proxy) as ends:
         await asked(ends)
-        proxy.hush()
+        proxy.silence()
         ends[1].write(b"later")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -98,7 +98,7 @@ async def test_a_silent_connection_goes_on_where_it_stopped(proxy: FaultProxy) -
 
 
 async def test_a_cut_connection_is_reset_and_new_ones_are_refused(proxy: FaultProxy) -> None:
-    """A worker would keep its connection through a cut."""
+    """A cut resets open connections and refuses new ones."""
     async with connected(proxy) as ends:
         await asked(ends)
         proxy.cut()
@@ -115,7 +115,7 @@ async def test_a_cut_connection_is_reset_and_new_ones_are_refused(proxy: FaultPr
 
 
 async def test_nobody_behind_the_proxy_looks_like_a_service_that_is_away() -> None:
-    """A killed broker would look like one that is silent."""
+    """Without a service behind the proxy, connections end instead of falling silent."""
     lonely = FaultProxy(free_port(), free_port())
     async with lonely.running(), connected(lonely) as ends:
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):

@@ -1,4 +1,4 @@
-"""What a run tells: figures from the journals and the supervisor's log, the broken laws last, and an exit status."""
+"""What a run reports: figures from the journals and the supervisor's log, broken invariants last, and an exit status."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 from backends.clock import ManualClock
 from tests.chaos.__main__ import main, parser, repeated_by
 from tests.chaos.faults.register import FAULTS
+from tests.chaos.oracle.invariants import Verdict
 from tests.chaos.producers.journal import ProducerJournal
-from tests.chaos.rig.report import ChaosReport, Verdict, count_events, own_ends, rendered
+from tests.chaos.rig.report import ChaosReport, count_events, own_exits, rendered
 from tests.chaos.rig.settings import ChaosSettings
 
 
 def test_events_are_counted_from_the_journals(tmp_path: Path, clock: ManualClock) -> None:
-    """The report would say what the product says about itself."""
+    """Events are counted from the producers' journals, not from the product."""
     for name in ("a.1", "a.2"):
         journal = ProducerJournal(tmp_path / f"{name}.jsonl", clock)
         first = journal.sending("good", b"{}", valid=True)
@@ -25,8 +26,8 @@ def test_events_are_counted_from_the_journals(tmp_path: Path, clock: ManualClock
     assert count_events(tmp_path) == {"sent": 4, "acknowledged": 2, "unsent": 2, "by_kind": {"good": 2, "late": 2}}
 
 
-def test_who_ended_without_being_killed_is_told(tmp_path: Path) -> None:
-    """A process that stops with a bug under some fault would hide among those that were killed."""
+def test_exits_of_processes_that_nobody_killed_are_reported(tmp_path: Path) -> None:
+    """A process that ended by itself is reported apart from those that were killed."""
     log = tmp_path / "supervisor.log"
     lines = [
         '{"name":"streams-1","phase":"ready","last_exit":null}',
@@ -35,14 +36,14 @@ def test_who_ended_without_being_killed_is_told(tmp_path: Path) -> None:
         '{"name":"deployer-1","phase":"waiting","last_exit":"exit status 1"}',
     ]
     log.write_text("\n".join(lines) + "\n")
-    assert own_ends(log) == {"deployer-1: exit status 1": 1}
+    assert own_exits(log) == {"deployer-1: exit status 1": 1}
 
 
-def test_the_broken_law_stands_where_it_is_seen() -> None:
-    """Whoever reads the end of the output would miss why the run failed."""
-    laws = {"a": Verdict(holds=False, detail="2 lost"), "b": Verdict(holds=True, detail="7 events")}
+def test_broken_invariants_come_last() -> None:
+    """The report ends with the broken invariants."""
+    verdicts = {"a": Verdict(holds=False, detail="2 lost"), "b": Verdict(holds=True, detail="7 events")}
     report = ChaosReport(
-        seed=7, seconds=60, faults={"kill": 3}, unproven={}, laws=laws, events={}, predictions={}, swaps={}, own_ends={},
+        seed=7, seconds=60, faults={"kill": 3}, unproven={}, invariants=verdicts, events={}, predictions={}, swaps={}, own_exits={},
         caught_up_seconds=1.0, ok=False,
     )  # fmt: skip
     lines = rendered(report).splitlines()
@@ -53,27 +54,27 @@ def test_the_broken_law_stands_where_it_is_seen() -> None:
 def test_services_of_somebody_else_are_not_killed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run would kill the servers that the environment names."""
+    """A run refuses to start if the environment names servers, which it would kill."""
     monkeypatch.setenv("FINCOACH_BROKERS", "kafka.example:9092")
     assert main(["--seconds", "1"]) == 2
     assert "unset FINCOACH_BROKERS" in capsys.readouterr().err
 
 
 def test_the_kinds_of_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    """`ONLY=` would have to be guessed."""
+    """The kinds of faults can be listed."""
     assert main(["--list-faults"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == list(FAULTS)
 
 
 def test_a_failing_run_names_the_command_that_makes_it_again(tmp_path: Path) -> None:
-    """Its faults would come at other times, and what was found once would not be seen again."""
+    """A failing run prints the command that repeats it with the same faults."""
     settings = ChaosSettings(
         seed=7, seconds=60.0, folder=tmp_path, only=("freeze", "kill"), events_per_second=90.0, fault_every_seconds=4.0
     )
-    said = repeated_by(settings)
-    assert str(tmp_path) in said
-    command = said.splitlines()[-1]
+    message = repeated_by(settings)
+    assert str(tmp_path) in message
+    command = message.splitlines()[-1]
     assert 'make chaos SECONDS=60 SEED=7 ONLY="freeze kill"' in command
     options = parser().parse_args(command.partition('ARGS="')[2].rstrip('"').split())
     assert (options.every, options.rate) == (settings.fault_every_seconds, settings.events_per_second)

@@ -1,4 +1,4 @@
-"""What faults are made with: moved clocks, small disks, the tail of a log. Each does what evidence later relies on."""
+"""The tools of faults on which evidence relies: moved clocks, small disks, the tail of a log."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from backends.clock import ManualClock
-from tests.chaos.faults.clockwork import Clockwork, faketime_library
 from tests.chaos.faults.disk import SmallDisk
+from tests.chaos.faults.fake_clocks import FakeClocks, faketime_library
 from tests.chaos.rig.watch import LogTail, processor_seconds
 
 SCRIPT = """
@@ -24,9 +24,9 @@ while line := sys.stdin.readline():
 
 
 def test_a_clock_jumps_in_a_running_process_while_durations_stay_true(tmp_path: Path) -> None:
-    """Clock jumps would be planned and never happen, or leases would expire by the jump itself."""
+    """A clock jumps in a running process, and durations stay true."""
     assert faketime_library() is not None, "run `make setup` again: libfaketime is not installed"
-    clocks = Clockwork(tmp_path / "clocks")
+    clocks = FakeClocks(tmp_path / "clocks")
     environment = {**os.environ, **clocks.environment("worker")}  # noqa: TID251 - the process under test inherits it
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -53,7 +53,7 @@ def test_a_clock_jumps_in_a_running_process_while_durations_stay_true(tmp_path: 
 
 
 def test_a_small_disk_fills_up_and_is_freed(tmp_path: Path) -> None:
-    """A broker would be said to have had no space while it had plenty."""
+    """A small disk can be filled and freed, and keeps its data after unmounting."""
     disk = SmallDisk(tmp_path / "disk", mebibytes=4)
     if (refusal := disk.mount()) is not None:
         pytest.skip(f"this machine mounts nothing for us: {refusal}")
@@ -74,7 +74,7 @@ def test_a_small_disk_fills_up_and_is_freed(tmp_path: Path) -> None:
 
 
 def test_a_tail_sees_only_what_came_after_it(tmp_path: Path) -> None:
-    """Refused zombies of an earlier freeze would be counted again."""
+    """A tail sees only lines that came after it was made."""
     clock = ManualClock(dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC))
     log = tmp_path / "worker.log"
     log.write_text('{"event": "compare_lost"}\n')
@@ -87,7 +87,7 @@ def test_a_tail_sees_only_what_came_after_it(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_gone_has_no_processor_time() -> None:
-    """A dead process would be taken for one that rests."""
+    """A process that is gone has no processor time."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     assert processor_seconds(child.pid) is None

@@ -1,4 +1,4 @@
-"""The small world contradicts itself nowhere, so that no gate of quality closes for its sake."""
+"""The small population produces consistent data, so it closes no quality gate."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from fincoach_events.events import (
     RecommendationInteraction,
     TransactionCreated,
 )
-from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES, SUFFICIENT_TRANSACTIONS
-from tests.chaos.producers.world import World
+from models.segmentation.dataset import SUFFICIENT_TRANSACTIONS
+from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES
+from tests.chaos.producers.population import Population
 
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 
 
 def lived(count: int = 8_000, *, users: int = 100) -> dict[UUID, list[AnyBehavioralEvent]]:
-    """Return each user's events in their order, under a clock that stands still."""
-    world = World(np.random.default_rng(1), name="test", users=users, now=ManualClock(NOON).now)
+    """Return each user's events in order, under a clock that does not advance."""
+    population = Population(np.random.default_rng(1), name="test", users=users, now=ManualClock(NOON).now)
     found: dict[UUID, list[AnyBehavioralEvent]] = defaultdict(list)
     for _ in range(count):
-        event = world.next()
+        event = population.next()
         found[event.user_id].append(event)
     return found
 
@@ -39,14 +40,14 @@ def of(events: list[AnyBehavioralEvent], kind: type[BehavioralEvent]) -> list[An
 
 
 def test_a_users_time_runs_forward() -> None:
-    """Time would run backwards within a session, which the system calls inconsistent."""
+    """The time of each user only moves forward."""
     for events in lived().values():
         times = [event.occurred_at for event in events]
         assert all(first < second for first, second in itertools.pairwise(times))
 
 
 def test_balances_follow_from_amounts() -> None:
-    """Chains of balances would be broken by the producer itself."""
+    """Each balance follows from the previous one and the amount."""
     for events in lived().values():
         purse = [event for event in events if isinstance(event, TransactionCreated)]
         for before, after in itertools.pairwise(purse):
@@ -56,7 +57,7 @@ def test_balances_follow_from_amounts() -> None:
 
 
 def test_what_must_come_first_comes_first() -> None:
-    """Goals would end before they began, or advice be answered before it was seen."""
+    """A recommendation is seen before it is answered, and a goal is created before it ends."""
     for events in lived().values():
         seen: set[str] = set()
         made: set[str] = set()
@@ -70,7 +71,7 @@ def test_what_must_come_first_comes_first() -> None:
 
 
 def test_every_model_gets_data_and_new_users_keep_coming() -> None:
-    """An epoch of some model would never close, or all users would be old ones."""
+    """Every model gets data, and new users keep coming."""
     users = lived()
     events = [event for lives in users.values() for event in lives]
     kinds = Counter(type(event).__name__ for event in events)

@@ -1,4 +1,4 @@
-"""Woken workers: a trap stops one again and again with a batch in hand, and each of them must have been refused."""
+"""A trap can stop a worker again and again with a batch in hand; each woken worker must have been refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.faults.traps import BatchInHand, BatchTraps
 from tests.chaos.oracle.faults import faults_hit
-from tests.chaos.oracle.invariants import Law
+from tests.chaos.oracle.invariants import Verdict
 from tests.chaos.oracle.minimums import minimums
 from tests.chaos.oracle.world import World
 from tests.chaos.rig.aimed_processes import eventually
@@ -33,7 +33,7 @@ for offset, _ in enumerate(sys.stdin):
 
 
 async def test_a_worker_is_stopped_each_time_that_its_trap_is_armed(tmp_path: Path) -> None:
-    """Workers would be frozen in a batch once, and never again; or go on stopping when nobody wakes them."""
+    """A worker stops once each time its trap is armed."""
     traps = BatchTraps(tmp_path)
     given = traps.launcher("streams-1", "streams")
     files = [given[given.index(name) + 1] for name in ("--when", "--trace")]
@@ -59,7 +59,7 @@ async def test_a_worker_is_stopped_each_time_that_its_trap_is_armed(tmp_path: Pa
             traps.arm("streams-1")
             next_batch()
             await eventually(is_stopped, what="the worker to stop")
-            assert traps.sprung("streams-1", process.pid) == BatchInHand(3, offset)
+            assert traps.stopped_batch("streams-1", process.pid) == BatchInHand(3, offset)
             process.send_signal(signal.SIGCONT)
             assert await passed() == offset
             next_batch()
@@ -68,22 +68,22 @@ async def test_a_worker_is_stopped_each_time_that_its_trap_is_armed(tmp_path: Pa
         traps.disarm("streams-1")
         next_batch()
         assert await passed() == 5
-        assert traps.sprung("streams-1", process.pid + 1) is None
+        assert traps.stopped_batch("streams-1", process.pid + 1) is None
     finally:
         process.kill()
         await process.wait()
 
 
 def test_the_launcher_understands_how_a_trap_is_set(tmp_path: Path) -> None:
-    """No worker of a chaos run would start."""
+    """The launcher accepts the arguments of a batch trap."""
     module, *arguments = BatchTraps(tmp_path).launcher("streams-1", "streams")
     given = parser().parse_args(arguments)
     assert module == "tests.chaos.rig.launch"
-    assert (given.at, given.act, given.again, given.room) == ("batch:before", "stop", True, "streams")
+    assert (given.at, given.act, given.again, given.service) == ("batch:before", "stop", True, "streams")
 
 
-def judged(*evidence: dict[str, Any], **run: Any) -> Law:  # noqa: ANN401 - whatever stands in run.json
-    """Return the law of a run in which a worker was frozen for each ``evidence``."""
+def judged(*evidence: dict[str, Any], **run: Any) -> Verdict:  # noqa: ANN401 - any value of run.json
+    """Return the verdict on a run in which a worker was frozen for each ``evidence``."""
     timeline = [
         {"phase": "end", "kind": "freeze_in_batch", "target": "streams-1", "evidence": {"pid": 1, **one}}
         for one in evidence
@@ -93,15 +93,15 @@ def judged(*evidence: dict[str, Any], **run: Any) -> Law:  # noqa: ANN401 - what
 
 @pytest.mark.parametrize(("refused_by", "holds"), [("ledger", True), ("database", True), ("", False), (None, False)])
 def test_every_zombie_with_a_batch_must_be_refused(refused_by: str | None, *, holds: bool) -> None:
-    """One that wrote what others had counted would hide behind one that was refused."""
+    """Every woken worker with a batch in hand must have been refused."""
     good = {"batch": [0, 7], "refused_by": "ledger"}
-    law = judged(good, {"batch": [1, 9], "refused_by": refused_by}, zombies_refused=5)
-    assert law.holds is holds, law
-    assert holds or "woke with the batch [1, 9] in hand" in law.detail
+    verdict = judged(good, {"batch": [1, 9], "refused_by": refused_by}, zombies_refused=5)
+    assert verdict.holds is holds, verdict
+    assert holds or "woke with the batch [1, 9] in hand" in verdict.detail
 
 
 def test_a_storm_shows_several_refused_zombies() -> None:
-    """A whole run in which nearly nobody had a batch in hand would show the ledger's compare-and-set."""
+    """A whole run must show several refused zombies."""
     one = {"batch": [0, 7], "refused_by": "database"}
     assert not judged(one, zombies_refused=3, minimums={"faults": 1, "refused zombies": 4}).holds
     assert judged(one, zombies_refused=4, minimums={"faults": 1, "refused zombies": 4}).holds
@@ -109,13 +109,13 @@ def test_a_storm_shows_several_refused_zombies() -> None:
 
 @pytest.mark.parametrize(("planned", "holds"), [(3, True), (4, False)])
 def test_a_kind_that_was_planned_often_and_never_proven_is_missed(planned: int, *, holds: bool) -> None:
-    """A kind of fault that stopped to hit anything would not be noticed."""
-    law = judged({}, zombies_refused=0, planned={"freeze_in_batch": 1, "disk_full": planned})
-    assert law.holds is holds, law
+    """A kind of fault that was planned often must have been proven."""
+    verdict = judged({}, zombies_refused=0, planned={"freeze_in_batch": 1, "disk_full": planned})
+    assert verdict.holds is holds, verdict
 
 
 def test_longer_runs_must_show_more() -> None:
-    """A quarter of an hour with some hundred events would count as shown; or a minute could not."""
+    """Longer runs need more of everything."""
     whole, minute = (minimums(seconds=seconds, has_all_faults=True) for seconds in (900, 60))
     assert all(whole[name] >= number for name, number in minute.items())
     assert (whole["refused zombies"], minute["refused zombies"]) == (4, 0)
@@ -124,7 +124,7 @@ def test_longer_runs_must_show_more() -> None:
 
 
 def test_the_log_is_read_entry_by_entry(tmp_path: Path) -> None:
-    """A word in the text of some other entry would be taken for a refusal."""
+    """Only log entries of the given name are returned, not lines that contain it."""
     log = tmp_path / "worker.log"
     log.write_text("")
     tail = LogTail(log)

@@ -26,6 +26,7 @@ from streams.batches.dead_letters import DeadLetterService
 from streams.batches.events import EventIngestion
 from streams.batches.predictions import PredictionArchive
 from streams.service import ContinuousLearningService
+from tests.four_models import FOUR_MODELS, data_sets_of_four
 
 
 class Fetched:
@@ -44,9 +45,15 @@ class Room:
 
     def __init__(self, database: Database, clock: ManualClock) -> None:
         letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-        self._events = events = EventIngestion(database, clock, letters, state_cache_bytes=1_000_000)
+        self._events = events = EventIngestion(
+            database, clock, letters, data_sets=data_sets_of_four(), state_cache_bytes=1_000_000
+        )
         self.service = ContinuousLearningService(
-            database, clock, events=events, predictions=PredictionArchive(database, letters)
+            database,
+            clock,
+            events=events,
+            predictions=PredictionArchive(database, letters, models=FOUR_MODELS),
+            models=FOUR_MODELS,
         )
         self.database = database
         self.clock = clock
@@ -120,7 +127,9 @@ async def send(room: Room, **fields: object) -> None:
     record = Record(
         topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=room.clock.now()
     )
-    handler = CommandHandler(room.database, room.clock, {UpdateThresholds: room.service.update_thresholds})
+    handler = CommandHandler(
+        room.database, room.clock, {UpdateThresholds: room.service.update_thresholds}, models=FOUR_MODELS
+    )
     await handler.handle(record)
 
 

@@ -90,7 +90,7 @@ async def test_progress_is_told_as_it_happens(brokers: str) -> None:
     """Whoever follows a training would see nothing until it is over."""
     moment = SystemClock().now()
     run_id = uuid4()
-    await send(brokers, TRAINING_PROGRESS, progress(ModelType.GOAL, 1, training_event_id=run_id))
+    await send(brokers, TRAINING_PROGRESS, progress("goal", 1, training_event_id=run_id))
     steps: list[int] = []
     async with asyncio.timeout(30):
         messages = follow(brokers, TRAINING_PROGRESS, moment - dt.timedelta(seconds=5))
@@ -99,16 +99,14 @@ async def test_progress_is_told_as_it_happens(brokers: str) -> None:
                 steps.append(message.step)
                 if message.step == 2:
                     break
-                await send(
-                    brokers, TRAINING_PROGRESS, b"{}", progress(ModelType.GOAL, 2, training_event_id=run_id, loss=0.25)
-                )
+                await send(brokers, TRAINING_PROGRESS, b"{}", progress("goal", 2, training_event_id=run_id, loss=0.25))
         await messages.aclose()  # type: ignore[attr-defined]
     assert steps == [1, 2]
 
 
 async def test_the_command_line_follows_one_model_until_ctrl_c(brokers: str, tmp_path: Path) -> None:
     """Whoever waits for one model would be shown all of them, or could not stop looking."""
-    await send(brokers, TRAINING_PROGRESS, progress(ModelType.SPENDING, 3), progress(ModelType.GOAL, 9, loss=0.25, verdict="rejected"))  # fmt: skip
+    await send(brokers, TRAINING_PROGRESS, progress("spending", 3), progress("goal", 9, loss=0.25, verdict="rejected"))  # fmt: skip
     arguments = ("-u", "-m", "stack", "trainings", "goal", "--follow", "--folder", str(installed(tmp_path, brokers)))
     following = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=PIPE, stderr=PIPE, cwd=Path(__file__).parents[2]

@@ -33,6 +33,7 @@ from streams.batches.golden import BrokenReceiverError
 from streams.batches.retries import checked_filter, retry_dead_letters
 from streams.bootstrap import Worker
 from streams.settings import StreamsSettings
+from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import records_on
 from tests.integration.streams_workers import (
     begin_at_the_end,
@@ -107,10 +108,11 @@ class Room:
         command = RetryDeadLetters(
             event_id=uuid.uuid4(), occurred_at=now, issuer="tester", expires_at=now + dt.timedelta(minutes=1), **fields
         )
-        handler = CommandHandler(self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters})
-        await handler.handle(
-            Record(topic=CONTROL.name, partition=0, offset=0, key=b"", value=encode(command), timestamp=now)
+        record = Record(topic=CONTROL.name, partition=0, offset=0, key=b"", value=encode(command), timestamp=now)
+        handler = CommandHandler(
+            self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters}, models=FOUR_MODELS
         )
+        await handler.handle(record)
         async with self.database.transaction() as work:
             driver = await work.driver()
             await work.connection.exec_driver_sql("SELECT 1")

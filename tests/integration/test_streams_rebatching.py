@@ -22,6 +22,7 @@ from streams.batches.batch import LedgerBatch
 from streams.batches.dead_letter_limits import LimitPolicy
 from streams.batches.dead_letters import DeadLetterService
 from streams.batches.events import EventIngestion
+from tests.four_models import data_sets_of_four
 from tests.integration.streams_workers import database_of, pane_sums, transaction
 from tests.services import connect
 
@@ -63,7 +64,7 @@ def worker(database: Database, *, state_cache_bytes: int) -> EventIngestion:
     """Return the ingestion of a worker that was just started."""
     clock = ManualClock(NOW)
     letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-    return EventIngestion(database, clock, letters, state_cache_bytes=state_cache_bytes)
+    return EventIngestion(database, clock, letters, data_sets=data_sets_of_four(), state_cache_bytes=state_cache_bytes)
 
 
 async def outcome(database: Database, connection: asyncpg.Connection, plan: Plan) -> dict[str, Any]:

@@ -23,7 +23,7 @@ ROOMS = (
 
 
 def settings_modules() -> dict[str, ModuleType]:
-    """Return the settings module of each package that reads the environment."""
-    return {
-        room: importlib.import_module(f"{room}.settings") for room in ROOMS if (ROOT / room / "settings.py").is_file()
-    }
+    """Return the settings module of each package that reads the environment, by the package's name."""
+    files = [path for room in ROOMS for path in sorted((ROOT / room).rglob("settings.py"))]
+    names = [".".join(path.parent.relative_to(ROOT).parts) for path in files]
+    return {name: importlib.import_module(f"{name}.settings") for name in names}

@@ -32,7 +32,7 @@ from modelkit.manifest import (
     golden_file,
     open_artifact,
 )
-from modelkit.registry import RUNTIMES, runtime_for
+from modelkit.registry import definition_of, runtime_for
 from modelkit.signing import SigningKey
 from modelkit.training.interface import Candidate, Champion, FitContext, NotEnoughHistoryError, Snapshot, Trainer
 from modelkit.training.validation import Check, Judgement, judge
@@ -134,7 +134,11 @@ def _judged(
 def _trial(candidate: Candidate, bench: Workbench, champion: Champion | None) -> tuple[Runtime, np.ndarray]:
     """Load the packed candidate as a replica would, and return it with what it really answers to the golden inputs."""
     draft = open_artifact(pack(candidate, bench, champion, outputs=candidate.expected), bench.key.trusted())
-    outputs = RUNTIMES[draft.manifest.model_type].scorer(draft.manifest, draft.files)(candidate.golden_inputs)
+    outputs = (
+        definition_of(draft.manifest.model_type)
+        .runtime.load()
+        .scorer(draft.manifest, draft.files)(candidate.golden_inputs)
+    )
     files = pack(candidate, bench, champion, outputs=outputs)
     return runtime_for(open_artifact(files, bench.key.trusted())), outputs
 

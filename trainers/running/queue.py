@@ -6,13 +6,14 @@ believe they have the same run, only the later one is heard.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from backends.database.repositories.training import Ending, NewJob, Run, TrainingRepository
 from schemas.messages.training import ModelReady, ThresholdReached, TrainingFailed, TrainingProgressed
 from schemas.topics import MODEL_READY, TRAINING_PROGRESS
-from schemas.vocabulary import Verdict
+from schemas.vocabulary import ModelType, Verdict
 
 if TYPE_CHECKING:
     from backends.clock import Clock
@@ -26,11 +27,20 @@ LONGEST_RETRY_SECONDS = 300.0
 class TrainingQueue:
     """Jobs in, runs out. Every method is one transaction; several trainers share one queue."""
 
-    def __init__(self, database: Database, clock: Clock, settings: TrainersSettings, *, owner: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        settings: TrainersSettings,
+        *,
+        owner: str,
+        models: Collection[ModelType],
+    ) -> None:
         self._database = database
         self._clock = clock
         self._settings = settings
         self._owner = owner
+        self._models = models
 
     async def add_crossing(self, crossing: ThresholdReached) -> bool:
         """Queue one job for a crossing; False when there is, or was, one for its (model_type, epoch)."""
@@ -45,7 +55,7 @@ class TrainingQueue:
         """Take the run that is due; None when there is none. The caller must renew it and end it."""
         async with self._database.transaction() as work:
             return await TrainingRepository(work.connection).lease(
-                self._owner, lease_seconds=self._settings.training_lease_seconds
+                self._owner, models=self._models, lease_seconds=self._settings.training_lease_seconds
             )
 
     async def renew(self, run: Run) -> None:

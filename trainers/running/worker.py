@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import os
 import resource
 import signal
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from modelkit.registry import definition_of
 from schemas.errors import FinCoachError
 from schemas.vocabulary import ModelType
 from trainers.pipe import WorkFailed, WorkOrder, WorkProgressed, WorkResult, line_of, order_of
@@ -100,8 +100,12 @@ def _work(order: WorkOrder, reporter: Reporter) -> WorkResult:
 
 
 def trainer_of(model_type: ModelType) -> Any:  # noqa: ANN401 - a Trainer of its own kind of examples
-    """Return the trainer of one model; only its own libraries are loaded."""
-    return importlib.import_module(f"models.{model_type}.training").TRAINER
+    """Return the trainer of one model; only its own libraries are loaded.
+
+    Raises:
+        ModelPackageError: when the model is not installed or its trainer cannot be loaded.
+    """
+    return definition_of(model_type).trainer.load()
 
 
 def _sentence(error: Exception) -> str:

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified
-from modelkit.features import GOAL_FEATURES, goal_features, replay
+from modelkit.features import replay
 from modelkit.training.interface import NotEnoughHistoryError, Snapshot, UserHistory
+from models.goal.features import GOAL_FEATURES, goal_features
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]

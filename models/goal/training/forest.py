@@ -14,8 +14,8 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from modelkit.features import GOAL_FEATURES
 from modelkit.training.onnx_trees import ML_OPSET, OPSET, ensemble_node, model_of
+from models.goal.features import GOAL_FEATURES
 from models.goal.training.examples import GoalExamples
 
 Float32Array = npt.NDArray[np.float32]

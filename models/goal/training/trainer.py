@@ -14,12 +14,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from modelkit.features import GOAL_FEATURES
 from modelkit.interface import Runtime
 from modelkit.manifest import FEATURES
 from modelkit.training.interface import Candidate, FitContext, Snapshot
 from modelkit.training.splits import clusters_of
-from modelkit.training.validation import CANDIDATE, CHAMPION, Check, Evidence, GatePolicy
+from modelkit.training.validation import CANDIDATE, CHAMPION, Check, Evidence
+from models.goal.features import GOAL_FEATURES
+from models.goal.gate import GATE
 from models.goal.runtime import FeatureNotes, GoalBaseline, base_rates
 from models.goal.training.examples import HOLDOUT, KNOWN_BEFORE_HOLDOUT, TRAIN, VALIDATION, GoalExamples, goal_examples
 from models.goal.training.forest import GoalFit, export_fit, fit_forest, fit_lightgbm, with_calibration
@@ -32,7 +33,6 @@ from models.goal.training.reports import (
     permutation_importances,
     reports_of,
 )
-from schemas.vocabulary import ModelType
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,10 +48,10 @@ FEWEST_IN_SLICE = 30
 
 
 class GoalTrainer:
-    """The trainer of :data:`schemas.vocabulary.ModelType.GOAL`."""
+    """The goal trainer."""
 
-    model_type = ModelType.GOAL
-    policy = GatePolicy(champion_margin=0.0)
+    model_type = "goal"
+    policy = GATE.policy
 
     def prepare(self, snapshot: Snapshot, *, seed: int) -> GoalExamples:
         """Return goals with known outcome at moments before their end.
@@ -92,7 +92,7 @@ class GoalTrainer:
         }
         importances = {name: _importances(runtime, holdout, seed=seed) for name, runtime in runtimes.items()}
         return Evidence(
-            metric="brier", higher_is_better=False, clusters=clusters_of(holdout.users), rows=rows, baselines=tuple(trivial),
+            metric=GATE.metric.name, higher_is_better=GATE.metric.higher_is_better, clusters=clusters_of(holdout.users), rows=rows, baselines=tuple(trivial),
             checks=[_ranking_check(said, trivial, holdout), *_slice_checks(rows, holdout)],
             reports=reports | importance_reports(importances[CANDIDATE], importances.get(CHAMPION, {})),
         )  # fmt: skip

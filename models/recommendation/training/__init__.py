@@ -7,21 +7,22 @@ from collections.abc import Sequence
 
 from modelkit.interface import Runtime
 from modelkit.training.interface import Candidate, FitContext, Snapshot
-from modelkit.training.validation import Evidence, GatePolicy
+from modelkit.training.validation import Evidence
+from models.recommendation.gate import GATE
 from models.recommendation.settings import RecommendationTrainingSettings
 from models.recommendation.training.candidates import candidates_of
 from models.recommendation.training.evidence import evidence_of
 from models.recommendation.training.examples import RecommendationExamples, recommendation_examples
 from schemas.vocabulary import ModelType
 
-__all__ = ["TRAINER", "RecommendationTrainer"]
+__all__ = ["TRAINER", "ModelType", "RecommendationTrainer"]
 
 
 class RecommendationTrainer:
     """Fits policies over FinCoach's five actions; the headline is the doubly robust expected reward."""
 
-    model_type = ModelType.RECOMMENDATION
-    policy = GatePolicy()
+    model_type = "recommendation"
+    policy = GATE.policy
 
     def __init__(self, settings: RecommendationTrainingSettings) -> None:
         self._settings = settings

@@ -23,6 +23,7 @@ from modelkit.training.off_policy import (
     uniform_policy,
 )
 from modelkit.training.validation import CANDIDATE, CHAMPION, Check, Evidence
+from models.recommendation.gate import GATE
 from models.recommendation.training.candidates import PROPENSITY_FLOOR
 from models.recommendation.training.examples import (
     ACTION_SET,
@@ -36,7 +37,6 @@ from models.recommendation.training.examples import (
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
 
-METRIC = "expected_reward_dr"
 UNIFORM, SINGLE_ACTION, LOGGED = "uniform", "best_single_action", "logged"
 # A bootstrap over fewer effective samples is not to be believed, however wide its interval says it is.
 FEWEST_EFFECTIVE = 100
@@ -80,7 +80,7 @@ def evidence_of(
     if champion is not None and not comparable:
         checks.append(_NOT_COMPARABLE)
     return Evidence(
-        metric=METRIC, higher_is_better=True, clusters=holdout.users, rows=rows, baselines=(UNIFORM, SINGLE_ACTION, LOGGED),
+        metric=GATE.metric.name, higher_is_better=GATE.metric.higher_is_better, clusters=holdout.users, rows=rows, baselines=(UNIFORM, SINGLE_ACTION, LOGGED),
         checks=checks, reports={**_reports(policies, holdout, values), LOGGED: _logged_report(holdout)},
     )  # fmt: skip
 

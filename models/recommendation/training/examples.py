@@ -16,10 +16,10 @@ from modelkit.features import REDUCER_VERSION, STATE_FEATURES
 from modelkit.training.interface import NotEnoughHistoryError, Snapshot
 from modelkit.training.off_policy import Log
 from modelkit.training.splits import Split, clusters_of, time_ordered
+from models.recommendation.actions import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS
 from models.recommendation.runtime import STATE_CONTEXT
 from models.recommendation.training.implicit import ImplicitSignals, page_seconds
 from models.recommendation.training.rewards import HIGHEST, LOWEST, answers_within, reward_of, settled
-from schemas.vocabulary import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]

@@ -17,8 +17,8 @@ from onnx import helper
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_samples
 
-from modelkit.features import SEGMENTATION_FEATURES
 from modelkit.training.onnx_trees import model_of
+from models.segmentation.features import SEGMENTATION_FEATURES
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]

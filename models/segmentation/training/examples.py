@@ -20,8 +20,9 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
-from modelkit.features import replay, segmentation_features
+from modelkit.features import replay
 from modelkit.training.interface import NotEnoughHistoryError, Snapshot, UserHistory
+from models.segmentation.features import segmentation_features
 
 Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

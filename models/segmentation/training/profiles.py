@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from modelkit.features import SEGMENTATION_FEATURES
+from models.segmentation.features import SEGMENTATION_FEATURES
 from models.segmentation.runtime import SEGMENT_NAMES, SegmentProfile
 from models.segmentation.training.clustering import overlaps
 

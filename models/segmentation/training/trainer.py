@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from modelkit.features import SEGMENTATION_FEATURES
 from modelkit.interface import Runtime
 from modelkit.manifest import PROFILES
 from modelkit.training.interface import Candidate, Champion, FitContext, NotEnoughHistoryError, Snapshot
 from modelkit.training.splits import clusters_of
-from modelkit.training.validation import CANDIDATE, CHAMPION, Check, Evidence, GatePolicy
+from modelkit.training.validation import CANDIDATE, CHAMPION, Check, Evidence
+from models.segmentation.features import SEGMENTATION_FEATURES
+from models.segmentation.gate import GATE, SILHOUETTE_FLOOR
 from models.segmentation.runtime import SEGMENT_NAMES, SegmentationRuntime, quantile_bands, rfm_bands
 from models.segmentation.training.clustering import (
     MOST_SEGMENTS,
@@ -45,7 +46,7 @@ from models.segmentation.training.examples import (
     segmentation_examples,
 )
 from models.segmentation.training.profiles import Known, profiles_of
-from schemas.vocabulary import ArtifactKind, ModelType
+from schemas.vocabulary import ArtifactKind
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -55,7 +56,6 @@ BANDS = "rfm_quantile_bands"
 COMPARED_USERS = 2_000  # silhouettes take the distances of all pairs
 GOLDEN_ROWS = 16
 NEXT_ID = "next_segment_id"
-SILHOUETTE_FLOOR = 0.1
 SILHOUETTE_MARGIN = 0.02
 STABLE_RAND = 0.6
 MOST_CHURN = 0.15
@@ -76,10 +76,10 @@ class Fit(NamedTuple):
 
 
 class SegmentationTrainer:
-    """The trainer of :data:`schemas.vocabulary.ModelType.SEGMENTATION`."""
+    """The segmentation trainer."""
 
-    model_type = ModelType.SEGMENTATION
-    policy = GatePolicy(champion_margin=0.0)
+    model_type = "segmentation"
+    policy = GATE.policy
 
     def prepare(self, snapshot: Snapshot, *, seed: int) -> SegmentationExamples:
         """Return users with enough history at three moments.
@@ -145,7 +145,7 @@ class SegmentationTrainer:
             *_churn_checks(candidate, champion, labels),
         ]
         return Evidence(
-            metric="silhouette", higher_is_better=True, clusters=clusters_of(holdout.users), rows=compared, baselines=(BANDS,),
+            metric=GATE.metric.name, higher_is_better=GATE.metric.higher_is_better, clusters=clusters_of(holdout.users), rows=compared, baselines=(BANDS,),
             floor=SILHOUETTE_FLOOR, checks=checks, reports=_reports(rows, labels, candidate=candidate, champion=champion),
         )  # fmt: skip
 

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from modelkit.features import SERIES_WEEKS, SPENDING_FEATURES, UserState, replay, spending_features, weekly_series
+from modelkit.features import UserState, replay
 from modelkit.training.interface import NotEnoughHistoryError, Snapshot, UserHistory
+from models.spending.features import SERIES_WEEKS, SPENDING_FEATURES, spending_features, weekly_series
 from models.spending.training.distribution import STEPS
 
 Float32Array = npt.NDArray[np.float32]

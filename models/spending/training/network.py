@@ -19,7 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from modelkit.features import SERIES_WEEKS, SPENDING_FEATURES
+from models.spending.features import SERIES_WEEKS, SPENDING_FEATURES
 from models.spending.training.distribution import LEVELS, STEPS
 from models.spending.training.examples import SpendingExamples
 

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelkit.features import FORECASTS, SPENDING_FEATURES
 from modelkit.interface import Runtime
 from modelkit.training.interface import Candidate, FitContext, NotEnoughHistoryError, Snapshot
 from modelkit.training.splits import clusters_of
-from modelkit.training.validation import CANDIDATE, CHAMPION, Evidence, GatePolicy
+from modelkit.training.validation import CANDIDATE, CHAMPION, Evidence
+from models.spending.features import SPENDING_FEATURES
+from models.spending.forecasts import FORECASTS
+from models.spending.gate import GATE
 from models.spending.runtime import MEAN_OUTPUTS
 from models.spending.training.distribution import (
     LEVELS,
@@ -39,7 +41,6 @@ from models.spending.training.examples import (
 )
 from models.spending.training.network import checkpoint_of, export_network, fit_network, scores_of, weights_in
 from models.spending.training.trees import export_blend, export_trees, fit_trees, tree_scores
-from schemas.vocabulary import ModelType
 
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
@@ -57,10 +58,10 @@ Scores = Callable[[Float32Array], Float32Array]
 
 
 class SpendingTrainer:
-    """The trainer of :data:`schemas.vocabulary.ModelType.SPENDING`."""
+    """The spending trainer."""
 
-    model_type = ModelType.SPENDING
-    policy = GatePolicy()
+    model_type = "spending"
+    policy = GATE.policy
 
     def prepare(self, snapshot: Snapshot, *, seed: int) -> SpendingExamples:
         """Return features and truths at rolling origins.
@@ -121,7 +122,7 @@ class SpendingTrainer:
         cap = float(np.quantile(examples.of(TRAIN).total, 0.999))
         before = judged.series[:, -STEPS:].sum(axis=1)
         return Evidence(
-            metric="crps_of_four_weeks", higher_is_better=False, clusters=clusters_of(judged.users), baselines=tuple(trivial),
+            metric=GATE.metric.name, higher_is_better=GATE.metric.higher_is_better, clusters=clusters_of(judged.users), baselines=tuple(trivial),
             rows={name: crps(scores[:, QUANTILES_FROM:], judged.total) for name, scores in forecasts.items()},
             reports={name: reports(scores, judged.total, before, cap=cap) for name, scores in forecasts.items()},
         )  # fmt: skip

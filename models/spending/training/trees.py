@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from modelkit.features import SPENDING_FEATURES
 from modelkit.training.onnx_trees import ensemble_node, model_of
+from models.spending.features import SPENDING_FEATURES
 from models.spending.training.distribution import LEVELS, OUTPUTS, STEPS, quantiles
 from models.spending.training.examples import SpendingExamples
 

@@ -7,7 +7,8 @@ import typer
 
 from admin.cli.thresholds import seconds
 from admin.status.explaining import MEANINGS, explained, shown
-from streams.epochs.thresholds import ThresholdRule, decide
+from schemas.thresholds import ThresholdRule
+from streams.epochs.thresholds import decide
 
 
 def test_every_factor_of_a_decision_has_its_meaning() -> None:

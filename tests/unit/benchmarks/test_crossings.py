@@ -12,7 +12,6 @@ from benchmarks.services import BenchmarkError
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.training import ThresholdReached
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import ModelType
 
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 
@@ -58,9 +57,9 @@ def test_an_epoch_below_its_threshold_ends_the_measurement(counted: Counted) -> 
 
 def test_only_the_panes_of_an_epoch_are_counted_and_the_warm_up_is_left_out(counted: Counted) -> None:
     """Events of the epoch before would be counted again, or the first slow moments would decide the percentile."""
-    panes = {ModelType.SPENDING: [pane(1, 0, 0, 10, 5), pane(2, 0, 10, 20, 5)]}
+    panes = {"spending": [pane(1, 0, 0, 10, 5), pane(2, 0, 10, 20, 5)]}
     reached = [Reached(100.5, message(0, 10, 1)), Reached(110.25, message(10, 20, 1))]
-    everything = {ModelType.SPENDING: counted}
+    everything = {"spending": counted}
     assert delays_ms(reached, panes, everything, since=0.0) == [500.0, 250.0]
     assert delays_ms(reached, panes, everything, since=105.0) == [250.0]
 
@@ -71,7 +70,7 @@ def message(first: int, end: int, threshold: int) -> ThresholdReached:
     return ThresholdReached(
         event_id=uuid.uuid4(),
         occurred_at=NOON,
-        model_type=ModelType.SPENDING,
+        model_type="spending",
         epoch=1,
         training_dataset_id=uuid.uuid4(),
         evaluation_id=uuid.uuid4(),

@@ -16,9 +16,8 @@ from benchmarks.simulation.arrivals import SYNTHETIC_BEGIN, Arrival, outcomes, r
 from benchmarks.simulation.plot import svg
 from benchmarks.simulation.year import PANE_POINTS, Variant, Year, simulate, variants
 from fincoach_events.identifiers import user_id_from_name
-from schemas.vocabulary import ModelType
+from schemas.thresholds import ThresholdRule
 from stack.replay.settings import ReplaySettings
-from streams.epochs.thresholds import ThresholdRule
 from tests.training_factories import transaction
 
 DATA = ReplaySettings().data
@@ -134,8 +133,8 @@ def test_the_plot_of_a_year_without_trainings_can_be_drawn() -> None:
 @needs_data
 def test_real_outcomes_of_students_coalesce() -> None:
     """Hundreds of trainings at the end of a term, which is why there is a cool-down at all, would come back."""
-    arrivals = real(ModelType.GOAL, DATA)
-    threshold, cool_down = RULES[ModelType.GOAL]
+    arrivals = real("goal", DATA)
+    threshold, cool_down = RULES["goal"]
     fixed, adaptive = (year_of(name, arrivals, threshold=threshold, cool_down=cool_down).figures() for name in ("fixed", "adaptive"))  # fmt: skip
     assert fixed["trainings"] > 350
     assert adaptive["trainings"] < fixed["trainings"] / 5

@@ -1,4 +1,4 @@
-"""Traps and planted bugs are set where the product really passes, and a register of them forgets no write."""
+"""Traps and seeded faults are placed where the product really passes, and every write has a crash point."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.chaos.rig import launch
 from tests.chaos.rig.crash_points import CrashPoint, crash_points, todays_share
 from tests.chaos.rig.crash_scenarios import SCENARIOS
 from tests.chaos.rig.seams import EXEMPT, SEAMS, SeamGoneError, found, seam
-from tests.chaos.rig.seeded_faults import PLANTED
 from tests.chaos.rig.seeded_faults import SCENARIOS as AIMED_RUNS
-from tests.chaos.rig.seeded_faults_code import BUGS
+from tests.chaos.rig.seeded_faults import SEEDED_FAULTS
+from tests.chaos.rig.seeded_faults_code import FAULT_CODE
 
 ROOT = Path(__file__).parents[3]
 # Every file whose functions write to Postgres, Kafka or the store.
@@ -77,8 +77,8 @@ def writing_functions(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", WRITING_FILES, ids=lambda file: file.stem)
 def test_every_write_has_a_crash_point(file: Path) -> None:
-    """A write that nobody dies at would be promised to be safe, and never shown to be."""
-    swept = {item.target.partition(":")[2] for item in SEAMS if item.rooms}
+    """Every write has a crash point, or an exemption with its reason."""
+    swept = {item.target.partition(":")[2] for item in SEAMS if item.services}
     missing = writing_functions(file) - swept - EXEMPT.keys()
     assert not missing, (
         f"{file.relative_to(ROOT)}: add to tests/chaos/rig/seams.py, or exempt with a reason: {sorted(missing)}"
@@ -86,7 +86,7 @@ def test_every_write_has_a_crash_point(file: Path) -> None:
 
 
 def test_the_scan_sees_writes() -> None:
-    """A scan that finds nothing would ask for no crash point, whatever is written."""
+    """The scan finds the functions that write."""
     assert writing_functions(ROOT / "backends/database/repositories/ingestion.py") >= {
         "IngestionRepository.advance_ledger", "IngestionRepository.archive", "IngestionRepository.save_pane", "next_offsets",
     }  # fmt: skip
@@ -96,27 +96,27 @@ def test_the_scan_sees_writes() -> None:
 
 @pytest.mark.parametrize("item", SEAMS, ids=lambda item: item.name)
 def test_every_seam_is_there(item: object) -> None:
-    """A trap would be set where nobody passes, and a sweep would hold because nothing died."""
+    """Every seam exists in the product."""
     assert callable(found(item.target)[2])  # type: ignore[attr-defined]
 
 
 def test_a_seam_that_is_gone_is_an_error() -> None:
-    """A function that was renamed would leave its trap behind in silence."""
+    """A trap for a renamed function is an error."""
     with pytest.raises(SeamGoneError, match="is gone"):
         found("backends.database.outbox:OutboxRelay.publish_twice")
     with pytest.raises(SeamGoneError, match="no seam"):
         seam("nothing")
 
 
-def test_names_of_crash_points_are_unique_and_their_rooms_have_scenarios() -> None:
-    """A resumed sweep would leave a point out because its namesake held."""
+def test_names_of_crash_points_are_unique_and_their_services_have_scenarios() -> None:
+    """Crash points have unique names, and their services have scenarios."""
     names = [point.name for point in crash_points()]
     assert len(names) == len(set(names))
-    assert {point.room for point in crash_points()} == set(SCENARIOS)
+    assert {point.service for point in crash_points()} == set(SCENARIOS)
 
 
 def test_every_point_has_its_day() -> None:
-    """A point would be tried by hand alone."""
+    """Every crash point has its day."""
     import datetime as dt  # noqa: PLC0415 - one test's own
 
     points = crash_points()
@@ -127,16 +127,16 @@ def test_every_point_has_its_day() -> None:
     assert seen == set(points)
 
 
-def test_every_planted_bug_has_an_aimed_run() -> None:
-    """A bug would be planted by nobody."""
-    assert {bug.name for bug in PLANTED} == set(BUGS)
-    assert {bug.scenario for bug in PLANTED} == set(AIMED_RUNS)
+def test_every_seeded_fault_has_an_aimed_run() -> None:
+    """Every seeded fault has an aimed run, and every aimed run has one."""
+    assert {fault.name for fault in SEEDED_FAULTS} == set(FAULT_CODE)
+    assert {fault.scenario for fault in SEEDED_FAULTS} == set(AIMED_RUNS)
 
 
-def test_every_bug_can_be_planted() -> None:
-    """A bug whose function is gone would be planted nowhere, and a run without it would be called a find."""
-    planting = "from tests.chaos.rig.seeded_faults_code import BUGS\nfor plant in BUGS.values(): plant()"
-    done = subprocess.run([sys.executable, "-c", planting], check=False, capture_output=True, text=True, cwd=ROOT)
+def test_every_fault_can_be_seeded() -> None:
+    """Every fault can be seeded into the product as it is."""
+    seeding = "from tests.chaos.rig.seeded_faults_code import FAULT_CODE\nfor seed in FAULT_CODE.values(): seed()"
+    done = subprocess.run([sys.executable, "-c", seeding], check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
@@ -154,7 +154,7 @@ class Door:
 
 @pytest.mark.parametrize(("hit", "expected"), [(1, [None, "through", "through"]), (2, ["through", None, "through"])])
 async def test_a_trap_springs_once_at_its_passage(hit: int, expected: list[str | None], tmp_path: Path) -> None:
-    """A fault would hit at another moment than the one it is reported for."""
+    """A trap triggers once, at its passage."""
     trap = launch.Trap("skip", hit=hit, seconds=0.0, when=None, trace=tmp_path / "trace")
     go = launch._trapped(Door.go, trap, "before")
     door = Door()
@@ -164,7 +164,7 @@ async def test_a_trap_springs_once_at_its_passage(hit: int, expected: list[str |
 
 
 def test_a_trap_waits_until_it_is_armed(tmp_path: Path) -> None:
-    """A worker would be frozen before it has anything to lose."""
+    """A trap does nothing until it is armed."""
     armed = tmp_path / "armed"
     trap = launch.Trap("skip", hit=1, seconds=0.0, when=armed, trace=None)
     assert not trap.passed()
@@ -173,7 +173,7 @@ def test_a_trap_waits_until_it_is_armed(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_at_a_trap_says_so_by_its_status(tmp_path: Path) -> None:
-    """A process that failed otherwise would be taken for one that died where it should."""
+    """A process that dies at a trap has the trap's exit status."""
     script = f"""
 import asyncio, sys
 from pathlib import Path
@@ -189,7 +189,7 @@ asyncio.run(asyncio.sleep(0))
 
 
 def test_commits_are_told_apart_by_what_was_written() -> None:
-    """A worker would die at the commit of another transaction than the one that is meant."""
+    """A commit is identified by the function that was called in its transaction."""
     called: set[str] = set()
 
     async def write() -> None:

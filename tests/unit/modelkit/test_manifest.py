@@ -11,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import x25519
 
-from modelkit.baselines import baseline_artifact
 from modelkit.features import REDUCER_VERSION
 from modelkit.manifest import (
     GOLDEN,
@@ -27,9 +26,10 @@ from modelkit.manifest import (
     open_artifact,
     write_artifact,
 )
+from modelkit.registry import definition_of
 from modelkit.signing import SigningKey, TrustedKeys
+from modelkit.version_zero import baseline_artifact
 from schemas.errors import ArtifactRejectedError, SettingsError
-from schemas.vocabulary import ModelType
 from tests.unit.models.samples import CREATED_AT, KEY, learned, manifest, opened
 
 FLIPS = 200
@@ -39,7 +39,7 @@ FLIPS = 200
 def artifact() -> dict[str, bytes]:
     """Give a signed artifact with a graph, golden predictions and metrics."""
     weights = np.full((61, 1), 1 / 61, dtype=np.float32)
-    return learned(manifest(ModelType.GOAL), weights, metrics_json=b'{"auc":0.8}')
+    return learned(manifest("goal"), weights, metrics_json=b'{"auc":0.8}')
 
 
 def test_opened_artifact_is_what_was_built(artifact: dict[str, bytes]) -> None:
@@ -148,14 +148,14 @@ def test_content_digest_covers_parameters(artifact: dict[str, bytes]) -> None:
 
 def test_same_input_gives_the_same_bytes() -> None:
     """A repeated training could not be compared with the first."""
-    first, second = (baseline_artifact(ModelType.SPENDING, KEY, CREATED_AT) for _ in range(2))
+    first, second = (baseline_artifact(definition_of("spending"), KEY, CREATED_AT) for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize("name", ["../model.onnx", "manifest.json", "Model", "a/b.json", ".json"])
 def test_odd_file_names_are_refused(name: str) -> None:
     """An artifact could write outside its folder."""
-    drafted = manifest(ModelType.GOAL)
+    drafted = manifest("goal")
     with pytest.raises(ValueError, match="not a name"):
         build_artifact(drafted, {name: b"", GOLDEN: b""}, KEY)
 
@@ -163,7 +163,7 @@ def test_odd_file_names_are_refused(name: str) -> None:
 def test_artifact_without_golden_predictions_is_refused() -> None:
     """Nothing would prove that a replica answers as the trainer did."""
     with pytest.raises(ValueError, match=r"golden\.json"):
-        build_artifact(manifest(ModelType.GOAL), {PARAMETERS: b"{}"}, KEY)
+        build_artifact(manifest("goal"), {PARAMETERS: b"{}"}, KEY)
 
 
 def test_golden_file_needs_pairs() -> None:
@@ -242,5 +242,5 @@ def test_signing_key_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_manifest_survives_json() -> None:
     """A field would be lost between trainer and replica."""
-    drafted = manifest(ModelType.SPENDING, metrics={"mae": 1.5}, library_versions={"numpy": "2"})
+    drafted = manifest("spending", metrics={"mae": 1.5}, library_versions={"numpy": "2"})
     assert msgspec.json.decode(msgspec.json.encode(drafted), type=Manifest) == drafted

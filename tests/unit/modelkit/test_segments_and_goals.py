@@ -8,19 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from modelkit.features import (
-    GOAL_FEATURES,
-    SEGMENTATION_FEATURES,
-    STATE_FEATURES,
-    Goal,
-    UserState,
-    fold,
-    goal_features,
-    goal_in,
-    replay,
-    segmentation_features,
-    state_features,
-)
+from modelkit.features import STATE_FEATURES, Goal, UserState, fold, replay, state_features
+from models.goal.features import GOAL_FEATURES, goal_features, goal_in
+from models.segmentation.features import SEGMENTATION_FEATURES, segmentation_features
 from tests.unit.models.samples import at, feedback, goal, page_view, product, transaction
 
 START = at("2026-03-01 00:00")

@@ -7,16 +7,9 @@ import datetime as dt
 import numpy as np
 import pytest
 
-from modelkit.features import (
-    FORECAST_STEPS,
-    FORECASTS,
-    SPENDING_FEATURES,
-    UserState,
-    fold,
-    spending_features,
-    weekly_series,
-)
-from modelkit.features.weekly import MAX_WEEKS
+from modelkit.features import UserState, fold
+from models.spending.features import FORECAST_STEPS, MAX_WEEKS, SPENDING_FEATURES, spending_features, weekly_series
+from models.spending.forecasts import FORECASTS
 from tests.unit.models.samples import at, transaction
 
 AS_OF = at("2026-03-31 12:00")

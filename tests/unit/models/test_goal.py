@@ -16,9 +16,9 @@ from hypothesis.extra.numpy import arrays
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
-from modelkit.features import GOAL_FEATURES
 from modelkit.interface import PredictionRequest
 from modelkit.training.interface import FitContext, NotEnoughHistoryError
+from models.goal.features import GOAL_FEATURES
 from models.goal.training.examples import (
     BETWEEN,
     HOLDOUT,
@@ -46,7 +46,7 @@ from models.goal.training.reports import (
     reports_of,
 )
 from models.goal.training.trainer import GoalTrainer, rates_of, trivial_probabilities
-from schemas.vocabulary import ModelType, Verdict
+from schemas.vocabulary import Verdict
 from stack.replay.catalogue import open_source
 from stack.replay.cdnow import CdnowSource
 from stack.replay.settings import ReplaySettings
@@ -308,7 +308,7 @@ def test_trivial_answers_are_what_their_names_say(examples: GoalExamples) -> Non
 
 def test_what_can_be_learned_is_served_and_explained(tmp_path: Path) -> None:
     """A budget that is half spent after a third of its time would look as safe as any other."""
-    yard = TrainingYard(tmp_path, ModelType.GOAL)
+    yard = TrainingYard(tmp_path, "goal")
     events = budgets(users=80, months=8)
     result = yard.train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
@@ -330,7 +330,7 @@ def test_what_can_be_learned_is_served_and_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_where_chance_decides_the_champion_is_kept(tmp_path: Path, seed: int) -> None:
     """A model of noise would be served."""
-    yard = TrainingYard(tmp_path, ModelType.GOAL)
+    yard = TrainingYard(tmp_path, "goal")
     before = yard.champion
     result = yard.train(budgets(users=80, months=6, outcome=is_chance, seed=seed), seed=seed)
     assert result.verdict == Verdict.CHAMPION_KEPT
@@ -343,7 +343,7 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
     events = budgets(users=60, months=6)
     artifacts = []
     for name in ("one", "other"):
-        yard = TrainingYard(tmp_path / name, ModelType.GOAL)
+        yard = TrainingYard(tmp_path / name, "goal")
         assert yard.train(events).verdict == Verdict.CANDIDATE_WINS
         artifacts.append(yard.served().manifest.files)
     for part in ("model.onnx", "features.json", "golden.json"):
@@ -353,7 +353,7 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
 def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
     """What works on made-up savers would fail on CDNOW's customers."""
     events = [item for item in CdnowSource(customers=2_500).events() if not isinstance(item, RawRecord)]
-    result = TrainingYard(tmp_path, ModelType.GOAL).train(events)
+    result = TrainingYard(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     reports = result.numbers["reports"]
     assert reports["candidate"]["auc"] > max(0.75, reports["rules_of_version_0"]["auc"])
@@ -365,6 +365,6 @@ def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
 def test_real_students_are_foretold_across_cohorts(tmp_path: Path) -> None:
     """Goals of another kind than budgets, months long and graded, would not be learned."""
     events = [item for item in open_source("oulad").events() if not isinstance(item, RawRecord)]
-    result = TrainingYard(tmp_path, ModelType.GOAL).train(events)
+    result = TrainingYard(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     assert result.numbers["reports"]["candidate"]["auc"] > 0.8

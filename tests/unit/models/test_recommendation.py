@@ -34,7 +34,7 @@ from models.recommendation.training.cql import (
 )
 from models.recommendation.training.evidence import effective_floor, served_policy
 from models.recommendation.training.rewards import answers_within, reward_of, settled
-from schemas.vocabulary import FEEDBACK_INTERACTIONS, ModelType, Verdict
+from schemas.vocabulary import FEEDBACK_INTERACTIONS, Verdict
 from tests.recommendation_factories import (
     BEGIN,
     WEIGHTS,
@@ -325,7 +325,7 @@ def test_champion_over_other_actions_is_left_out_and_said_so(workshop: Workshop)
 
     class OtherActions:
         manifest = Manifest(
-            model_type=ModelType.RECOMMENDATION, kind="learned", feature_names=(), reducer_version=1, created_at=BEGIN,  # type: ignore[arg-type]
+            model_type="recommendation", kind="learned", feature_names=(), reducer_version=1, created_at=BEGIN,  # type: ignore[arg-type]
             action_set="items-34", actions=("a", "b"), context_schema="other",
         )  # fmt: skip
 
@@ -338,4 +338,4 @@ def test_champion_over_other_actions_is_left_out_and_said_so(workshop: Workshop)
 
 def test_trainer_is_found_by_its_model_type() -> None:
     """The training process could not carry out an order for recommendations."""
-    assert trainer_of(ModelType.RECOMMENDATION) is TRAINER
+    assert trainer_of("recommendation") is TRAINER

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
 from fincoach_events.identifiers import user_id_from_name
-from modelkit.features import SEGMENTATION_FEATURES
 from modelkit.interface import PredictionRequest
 from modelkit.manifest import Manifest
 from modelkit.training.interface import NotEnoughHistoryError
+from models.segmentation.features import SEGMENTATION_FEATURES
 from models.segmentation.runtime import SEGMENT_NAMES, SegmentationRuntime, SegmentProfile
 from models.segmentation.training.clustering import (
     AGE,
@@ -36,7 +36,7 @@ from models.segmentation.training.clustering import (
 from models.segmentation.training.examples import HOLDOUT, TRAIN, VALIDATION, is_held_out, segmentation_examples
 from models.segmentation.training.profiles import Known, kept_segments, profiles_of
 from models.segmentation.training.trainer import NEXT_ID, SegmentationTrainer, _has_collapsed, population_shift
-from schemas.vocabulary import ArtifactKind, ModelType, Verdict
+from schemas.vocabulary import ArtifactKind, Verdict
 from stack.replay.cdnow import CdnowSource
 from stack.replay.source import RawRecord
 from tests.training_factories import FIRST_DAY, snapshot_of, transaction
@@ -204,7 +204,7 @@ class LearnedChampion(SegmentationRuntime):
     def __init__(self, profiles: list[SegmentProfile]) -> None:
         self.profiles = profiles
         self.manifest = Manifest(
-            model_type=ModelType.SEGMENTATION, kind=ArtifactKind.LEARNED, feature_names=SEGMENTATION_FEATURES, reducer_version=1,
+            model_type="segmentation", kind=ArtifactKind.LEARNED, feature_names=SEGMENTATION_FEATURES, reducer_version=1,
             created_at=FIRST_DAY,
         )  # fmt: skip
 
@@ -286,7 +286,7 @@ def answer_of(yard: TrainingYard, events: Sequence[AnyBehavioralEvent]) -> dict[
 
 def test_a_first_training_replaces_the_bands_and_a_second_on_the_same_data_keeps_it(tmp_path: Path) -> None:
     """Real structure would not be served, or users be moved about though nothing happened."""
-    yard = TrainingYard(tmp_path, ModelType.SEGMENTATION)
+    yard = TrainingYard(tmp_path, "segmentation")
     events = shoppers(users=150)
     first = yard.train(events)
     assert first.verdict == Verdict.CANDIDATE_WINS, first.reasons
@@ -303,7 +303,7 @@ def test_a_first_training_replaces_the_bands_and_a_second_on_the_same_data_keeps
 
 def test_new_users_of_the_same_kinds_keep_the_champion(tmp_path: Path) -> None:
     """A null change would be promoted: a new draw of the same population is no better model."""
-    yard = TrainingYard(tmp_path, ModelType.SEGMENTATION)
+    yard = TrainingYard(tmp_path, "segmentation")
     yard.train(shoppers(users=150))
     served = yard.champion
     result = yard.train(shoppers(users=180, seed=1))
@@ -316,7 +316,7 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
     events = shoppers(users=120)
     artifacts = []
     for name in ("one", "other"):
-        yard = TrainingYard(tmp_path / name, ModelType.SEGMENTATION)
+        yard = TrainingYard(tmp_path / name, "segmentation")
         yard.train(events)
         artifacts.append(yard.served().manifest.files)
     for part in ("model.onnx", "profiles.json", "golden.json"):
@@ -325,7 +325,7 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
 
 def test_real_customers_get_segments_that_beat_the_bands_and_keep_their_ids(tmp_path: Path) -> None:
     """What works on made-up shoppers would fail on CDNOW's customers."""
-    yard = TrainingYard(tmp_path, ModelType.SEGMENTATION)
+    yard = TrainingYard(tmp_path, "segmentation")
     events = [item for item in CdnowSource(customers=6_000).events() if not isinstance(item, RawRecord)]
     early = [event for event in events if event.occurred_at < dt.datetime(1998, 3, 1, tzinfo=dt.UTC)]
     first = yard.train(early)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincoach_events.events import TransactionCreated
-from modelkit.features import SPENDING_FEATURES
 from modelkit.training.interface import FitContext, NotEnoughHistoryError
+from models.spending.features import SPENDING_FEATURES
 from models.spending.training.distribution import (
     LEVELS,
     MEDIAN,

@@ -7,13 +7,13 @@ import datetime as dt
 import pytest
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, TransactionCreated
-from modelkit.statistics.fields import (
+from modelkit.statistics.transactions import (
     expected_and_filled,
-    goal_out_of_range,
-    recommendation_out_of_range,
     says_nothing,
     transaction_out_of_range,
 )
+from models.goal import dataset as goal
+from models.recommendation import dataset as recommendation
 from tests.unit.streams.worlds import NOON, aimed, answered, paid
 
 HOUR = dt.timedelta(hours=1)
@@ -24,9 +24,9 @@ def is_out_of_range(event: AnyBehavioralEvent) -> bool:
     if isinstance(event, TransactionCreated):
         return transaction_out_of_range(event)
     if isinstance(event, RecommendationInteraction):
-        return recommendation_out_of_range(event)
+        return recommendation.is_out_of_range(event)
     assert isinstance(event, GoalModified)
-    return goal_out_of_range(event)
+    return goal.is_out_of_range(event)
 
 
 @pytest.mark.parametrize(

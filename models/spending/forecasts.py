@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from modelkit.features.weekly import EWMA_ALPHA, FORECAST_STEPS
+from models.spending.features import EWMA_ALPHA, FORECAST_STEPS
 
 FloatArray = npt.NDArray[np.float32]
 Forecast = Callable[[FloatArray], FloatArray]
