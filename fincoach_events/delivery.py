@@ -247,7 +247,7 @@ class DeliveryService:
         return self._kafka
 
     async def _reconnect(self, error: BaseException) -> None:
-        """Connect anew: after a refused batch the client's sequence numbers no longer match the broker's."""
+        """Connect again: after a refused batch, the client's sequence numbers no longer match the broker's."""
         expected = isinstance(error, KafkaError | OSError)
         _log.warning(
             "delivery_interrupted error=%r waiting=%d", error, len(self._buffer), exc_info=None if expected else error

@@ -30,7 +30,7 @@ def test_each_bad_record_is_refused_for_its_own_reason() -> None:
     records = [Fetched(number, arrived_ms, key, value) for number, (value, key) in enumerate(bad_records(NOW))]
     intake = take_in(records, decode_behavioral_event)
     assert intake.accepted == []
-    assert [letter.reason for letter in intake.dead] == [
+    assert [dead_letter.reason for dead_letter in intake.dead] == [
         DeadLetterReason.NOT_JSON,
         DeadLetterReason.MISSING_FIELD,
         DeadLetterReason.IN_THE_FUTURE,

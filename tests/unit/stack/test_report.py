@@ -11,13 +11,17 @@ import pytest
 from rich.console import Console
 
 from stack.report import (
+    FEWEST_TRAININGS,
     DemoReport,
     Promise,
     balance,
+    dead_lettered,
     event_figures,
     model_figures,
     prediction_figures,
     print_report,
+    retrained,
+    served_promises,
     served_seconds,
 )
 from stack.simulation.replica_client import PredictionTally
@@ -191,6 +195,46 @@ def test_the_check_above_sees_a_missing_key() -> None:
     document = msgspec.json.decode(msgspec.json.encode(report(), enc_hook=str))
     del document["models"]["goal"]["score"], document["swaps"]
     assert missing(PROMISED_KEYS, document) == ["/swaps", "/models/goal/score"]
+
+
+@pytest.mark.parametrize(("sent", "found", "holds"), [(5, 5, True), (5, 4, False), (5, 6, False)])
+def test_each_invalid_record_must_be_dead_lettered(sent: int, found: int, holds: bool) -> None:  # noqa: FBT001 - a parameter of the case
+    """The promise holds only if there are as many dead letters as invalid records."""
+    assert dead_lettered(sent, found).holds is holds
+
+
+@pytest.mark.parametrize(
+    ("trainings", "deployed", "holds"), [(2, 2, True), (3, 2, False), (1, 1, False), (FEWEST_TRAININGS, 0, False)]
+)
+def test_each_training_must_end_in_a_decision(trainings: int, deployed: int, holds: bool) -> None:  # noqa: FBT001 - see above
+    """A model was retrained only if it trained often enough and each training was decided."""
+    row = {**MODEL_ROW, "trainings": trainings, "deployed": deployed, "kept_champion": 0, "rejected": 0}
+    assert retrained("goal", model_figures([row], {})["goal"]).holds is holds
+
+
+def test_the_promises_of_serving_hold_only_together_with_their_figures() -> None:
+    """Failures, replicas that differ, missing swaps and a missing chain each break their own promise."""
+    serving = {"replica-1": {"goal": "1.0.0"}, "replica-2": {"goal": "1.0.0"}}
+    sound = prediction_figures(tally(), [])
+    failing = msgspec.structs.replace(sound, failed=1)
+    differing = serving | {"replica-2": {"goal": "2.0.0"}}
+    broken = [
+        [
+            promise.name
+            for promise in served_promises(figures, replicas, swaps=swaps, is_traced=is_traced)
+            if not promise.holds
+        ]
+        for figures, replicas, swaps, is_traced in (
+            (sound, serving, 4, True),
+            (failing, serving, 4, True),
+            (prediction_figures(PredictionTally(), []), serving, 4, True),
+            (sound, differing, 4, True),
+            (sound, serving, 3, True),
+            (sound, serving, 4, False),
+        )
+    ]
+    names = ["no failed prediction", "no failed prediction", "replicas agree", "swaps were seen", "one chain is traced"]
+    assert broken == [[], *([name] for name in names)]
 
 
 @pytest.mark.parametrize("row", [{}, {"goal": {}}, {"goal": {"performance_metrics": None}}, evidence()])
