@@ -8,7 +8,7 @@ _given: set[int] = set()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on. This process is never given the same one twice."""
+    """Return a TCP port that nobody listens on; never the same one twice in this process."""
     while True:
         with socket.socket() as probe:
             probe.bind((host, 0))
@@ -19,7 +19,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen on ``port``; one in its last minute of TIME_WAIT counts as free."""
+    """Whether a server could listen on ``port``; a port in TIME_WAIT counts as free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""The stack's processes and the demo's progress as tables for a terminal."""
+"""Tables for a terminal: the processes of the stack and the progress of the demo."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def process_table(states: Iterable[ProcessState]) -> Table:
 
 
 def demo_view(progress: Progress, states: Iterable[ProcessState]) -> Group:
-    """Return the demo's live picture: phase, replay, processes, models."""
+    """Return the live view of the demo: phase, replay, processes, models."""
     models = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("model", "crossings", "trainings", "deployed", "kept champion", "serves"):
         models.add_column(column)
@@ -55,7 +55,7 @@ def demo_view(progress: Progress, states: Iterable[ProcessState]) -> Group:
 
 
 def demo_line(progress: Progress) -> str:
-    """Return where the demo is, in one line."""
+    """Return the progress of the demo in one line."""
     trainings = sum(row.trainings for row in progress.models)
     waiting = progress.work.jobs
     return (

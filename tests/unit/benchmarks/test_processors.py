@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from benchmarks.processors import Processors, limit_table, used
+from benchmarks.processors import Processors, processor_table, used
 
 BUSY = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
 
@@ -44,11 +44,11 @@ def test_what_was_used_lies_between_two_looks() -> None:
 
 def test_the_limit_follows_from_the_sum_and_from_the_dearest() -> None:
     """The table would promise more than the processors can give."""
-    shown = limit_table(
+    shown = processor_table(
         {"worker": 3.0, "postgres": 1.0}, events=100_000, rate=25_000.0, written_bytes=80_000_000, cores=2
     )
     lines = shown.splitlines()
     assert lines[3].split() == ["whole", "40.00"]
     assert "50,000 events/s; reached 25,000, 50% of it" in lines[4]
     assert lines[5].endswith("33,333 events/s")
-    assert lines[6].endswith("800 bytes of log an event, 20.0 MB/s at this rate")
+    assert lines[6].endswith("800 bytes of log per event, 20.0 MB/s at this rate")

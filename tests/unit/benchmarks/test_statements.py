@@ -1,4 +1,4 @@
-"""The SQL of our ingestion, taken down and run again, on a real database."""
+"""The SQL of our ingestion, recorded and replayed, on a real database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from backends.clock import SystemClock
 from backends.service_process import open_database
 from benchmarks.ingestion import cost_table
-from benchmarks.statements import PUBLISH, Record, run_again, take_down
+from benchmarks.statements import PUBLISH, Recording, record_statements, replay_statements
 from benchmarks.workload import behavioral_events
 from fincoach_events.events import encode_event
 from schemas.topics import BEHAVIORAL_EVENTS
@@ -69,16 +69,18 @@ async def emptied(database_url: str) -> None:
         await connection.close()
 
 
-async def test_run_again_it_leaves_the_same_rows(database_url: str) -> None:
-    """The bare SQL that ingestion is compared with would do less, or more, than ingestion does."""
+async def test_the_replay_leaves_the_same_rows(database_url: str) -> None:
+    """The replay of a recording leaves as many rows as the ingestion."""
     database = open_database(
         Room.STREAMS, StreamsSettings(database_url=SecretStr(database_url)), name="streams", connections=CONNECTIONS
     )
     try:
-        record = await take_down(database, SystemClock(), batches(size=50, count=4), state_cache_bytes=1_000_000)
+        record = await record_statements(
+            database, SystemClock(), batches(size=50, count=4), state_cache_bytes=1_000_000
+        )
         by_ingestion = await rows(database_url)
         await emptied(database_url)
-        seconds = await run_again(database, record)
+        seconds = await replay_statements(database, record)
     finally:
         await database.close()
     assert by_ingestion["behavioral_events"] == 199
@@ -88,14 +90,16 @@ async def test_run_again_it_leaves_the_same_rows(database_url: str) -> None:
     assert seconds > 0
 
 
-async def test_every_call_of_a_batch_is_taken_down_in_order(database_url: str) -> None:
-    """A statement would be missing from the comparison, or the archive written before the ledger moved."""
+async def test_every_call_of_a_batch_is_recorded_in_order(database_url: str) -> None:
+    """Every call of a batch is recorded in order, the ledger first."""
     database = open_database(
         Room.STREAMS, StreamsSettings(database_url=SecretStr(database_url)), name="streams", connections=CONNECTIONS
     )
     try:
         async with asyncio.timeout(30):
-            record = await take_down(database, SystemClock(), batches(size=20, count=1), state_cache_bytes=1_000_000)
+            record = await record_statements(
+                database, SystemClock(), batches(size=20, count=1), state_cache_bytes=1_000_000
+            )
     finally:
         await database.close()
     names = [call.name for call in record.transactions[0].calls]
@@ -104,8 +108,8 @@ async def test_every_call_of_a_batch_is_taken_down_in_order(database_url: str) -
 
 
 def test_the_cost_table_adds_up() -> None:
-    """A part that nobody named would not be seen."""
-    record = Record()
-    record.seconds.update({"archive": 0.5, "fold_new": 0.2, "whole": 1.0})
-    shown = cost_table(record, records=1_000)
+    """The parts of the table add up to the whole; unnamed ones are shown as everything else."""
+    recording = Recording()
+    recording.seconds.update({"archive": 0.5, "fold_new": 0.2, "whole": 1.0})
+    shown = cost_table(recording, records=1_000)
     assert [line.split()[-1] for line in shown.splitlines()[1:]] == ["500.00", "300.00", "200.00", "1000.00"]

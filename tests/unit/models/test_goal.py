@@ -47,8 +47,8 @@ from models.goal.training.reports import (
 )
 from models.goal.training.trainer import GoalTrainer, rates_of, trivial_probabilities
 from schemas.vocabulary import Verdict
+from stack.replay.catalogue import open_source
 from stack.replay.cdnow import CdnowSource
-from stack.replay.oulad import oulad
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import RawRecord
 from tests.training_factories import FIRST_DAY, snapshot_of, transaction
@@ -364,7 +364,7 @@ def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
 @needs_data
 def test_real_students_are_foretold_across_cohorts(tmp_path: Path) -> None:
     """Goals of another kind than budgets, months long and graded, would not be learned."""
-    events = [item for item in oulad(ReplaySettings()).events() if not isinstance(item, RawRecord)]
+    events = [item for item in open_source("oulad").events() if not isinstance(item, RawRecord)]
     result = TrainingYard(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     assert result.numbers["reports"]["candidate"]["auc"] > 0.8

@@ -1,4 +1,4 @@
-"""The demo's final table: what must hold, figure by figure, and the JSON that programs read."""
+"""The demo's report: its promises, its tables, and its JSON."""
 
 from __future__ import annotations
 
@@ -39,9 +39,21 @@ RECOUNT = EventRecount(
 PROMISED_KEYS: dict[str, Any] = {
     "events": {"produced": None, "archived": None, "counted": None, "duplicates": None, "dead_lettered": None},
     "balanced": None,
-    "models": {"*": dict.fromkeys(
-        ("crossings", "trainings", "deployed", "kept_champion", "rejected", "version", "score", "baseline_score", "metric")
-    )},
+    "models": {
+        "*": dict.fromkeys(
+            (
+                "crossings",
+                "trainings",
+                "deployed",
+                "kept_champion",
+                "rejected",
+                "version",
+                "score",
+                "baseline_score",
+                "metric",
+            )
+        )
+    },
     "replicas": {"*": {"*": None}},
     "predictions": dict.fromkeys(("total", "failed", "learned", "baseline", "p50_ms", "p99_ms", "p99_ms_during_swaps")),
     "swaps": None,
@@ -88,25 +100,33 @@ def latency(seconds: float) -> PromotionLatency:
 
 
 def tally() -> PredictionTally:
-    """Return four answered requests, of which one was slow."""
+    """Return four answered requests, one of them slow."""
     return PredictionTally(
         total=4, learned=3, baseline=1, latencies_ms=[1.0, 2.0, 3.0, 40.0], moments=[10.0, 20.0, 30.0, 40.0]
     )
 
 
 def report(**changes: object) -> DemoReport:
-    """Return a report in which everything holds, but for the changes."""
+    """Return a report in which everything holds, with changes."""
     fields: dict[str, Any] = {
-        "events": event_figures(100, RECOUNT), "balanced": True, "models": model_figures([MODEL_ROW], evidence(candidate=0.75, baseline=0.5, metric="auc")),
-        "replicas": {"replica-1": {"goal": "1.0.0"}, "replica-2": {"goal": "1.0.0"}}, "predictions": prediction_figures(tally(), [40.2]),
-        "swaps": 4, "crossing_to_served_seconds": {"p50": 5.5, "max": 9.0}, "seconds": 83.2, "chain": CHAIN, "notes": ("a note with [/brackets]",),
-        "promises": (Promise(name="events balance", holds=True, detail="all [/of] them"),), **changes,
-    }  # fmt: skip
+        "events": event_figures(100, RECOUNT),
+        "balanced": True,
+        "models": model_figures([MODEL_ROW], evidence(candidate=0.75, baseline=0.5, metric="auc")),
+        "replicas": {"replica-1": {"goal": "1.0.0"}, "replica-2": {"goal": "1.0.0"}},
+        "predictions": prediction_figures(tally(), [40.2]),
+        "swaps": 4,
+        "crossing_to_served_seconds": {"p50": 5.5, "max": 9.0},
+        "seconds": 83.2,
+        "chain": CHAIN,
+        "notes": ("a note with [/brackets]",),
+        "promises": (Promise(name="events balance", holds=True, detail="all [/of] them"),),
+        **changes,
+    }
     return DemoReport(**fields)
 
 
 def printed(what: DemoReport) -> str:
-    """Return what people see of a report."""
+    """Return the printed report."""
     console = Console(file=io.StringIO(), width=300)
     print_report(what, console)
     assert isinstance(console.file, io.StringIO)
@@ -118,16 +138,18 @@ def missing(promised: Any, found: Any, where: str = "") -> list[str]:  # noqa: A
     if promised is None:
         return []
     names = list(found) if "*" in promised else list(promised)
-    assert names, f"{where} is empty, so nothing in it was looked at"
+    assert names, f"{where} is empty, so nothing in it was checked"
     absent = [f"{where}/{name}" for name in names if name not in found]
     present = [name for name in names if name in found]
     return absent + [
-        key for name in present for key in missing(promised.get(name, promised.get("*")), found[name], f"{where}/{name}")
-    ]  # fmt: skip
+        key
+        for name in present
+        for key in missing(promised.get(name, promised.get("*")), found[name], f"{where}/{name}")
+    ]
 
 
-def test_a_run_that_balances_is_said_to_with_its_figures() -> None:
-    """A sound run would be reported as broken, or without the figures that show it."""
+def test_a_balanced_run_holds_and_shows_its_figures() -> None:
+    """A balanced run holds, and the promise shows all figures."""
     promise = balance(108, 100, RECOUNT)
     assert promise.holds
     assert "100 distinct valid events in the journal, 100 archived" in promise.detail
@@ -144,7 +166,7 @@ def test_a_run_that_balances_is_said_to_with_its_figures() -> None:
         ({"pane_records": 109, "duplicates": 6}, "108 in the ledger, 109 in panes"),
         ({"duplicates": 4}, "100 archived + 4 duplicates + 3 dead letters = 108"),
         ({"dead_lettered": 4}, "100 archived + 5 duplicates + 4 dead letters = 108"),
-        ({"holes": 1}, "1 holes between panes"),
+        ({"holes": 1}, "1 gaps between panes"),
     ],
 )
 def test_each_equation_that_fails_is_named(changed: dict[str, int], sentence: str) -> None:
@@ -152,17 +174,17 @@ def test_each_equation_that_fails_is_named(changed: dict[str, int], sentence: st
     promise = balance(108, 100, msgspec.structs.replace(RECOUNT, **changed))
     assert not promise.holds
     assert sentence in promise.detail
-    assert "0 holes" not in promise.detail  # what holds is left out
+    assert "0 gaps" not in promise.detail  # what holds is left out
 
 
 @pytest.mark.parametrize("changes", [{"acknowledged": 109}, {"distinct": 101}])
-def test_what_the_producers_wrote_down_counts_too(changes: dict[str, int]) -> None:
-    """The database would only be compared with itself, and an event that never arrived not be missed."""
+def test_the_journal_is_compared_with_the_database(changes: dict[str, int]) -> None:
+    """The counts of the producers' journal must match those of the database."""
     assert not balance(changes.get("acknowledged", 108), changes.get("distinct", 100), RECOUNT).holds
 
 
 def test_the_json_has_every_promised_key() -> None:
-    """A program that reads the report would break."""
+    """The JSON of the report has every promised key."""
     document = msgspec.json.decode(msgspec.json.encode(report(), enc_hook=str))
     assert missing(PROMISED_KEYS, document) == []
     assert document["models"]["goal"]["metric"] == "auc"
@@ -176,7 +198,7 @@ def test_the_json_has_every_promised_key() -> None:
 
 
 def test_the_check_above_sees_a_missing_key() -> None:
-    """The promised keys would be checked in name only."""
+    """The check of the keys finds a missing one."""
     document = msgspec.json.decode(msgspec.json.encode(report(), enc_hook=str))
     del document["models"]["goal"]["score"], document["swaps"]
     assert missing(PROMISED_KEYS, document) == ["/swaps", "/models/goal/score"]
@@ -190,8 +212,8 @@ def test_a_model_without_evidence_has_no_score(row: dict[str, Evidence]) -> None
     assert (figures.trainings, figures.deployed, figures.kept_champion, figures.rejected) == (3, 1, 1, 1)
 
 
-def test_latencies_around_swaps_are_told_apart() -> None:
-    """A swap that makes callers wait would vanish in the mean of quiet minutes."""
+def test_latencies_around_swaps_are_separate() -> None:
+    """Latencies around swaps are reported separately from those of all requests."""
     figures = prediction_figures(tally(), [40.2])
     assert (figures.p50_ms, figures.p99_ms_during_swaps) == (2.5, 40.0)
     assert figures.p99_ms is not None
@@ -207,7 +229,7 @@ def test_the_way_from_a_crossing_to_the_last_replica_is_median_and_worst() -> No
 
 
 def test_everything_holds_only_when_every_promise_does() -> None:
-    """The demo would end well although something in it failed."""
+    """A report holds only if every promise does, and names those that fail."""
     broken = Promise(name="no failed prediction", holds=False, detail="1 of 900")
     whole, failed = report(), report(promises=(*report().promises, broken))
     assert whole.holds
@@ -218,7 +240,7 @@ def test_everything_holds_only_when_every_promise_does() -> None:
 
 
 def test_people_see_the_same_figures_and_the_traced_chain() -> None:
-    """The table would show less than the JSON, or choke on brackets in a note."""
+    """The printed report shows the figures of the JSON and the traced chain; brackets in notes are escaped."""
     text = printed(report())
     assert "100 produced, 100 archived, 100 counted, 5 duplicates, 3 dead letters" in text
     assert "4 asked, 0 failed, 75% by learned versions, 25% by baselines" in text
@@ -234,6 +256,8 @@ def test_a_run_with_little_to_show_is_printed_too() -> None:
     """A demo that failed early would end with an error instead of saying what is missing."""
     kept = msgspec.structs.replace(CHAIN, new_version=None, verdict="champion_kept")
     assert "version none (champion_kept)" in printed(report(chain=kept))
-    empty = printed(report(chain=None, predictions=prediction_figures(PredictionTally(), []), models=model_figures([MODEL_ROW], {})))  # fmt: skip
+    empty = printed(
+        report(chain=None, predictions=prediction_figures(PredictionTally(), []), models=model_figures([MODEL_ROW], {}))
+    )
     assert "one chain" not in empty
     assert "none by learned versions" in empty
