@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime as dt
 import logging
 import sys
 import tempfile
@@ -193,12 +192,6 @@ async def look_for_all(yard: Yard, folder: Path, bugs: Sequence[PlantedBug]) -> 
             for name, law in findings[-1].broken.items():
                 print(f"      {name}: {law.detail[:300]}", flush=True)
     return findings
-
-
-def todays_bugs(bugs: Sequence[PlantedBug], *, day: dt.date, size: int = 2) -> list[PlantedBug]:
-    """Return the bugs whose turn it is on ``day``."""
-    first = day.toordinal() * size
-    return [bugs[(first + number) % len(bugs)] for number in range(size)]
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import re
 import subprocess
 import sys
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import launch
-from tests.chaos.crash_points import CrashPoint, crash_points, todays_share
+from tests.chaos.crash_points import crash_points
 from tests.chaos.crash_scenarios import SCENARIOS
 from tests.chaos.planted_bugs import PLANTED
 from tests.chaos.planted_bugs import SCENARIOS as AIMED_RUNS
@@ -115,18 +113,6 @@ def test_names_of_crash_points_are_unique_and_their_rooms_have_scenarios() -> No
     assert {point.room for point in crash_points()} == set(SCENARIOS)
 
 
-def test_every_point_has_its_day() -> None:
-    """A point would be tried by hand alone."""
-    import datetime as dt  # noqa: PLC0415 - one test's own
-
-    points = crash_points()
-    begin = dt.date(2026, 1, 1)
-    seen: set[CrashPoint] = set()
-    for day in range(len(points)):
-        seen |= set(todays_share(points, size=6, day=begin + dt.timedelta(days=day)))
-    assert seen == set(points)
-
-
 def test_every_planted_bug_has_an_aimed_run() -> None:
     """A bug would be planted by nobody."""
     assert {bug.name for bug in PLANTED} == set(BUGS)
@@ -138,67 +124,3 @@ def test_every_bug_can_be_planted() -> None:
     planting = "from tests.chaos.planted_bugs_code import BUGS\nfor plant in BUGS.values(): plant()"
     done = subprocess.run([sys.executable, "-c", planting], check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-
-
-class Door:
-    """Something that is passed."""
-
-    def __init__(self) -> None:
-        self.passed = 0
-
-    async def go(self) -> str:
-        """Pass it."""
-        self.passed += 1
-        return "through"
-
-
-@pytest.mark.parametrize(("hit", "expected"), [(1, [None, "through", "through"]), (2, ["through", None, "through"])])
-async def test_a_trap_springs_once_at_its_passage(hit: int, expected: list[str | None], tmp_path: Path) -> None:
-    """A fault would hit at another moment than the one it is reported for."""
-    trap = launch.Trap("skip", hit=hit, seconds=0.0, when=None, trace=tmp_path / "trace")
-    go = launch._trapped(Door.go, trap, "before")
-    door = Door()
-    assert [await go(door) for _ in range(3)] == expected
-    assert door.passed == 2
-    assert (tmp_path / "trace").read_text().count("skip") == 1
-
-
-def test_a_trap_waits_until_it_is_armed(tmp_path: Path) -> None:
-    """A worker would be frozen before it has anything to lose."""
-    armed = tmp_path / "armed"
-    trap = launch.Trap("skip", hit=1, seconds=0.0, when=armed, trace=None)
-    assert not trap.passed()
-    armed.touch()
-    assert trap.passed()
-
-
-def test_a_process_that_dies_at_a_trap_says_so_by_its_status(tmp_path: Path) -> None:
-    """A process that failed otherwise would be taken for one that died where it should."""
-    script = f"""
-import asyncio, sys
-from pathlib import Path
-from tests.chaos import launch, seams
-seams._BY_NAME["door"] = seams.Seam("door", "asyncio:sleep")
-launch.set_trap("door:before", launch.Trap("exit", hit=1, seconds=0, when=None, trace=Path({str(tmp_path / "trace")!r})))
-asyncio.run(asyncio.sleep(0))
-"""
-    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
-    assert done.returncode == launch.EXIT_STATUS
-    assert (tmp_path / "trace").exists()
-
-
-def test_commits_are_told_apart_by_what_was_written() -> None:
-    """A worker would die at the commit of another transaction than the one that is meant."""
-    called: set[str] = set()
-
-    async def write() -> None:
-        token = launch._called.set(called)
-        await launch._noted(_nothing, "a write")()
-        launch._called.reset(token)
-
-    asyncio.run(write())
-    assert called == {"a write"}
-
-
-async def _nothing() -> None:
-    """Do nothing."""
