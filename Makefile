@@ -48,6 +48,10 @@ migrate: setup ## Bring the database that FINCOACH_DATABASE_URL names to the new
 
 ##@ Prove
 .PHONY: test prove crash-points planted-bugs check bench chaos
+# One thread for numerical libraries, as trainings have it: several processes of several threads wait for each other.
+test prove: export OMP_NUM_THREADS := 1
+test prove: export OPENBLAS_NUM_THREADS := 1
+
 test: setup ## Run the tests on real brokers and databases, with coverage of branches (WORKERS=0: in one process)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not prove" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)

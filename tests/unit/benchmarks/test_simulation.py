@@ -13,14 +13,9 @@ from benchmarks.simulation.arrivals import SYNTHETIC_BEGIN, Arrival, outcomes, r
 from benchmarks.simulation.year import PANE_POINTS, Variant, Year, simulate, variants
 from fincoach_events.identifiers import user_id_from_name
 from schemas.vocabulary import ModelType
-from stack.replay.settings import ReplaySettings
 from streams.thresholds import ThresholdRule
+from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import transaction
-
-DATA = ReplaySettings().data
-needs_data = pytest.mark.skipif(
-    not (DATA / "oulad" / "courses.csv.gz").is_file(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)  # fmt: skip
 
 
 def year_of(name: str, arrivals: list[Arrival], *, threshold: int = 50, cool_down: int = 300) -> Year:
@@ -84,10 +79,10 @@ def test_what_counts_is_what_streams_counts() -> None:
     assert list(outcomes(events)) == []
 
 
-@needs_data
+@needs_real_sets
 def test_real_outcomes_of_students_coalesce() -> None:
     """Hundreds of trainings at the end of a term, which is why there is a cool-down at all, would come back."""
-    arrivals = real(ModelType.GOAL, DATA)
+    arrivals = real(ModelType.GOAL, REAL)
     threshold, cool_down = RULES[ModelType.GOAL]
     fixed, adaptive = (year_of(name, arrivals, threshold=threshold, cool_down=cool_down).figures() for name in ("fixed", "adaptive"))  # fmt: skip
     assert fixed["trainings"] > 350
