@@ -16,6 +16,19 @@ from tests.chaos.yard_rooms import eventually
 
 async def empty_topics(brokers: str, *, wide_partitions: int) -> None:
     """Delete all topics and create those of the register anew; what groups committed goes with them, and so do dead members."""
+
+    async def are_created() -> bool:
+        with contextlib.suppress(SettingsError):  # a deletion that is still under way
+            await create_topics(brokers, wide_partitions=wide_partitions)
+            return True
+        return False
+
+    await remove_topics(brokers)
+    await eventually(are_created, what="topics to be created")
+
+
+async def remove_topics(brokers: str) -> None:
+    """Delete all topics; what groups committed goes with them, and so do dead members."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
 
@@ -25,17 +38,10 @@ async def empty_topics(brokers: str, *, wide_partitions: int) -> None:
     async def are_gone() -> bool:
         return not await ours()
 
-    async def are_created() -> bool:
-        with contextlib.suppress(SettingsError):  # a deletion that is still under way
-            await create_topics(brokers, wide_partitions=wide_partitions)
-            return True
-        return False
-
     try:
         await _forget(admin, await _groups(admin))
         await admin.delete_topics(await ours())
         await eventually(are_gone, what="deleted topics to be gone")
-        await eventually(are_created, what="topics to be created")
     finally:
         await admin.close()
 
