@@ -9,6 +9,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY fincoach_events fincoach_events
 COPY schemas schemas
 COPY backends backends
+COPY modelkit modelkit
 COPY models models
 COPY streams streams
 COPY trainers trainers

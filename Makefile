@@ -13,7 +13,7 @@ WORKERS  ?= 3
 # Passed through: make demo ARGS=--smoke, make test ARGS=tests/unit/streams
 ARGS     ?=
 
-PACKAGES := fincoach_events schemas backends models streams trainers deployer serving admin stack
+PACKAGES := fincoach_events schemas backends modelkit models streams trainers deployer serving admin stack
 SHELL    := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -60,10 +60,10 @@ prove: setup ## Pull plugs by fixed seeds, plant every known bug, try fresh exam
 	@$(BIN)/python -m pytest -m "prove or hypothesis" --hypothesis-profile=prove $(ARGS)
 
 crash-points: setup ## Let processes die before and after each of their writes (ARGS="--resume", "--only TEXT", "--list")
-	@$(BIN)/python -m tests.chaos.crash_points $(ARGS)
+	@$(BIN)/python -m tests.chaos.rig.crash_points $(ARGS)
 
 planted-bugs: setup ## Plant bugs that the oracle must find, beside control runs that must hold (ARGS="--only NAME")
-	@$(BIN)/python -m tests.chaos.planted_bugs $(ARGS)
+	@$(BIN)/python -m tests.chaos.rig.seeded_faults $(ARGS)
 
 check: format-check lint imports types docs-check schema-check test ## All that CI runs, and the documents
 

@@ -7,7 +7,7 @@ given while it was down is still carried out, and the inbox makes a second look 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -57,7 +57,15 @@ Execution = Callable[["UnitOfWork", Any, Any], Awaitable[tuple[str, dict[str, An
 class CommandHandler:
     """Handles control records for one room: decode, expire, claim, execute, answer: all in one transaction."""
 
-    def __init__(self, database: Database, clock: Clock, executions: dict[type[Command], Execution]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        executions: dict[type[Command], Execution],
+        *,
+        models: Collection[ModelType],
+    ) -> None:
+        self._models = models
         self._database = database
         self._clock = clock
         self._executions = executions
@@ -98,12 +106,18 @@ class CommandHandler:
         if command.expires_at < self._clock.now():
             message = f"the command expired at {command.expires_at.isoformat()}; send it again"
             raise CommandRejectedError(message)
-        model_type = known_model_type(command.model_type) if command.about_a_model else None
+        model_type = self._known(command.model_type) if command.about_a_model else None
         detail, result = await self._executions[type(command)](work, command, model_type)
         await answer(work, command, outcome="succeeded", detail=detail, now=self._clock.now(), result=result)
         log.info(
             "command_succeeded", command=command_name(command), model_type=command.model_type, issuer=command.issuer
         )
+
+    def _known(self, model_type: str) -> ModelType:
+        if model_type not in self._models:
+            message = f"there is no model {model_type!r}; choose one of {', '.join(self._models)}"
+            raise CommandRejectedError(message)
+        return model_type
 
     async def _reject(self, command: Command, detail: str) -> None:
         try:
@@ -140,16 +154,3 @@ def _unreadable(raw: bytes, error: InvalidMessageError) -> UnreadableCommand:
         model_type=head.model_type,
         command_name=head.type,
     )
-
-
-def known_model_type(text: str) -> ModelType:
-    """Return the model named ``text``.
-
-    Raises:
-        CommandRejectedError: when there is none of that name.
-    """
-    try:
-        return ModelType(text)
-    except ValueError as error:
-        message = f"there is no model {text!r}; choose one of {', '.join(ModelType)}"
-        raise CommandRejectedError(message) from error

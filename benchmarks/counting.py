@@ -21,8 +21,8 @@ from faust.types import TP
 from yarl import URL
 
 from fincoach_events.events import decode_event
+from streams.reading.transport import BatchConsumer, BatchSchema, LedgerApp
 from streams.settings import StreamsSettings
-from streams.transport import BatchConsumer, BatchSchema, LedgerApp
 
 PARTITIONS = 4
 BATCH_RECORDS = int(StreamsSettings.model_fields["batch_records"].default)  # the worker's own

@@ -43,7 +43,7 @@ BOUND_MS = 1_000.0
 UNIT = "ms"
 RATE = 2_000.0
 # Of the two models whose count needs no memory: at this rate about six crossings a second.
-THRESHOLDS = {ModelType.SPENDING: 250, ModelType.RECOMMENDATION: 75}
+THRESHOLDS = {"spending": 250, "recommendation": 75}
 WARM_UP_SECONDS = 5.0
 
 
@@ -116,9 +116,9 @@ def delays_ms(
 def counted_for(event: AnyBehavioralEvent) -> ModelType | None:
     """Return which model of :data:`THRESHOLDS` counts the event."""
     if isinstance(event, TransactionCreated):
-        return ModelType.SPENDING
+        return "spending"
     if isinstance(event, RecommendationInteraction) and event.interaction_type in FEEDBACK_INTERACTIONS:
-        return ModelType.RECOMMENDATION
+        return "recommendation"
     return None
 
 

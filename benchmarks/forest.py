@@ -14,12 +14,13 @@ from sklearn.ensemble import RandomForestClassifier
 
 from backends.clock import SystemClock
 from backends.store.content import ContentStore
-from models.features import GOAL_FEATURES, REDUCER_VERSION
-from models.installation_key import installation_key
-from models.manifest import GOLDEN, MODEL, Manifest, build_artifact, golden_file
-from models.registry import RUNTIMES
+from modelkit.features import REDUCER_VERSION
+from modelkit.installation_key import installation_key
+from modelkit.manifest import GOLDEN, MODEL, Manifest, build_artifact, golden_file
+from modelkit.registry import definition_of
+from models.goal.features import GOAL_FEATURES
 from schemas.messages.deployment import VersionReference
-from schemas.vocabulary import ArtifactKind, ModelType
+from schemas.vocabulary import ArtifactKind
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,7 +50,7 @@ def store_version(folder: Path, onnx: bytes, *, version: str) -> VersionReferenc
     """Put a signed goal version into the store of the installation in ``folder`` and return its reference."""
     key = installation_key(folder / "keys")
     manifest = Manifest(
-        model_type=ModelType.GOAL,
+        model_type="goal",
         kind=ArtifactKind.LEARNED,
         feature_names=GOAL_FEATURES,
         reducer_version=REDUCER_VERSION,
@@ -57,7 +58,7 @@ def store_version(folder: Path, onnx: bytes, *, version: str) -> VersionReferenc
         created_at=SystemClock().now(),
     )
     rows = goal_rows(GOLDEN_ROWS, seed=0)
-    scores = RUNTIMES[ModelType.GOAL].scorer(manifest, {MODEL: onnx})(rows)
+    scores = definition_of("goal").runtime.load().scorer(manifest, {MODEL: onnx})(rows)
     files = build_artifact(manifest, {MODEL: onnx, GOLDEN: golden_file(rows.tolist(), scores.tolist())}, key)
     address = ContentStore(f"file://{folder / 'store'}").put("artifacts", files)
     return VersionReference(

@@ -27,7 +27,7 @@ from benchmarks.topic import Loaded, preload
 from benchmarks.worker import Drained, Pane, drain
 from benchmarks.workload import behavioral_events, with_repetitions
 from schemas.topics import BEHAVIORAL_EVENTS, Topic
-from streams.batches import LedgerBatch
+from streams.batches.batch import LedgerBatch
 from streams.bootstrap import open_database
 from streams.settings import StreamsSettings
 

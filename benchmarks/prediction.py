@@ -21,7 +21,7 @@ from benchmarks.services import HOST, BenchmarkError, Services
 from schemas.codec import encode
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.topics import MODEL_DEPLOYMENTS
-from schemas.vocabulary import DeploymentPhase, ModelType, Room
+from schemas.vocabulary import DeploymentPhase, Room
 
 if TYPE_CHECKING:
     from benchmarks.plan import Plan, Say
@@ -43,7 +43,7 @@ def infer_body() -> bytes:
 def desired(sequence: int, active: VersionReference, *, previous: VersionReference | None = None) -> DeploymentState:
     """Return the state that makes replicas serve ``active`` for goals."""
     return DeploymentState(
-        event_id=uuid.uuid4(), occurred_at=SystemClock().now(), model_type=ModelType.GOAL, sequence=sequence,
+        event_id=uuid.uuid4(), occurred_at=SystemClock().now(), model_type="goal", sequence=sequence,
         phase=DeploymentPhase.STABLE, active=active, previous=previous,
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ async def producing(services: Services) -> AsyncIterator[BrokerProducer]:
 @contextlib.asynccontextmanager
 async def replica(services: Services, *, database_url: str) -> AsyncIterator[int]:
     """Run one replica and give its port once it answers for goals."""
-    ready = f"/v2/models/{ModelType.GOAL}/ready"
+    ready = "/v2/models/goal/ready"
     async with services.room(Room.SERVING, database_url=database_url, ready_path=ready) as room:
         port = urlsplit(room.url).port
         if port is None:

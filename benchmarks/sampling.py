@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.plan import Say
     from benchmarks.topic import Loaded
 
-OURS = ("streams", "backends", "models", "schemas", "fincoach_events")
+OURS = ("streams", "backends", "modelkit", "models", "schemas", "fincoach_events")
 SAMPLES_PER_SECOND = 250
 _WAITING = "selectors.py"
 _END_SECONDS = 30.0
@@ -73,7 +73,7 @@ def profile_table(collapsed: str) -> str:
 def module_of(frames: Sequence[str]) -> str | None:
     """Return to whom a stack belongs, the outermost frame first; None for a thread that waits. Pure.
 
-    ``streams/intake.py``, or ``library aiokafka`` where nothing of ours stands above the library.
+    ``streams/batches/intake.py``, or ``library aiokafka`` where nothing of ours stands above the library.
     """
     files = [frame.rpartition(" (")[2].partition(":")[0].rstrip(")") for frame in frames]
     if not files:

@@ -1,6 +1,6 @@
 """The SQL of our ingestion, taken down while it runs and run again alone: no broker, no decoding, no folding.
 
-Taken down are the calls of the repository that ``streams.ingestion`` uses, and the rows of the outbox, with all their
+Taken down are the calls of the repository that ``streams.batches.events`` uses, and the rows of the outbox, with all their
 arguments. Run again they are the same transactions with the same rows.
 """
 
@@ -19,10 +19,11 @@ from unittest import mock
 from backends.database.repositories.ingestion import IngestionRepository, next_offsets
 from backends.database.unit_of_work import Database, UnitOfWork
 from schemas.topics import BEHAVIORAL_EVENTS
-from streams import ingestion
-from streams.batches import LedgerBatch
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
+from streams.batches import events as ingestion
+from streams.batches.batch import LedgerBatch
+from streams.batches.dead_letter_limits import LimitPolicy
+from streams.batches.dead_letters import DeadLetterService
+from tests.four_models import data_sets_of_four
 
 if TYPE_CHECKING:
     from backends.clock import Clock
@@ -133,7 +134,9 @@ async def take_down(
     recorded = _RecordedDatabase(database.engine, database.room)
     recorded.record = record
     letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-    service = ingestion.EventIngestion(recorded, clock, letters, state_cache_bytes=state_cache_bytes)
+    service = ingestion.EventIngestion(
+        recorded, clock, letters, data_sets=data_sets_of_four(), state_cache_bytes=state_cache_bytes
+    )
     repository = functools.partial(_RecordedRepository, record)
     with (
         mock.patch.object(ingestion, "IngestionRepository", repository),

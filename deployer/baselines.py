@@ -11,9 +11,10 @@ from backends.telemetry.metrics import METRICS
 from deployer.announcements import announce, desired_state
 from deployer.numbering import traits_of, with_traits
 from deployer.versions import BASELINE_VERSION
-from models.baselines import baseline_artifact
-from models.installation_key import installation_key
-from models.manifest import open_artifact
+from modelkit.installation_key import installation_key
+from modelkit.manifest import open_artifact
+from modelkit.registry import definition_of, installed
+from modelkit.version_zero import baseline_artifact
 from schemas.vocabulary import ArtifactKind, ModelType
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class BaselineDeployment:
         """Deploy what is missing and return it. May be called again, and by several deployers at once: one of them acts."""
         async with self._database.reading() as connection:
             present = await DeploymentRepository(connection).all_desired()
-        return [model for model in ModelType if model not in present and await self.deploy(model)]
+        return [model for model in installed() if model not in present and await self.deploy(model)]
 
     async def deploy(self, model_type: ModelType, *, sequence: int = 1) -> bool:
         """Build, sign, store and deploy the baseline of one model; False when another deployer was faster."""
@@ -55,7 +56,7 @@ class BaselineDeployment:
 
     async def _stored(self, model_type: ModelType) -> NewVersion:
         key = await asyncio.to_thread(installation_key, self._keys_folder)
-        files = await asyncio.to_thread(baseline_artifact, model_type, key, self._clock.now())
+        files = await asyncio.to_thread(baseline_artifact, definition_of(model_type), key, self._clock.now())
         address = await self._shelf.put(files)
         manifest = open_artifact(files, key.trusted()).manifest
         return NewVersion(

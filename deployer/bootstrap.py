@@ -22,6 +22,7 @@ from deployer.room import DeployerRoom, Reader
 from deployer.service import ModelDeploymentService
 from deployer.standing import TopicStanding
 from deployer.store import ArtifactShelf
+from modelkit.registry import installed
 from schemas.messages.control import DeployModel, RollBackModel
 from schemas.topics import CONTROL, MODEL_DEPLOYMENTS, MODEL_READY, REPLICA_STATUS, Topic
 from schemas.vocabulary import Room
@@ -60,6 +61,7 @@ class Deployer:
             self.database,
             self._clock,
             {DeployModel: self.service.deploy_known, RollBackModel: self.service.rollback_model},
+            models=tuple(installed()),
         )
 
     def room(self) -> DeployerRoom:

@@ -9,6 +9,7 @@ from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.deployment import DeploymentRepository
 from backends.telemetry.logs import get_logger
 from deployer.retention import StoredVersion, expendable
+from modelkit.registry import installed
 from schemas.vocabulary import ModelType, SemanticVersion
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class ArtifactHousekeeping:
 
     async def clean_once(self) -> list[str]:
         """Delete what may go and return the addresses."""
-        leaving = [address for model in ModelType for address in await self._expendable(model)]
+        leaving = [address for model in installed() for address in await self._expendable(model)]
         for address in leaving:
             await self._shelf.delete(address)
         if leaving:

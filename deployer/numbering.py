@@ -10,7 +10,7 @@ import msgspec
 from backends.database.repositories.deployment import NewVersion, VersionRow
 from deployer.verification import TrialReport
 from deployer.versions import Change, Traits, change_between, next_version
-from models.manifest import Manifest
+from modelkit.manifest import Manifest
 from schemas.messages.training import ModelReady
 from schemas.vocabulary import ArtifactKind, SemanticVersion
 

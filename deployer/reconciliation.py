@@ -21,8 +21,9 @@ class Standing(NamedTuple):
 
 def compare(*, database: Mapping[ModelType, int], topic: Mapping[ModelType, int]) -> Standing:
     """Compare sequences; 0 stands for none. The topic must have been read before the database."""
-    ahead = tuple(model for model in ModelType if topic.get(model, 0) > database.get(model, 0))
-    behind = tuple(model for model in ModelType if topic.get(model, 0) < database.get(model, 0))
+    models = sorted(topic.keys() | database.keys())
+    ahead = tuple(model for model in models if topic.get(model, 0) > database.get(model, 0))
+    behind = tuple(model for model in models if topic.get(model, 0) < database.get(model, 0))
     return Standing(ahead, behind)
 
 

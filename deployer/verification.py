@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 
 from backends.store.content import ContentStore
-from models.interface import FloatArray, Runtime
-from models.manifest import GOLDEN, Golden, LoadedArtifact, Manifest, open_artifact
-from models.registry import runtime_for
-from models.scoring import decoded_file
-from models.signing import TrustedKeys
+from modelkit.interface import FloatArray, Runtime
+from modelkit.manifest import GOLDEN, Golden, LoadedArtifact, Manifest, open_artifact
+from modelkit.registry import runtime_for
+from modelkit.scoring import decoded_file
+from modelkit.signing import TrustedKeys
 from schemas.errors import ArtifactRejectedError
 from schemas.vocabulary import ModelType
 

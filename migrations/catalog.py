@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from schemas.tables import MODEL_TYPES, PARTITIONED_TABLES, metadata
+from schemas.tables import PARTITIONED_TABLES, metadata
 
 WANTED_SCHEMA = "fincoach_wanted"
 FUNCTIONS = (
@@ -132,13 +132,13 @@ def _missing_partitions(connection: Connection, parent: str) -> list[str]:
 
 def _missing_seeds(connection: Connection) -> list[str]:
     models = sa.text(
-        "SELECT model FROM unnest(CAST(:models AS text[])) AS model"
-        " WHERE NOT EXISTS (SELECT FROM thresholds WHERE model_type = model)"
-        " OR NOT EXISTS (SELECT FROM training_datasets WHERE dataset_type = model AND closed_at IS NULL)"
+        "SELECT model_type FROM models AS known"
+        " WHERE NOT EXISTS (SELECT FROM thresholds WHERE model_type = known.model_type)"
+        " OR NOT EXISTS (SELECT FROM training_datasets WHERE dataset_type = known.model_type AND closed_at IS NULL)"
     )
     return [
         f"seed of {model} is missing: its threshold or its open training data set"
-        for model in connection.scalars(models, {"models": [str(model) for model in MODEL_TYPES]})
+        for model in connection.scalars(models)
     ]
 
 

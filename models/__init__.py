@@ -1,1 +1,1 @@
-"""What trainer and replica must share: the feature reducer, the artifact manifest and the four runtimes."""
+"""The models: one package each, found by entry point. Nothing outside imports one by name."""

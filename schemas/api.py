@@ -12,7 +12,15 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from schemas.vocabulary import ArtifactKind, DatasetReview, ModelType, SemanticVersion, TrainingStatus, Verdict
+from schemas.vocabulary import (
+    LONGEST_MODEL_TYPE,
+    MODEL_TYPE_PATTERN,
+    ArtifactKind,
+    DatasetReview,
+    SemanticVersion,
+    TrainingStatus,
+    Verdict,
+)
 
 
 def _aware(moment: dt.datetime) -> dt.datetime:
@@ -29,6 +37,7 @@ def _ordered(interval: list[float]) -> list[float]:
     return interval
 
 
+ModelType = Annotated[str, Field(pattern=MODEL_TYPE_PATTERN, max_length=LONGEST_MODEL_TYPE)]
 Moment = Annotated[dt.datetime, AfterValidator(_aware)]
 Version = Annotated[str, Field(max_length=20), AfterValidator(_semantic)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -79,57 +88,6 @@ class ServedShape(Shape):
     kind: ArtifactKind | None = None
     state: str | None = None
 
-
-class UserSegmentInfo(ServedShape):
-    """The segment to which a user's behaviour belongs."""
-
-    segment_id: Count
-    segment_name: Name
-    confidence: Ratio
-    characteristics: dict[str, Number]
-    peer_comparison: dict[str, Number] | None = None
-
-
-class SpendingPrediction(ServedShape):
-    """What a user will spend in a week, in major units of the currency, with intervals as [lower, upper]."""
-
-    user_id: str | None = None
-    prediction_date: Moment
-    total_predicted: Annotated[Number, Field(ge=0)]
-    category_predictions: dict[str, Number]
-    confidence_intervals: dict[str, Interval]
-    previous_accuracy: Number | None = None
-
-
-class GoalAchievementProbability(ServedShape):
-    """How likely a user is to meet a goal."""
-
-    goal_id: Name
-    probability: Ratio
-    expected_completion_date: Moment | None = None
-    risk_factors: list[dict[str, str]]
-    improvement_suggestions: list[str]
-
-
-class AIRecommendation(ServedShape):
-    """What a user is advised to do, and with which probability just this was chosen."""
-
-    action_id: Count
-    action_type: Name
-    recommendation: str
-    confidence: Ratio
-    state_summary: dict[str, Any]
-    generated_at: Moment
-    propensity: Ratio | None = None
-
-
-# The answer of each model.
-PREDICTION_SHAPES: dict[ModelType, type[ServedShape]] = {
-    ModelType.RECOMMENDATION: AIRecommendation,
-    ModelType.SEGMENTATION: UserSegmentInfo,
-    ModelType.SPENDING: SpendingPrediction,
-    ModelType.GOAL: GoalAchievementProbability,
-}
 
 # --- the plan's four tables ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TIMESTAMP, UUID
 
-from schemas.vocabulary import DatasetReview, JobStatus, ModelType, Room, TrainingStatus
+from schemas.vocabulary import LONGEST_MODEL_TYPE, DatasetReview, JobStatus, Room, TrainingStatus
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -25,7 +25,6 @@ metadata = sa.MetaData(naming_convention=NAMING)
 SCORE = sa.Numeric(5, 4)
 PERFORMANCE = sa.Numeric(6, 4)
 PATH = sa.String(500)
-MODEL_TYPES = tuple(ModelType)
 # Tables split by month of their event time; their children are made by the database function ensure_month_partitions.
 PARTITIONED_TABLES = ("behavioral_events", "predictions")
 
@@ -44,7 +43,9 @@ def _key(name: str = "id") -> sa.Column[Any]:
 
 
 def _model_type(name: str = "model_type", *, primary_key: bool = False) -> sa.Column[Any]:
-    return sa.Column(name, sa.String(32), primary_key=primary_key, nullable=False)
+    """A model that :data:`models` knows."""
+    known = sa.ForeignKey("models.model_type")
+    return sa.Column(name, sa.String(LONGEST_MODEL_TYPE), known, primary_key=primary_key, nullable=False)
 
 
 def _one_of(column: str, values: tuple[str, ...], name: str) -> sa.CheckConstraint:
@@ -61,6 +62,13 @@ def _offsets() -> list[sa.Column[Any]]:
 
 
 # --- streams -----------------------------------------------------------------------------------------------
+
+models = sa.Table(
+    "models", metadata,
+    sa.Column("model_type", sa.String(LONGEST_MODEL_TYPE), primary_key=True),
+    _moment("registered_at", default_now=True),
+    info={"owner": Room.STREAMS, "purpose": "The models that this installation knows: each is registered once, when a worker that has it installed starts first."},
+)  # fmt: skip
 
 ledger = sa.Table(
     "ledger", metadata, *_offsets(),
@@ -124,7 +132,7 @@ predictions = sa.Table(
     sa.Column("prediction_id", _uuid(), nullable=False),
     _moment("occurred_at"),
     sa.Column("user_id", _uuid(), nullable=False),
-    _model_type(),
+    sa.Column("model_type", sa.String(LONGEST_MODEL_TYPE), nullable=False),  # checked at intake: too many rows for a foreign key
     sa.Column("version", sa.String(20), nullable=False),
     sa.Column("artifact_digest", sa.String(64), nullable=False),
     sa.Column("kind", sa.String(10), nullable=False),
@@ -183,17 +191,17 @@ thresholds = sa.Table(
     "thresholds", metadata, _model_type(primary_key=True),
     sa.Column("threshold", sa.Integer, nullable=False),
     sa.Column("quality_gate", SCORE, nullable=False),
-    sa.Column("cool_down_seconds", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("cool_down_seconds", sa.Integer, nullable=False),
     sa.Column("updated_by", sa.String(200), nullable=False),
     _moment("updated_at", default_now=True),
-    sa.Column("adaptive", sa.Boolean, nullable=False, server_default=sa.text("true")),
+    sa.Column("adaptive", sa.Boolean, nullable=False),
     # Bounds of the adapted threshold; null: half of the threshold, twenty times the threshold.
     sa.Column("least", sa.Integer, nullable=True),
     sa.Column("most", sa.Integer, nullable=True),
-    sa.Column("max_age_seconds", sa.Integer, nullable=True, server_default=sa.text("2592000")),
-    sa.Column("blackouts", ARRAY(sa.String(40)), nullable=False, server_default=sa.text("'{}'")),
-    sa.Column("user_share", SCORE, nullable=False, server_default=sa.text("0.02")),
-    sa.Column("even_share", sa.Double, nullable=False, server_default=sa.text("3")),
+    sa.Column("max_age_seconds", sa.Integer, nullable=True),
+    sa.Column("blackouts", ARRAY(sa.String(40)), nullable=False),
+    sa.Column("user_share", SCORE, nullable=False),
+    sa.Column("even_share", sa.Double, nullable=False),
     sa.Column("reference_cost_seconds", sa.Double, nullable=True),
     sa.CheckConstraint("threshold > 0", name="threshold_positive"),
     sa.CheckConstraint("quality_gate BETWEEN 0 AND 1", name="quality_gate_ratio"),
@@ -203,7 +211,6 @@ thresholds = sa.Table(
     sa.CheckConstraint("user_share > 0 AND user_share <= 0.5", name="user_share_ratio"),
     sa.CheckConstraint("even_share >= 1", name="even_share_positive"),
     sa.CheckConstraint("reference_cost_seconds > 0", name="reference_cost_positive"),
-    _one_of("model_type", MODEL_TYPES, "known_model"),
     info={"owner": Room.STREAMS, "purpose": "How many new data points and which quality trigger a training, and within which bounds that adapts; changed by command."},
 )  # fmt: skip
 
@@ -220,7 +227,7 @@ arrival_patterns = sa.Table(
 # One row per (dataset_type, epoch); the open one has no closed_at.
 training_datasets = sa.Table(
     "training_datasets", metadata, _key(),
-    sa.Column("dataset_type", sa.String(32), nullable=False),
+    _model_type("dataset_type"),
     sa.Column("data_count", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("threshold", sa.Integer, nullable=False),
     _moment("last_training_date", nullable=True),
@@ -245,7 +252,6 @@ training_datasets = sa.Table(
     sa.UniqueConstraint("dataset_type", "epoch"),
     sa.Index("uq_training_datasets_open", "dataset_type", unique=True, postgresql_where=sa.text("closed_at IS NULL")),
     sa.Index("ix_training_datasets_updated_at", "updated_at"),
-    _one_of("dataset_type", MODEL_TYPES, "known_model"),
     _one_of("review", tuple(DatasetReview), "known_review"),
     info={"owner": Room.STREAMS, "purpose": "Each model's data set per epoch: how far it is and how good (the plan's table)."},
 )  # fmt: skip

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+# A model's name wherever one is named: a key of tables, topics, paths and settings. Which models there are is not known
+# here: they are found by entry point (modelkit.registry).
+LONGEST_MODEL_TYPE = 32
+MODEL_TYPE_PATTERN = r"^[a-z][a-z0-9_]*$"
+ModelType = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=LONGEST_MODEL_TYPE, pattern=r"^[a-z][a-z0-9_]*(?!\n)$")
+]
 
 
-class ModelType(enum.StrEnum):
-    """The four models."""
-
-    RECOMMENDATION = "recommendation"
-    SEGMENTATION = "segmentation"
-    SPENDING = "spending"
-    GOAL = "goal"
+def is_model_type(text: str) -> bool:
+    """Say whether ``text`` can be the name of a model."""
+    return len(text) <= LONGEST_MODEL_TYPE and re.fullmatch(r"[a-z][a-z0-9_]*", text) is not None
 
 
 class TrainingStatus(enum.StrEnum):
@@ -111,24 +117,6 @@ class Room(enum.StrEnum):
     ADMIN = "admin"
 
 
-# The plan's thresholds: how many new data points trigger a training.
-DEFAULT_THRESHOLDS: dict[ModelType, int] = {
-    ModelType.RECOMMENDATION: 500,
-    ModelType.SEGMENTATION: 100,
-    ModelType.SPENDING: 1_000,
-    ModelType.GOAL: 50,
-}
-DEFAULT_QUALITY_GATE = 0.8
-SUFFICIENT_TRANSACTIONS = 10  # a user with as many has "sufficient history" for segmentation
-
-RECOMMENDATION_ACTIONS = (
-    "continue_current_behavior",
-    "spending_alert",
-    "budget_suggestion",
-    "savings_nudge",
-    "positive_reinforcement",
-)
-DEFAULT_ACTION_SET = "fincoach-5"
 FEEDBACK_INTERACTIONS = frozenset({"click", "dismiss", "implement", "helpful", "not_helpful"})
 GOAL_OUTCOMES = frozenset({"achieve", "fail"})
 

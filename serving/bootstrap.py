@@ -15,7 +15,8 @@ from backends.clock import SystemClock
 from backends.database.repositories.states import UserStateRows
 from backends.process import Startable, run_process
 from backends.telemetry.logs import configure_logs, get_logger
-from models.features import REDUCER_VERSION, UserState, decode_state
+from modelkit.features import REDUCER_VERSION, UserState, decode_state
+from modelkit.registry import installed
 from schemas.topics import MODEL_DEPLOYMENTS
 from schemas.vocabulary import ModelType
 from serving.cache import ExpiringCache
@@ -68,7 +69,7 @@ def build(settings: ServingSettings) -> Replica:
     reporter = ReplicaReporter(registry, producer, clock, replica_id=name, heartbeat_seconds=settings.heartbeat_seconds)
     followers = {
         model_type: ModelFollower(model_type, registry, library, reporter=reporter, clock=clock)
-        for model_type in ModelType
+        for model_type in installed()
     }
     rows = UserStateRows(
         settings.database_url.get_secret_value(), connections=settings.state_connections, application_name=name

@@ -13,6 +13,7 @@ from backends.telemetry import metrics
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from fincoach_events.identifiers import new_event_id
+from modelkit.registry import installed
 from schemas.errors import InvalidMessageError
 from schemas.vocabulary import ModelType
 from serving import inference_protocol
@@ -33,7 +34,7 @@ Body = TypeVar("Body")
 
 JSON, TEXT = b"application/json", b"text/plain; version=0.0.4"
 PROTOCOL_VERSION = "1"
-_PREDICT = {f"/predict/{model_type}": model_type for model_type in ModelType}
+_PREDICT = {f"/predict/{model_type}": model_type for model_type in installed()}
 _MODELS = "/v2/models/"
 _encode = msgspec.json.Encoder().encode
 _query = msgspec.json.Decoder(PredictionQuery)
@@ -92,7 +93,7 @@ class ReplicaApplication:
     def checks(self) -> dict[str, bool]:
         """Return what readiness depends on: every model is loaded, and the replica is not leaving."""
         loaded = self._registry.models
-        return {**{str(model_type): model_type in loaded for model_type in ModelType}, "staying": not self.draining}
+        return {**{str(model_type): model_type in loaded for model_type in installed()}, "staying": not self.draining}
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path: str = scope["path"]
@@ -182,10 +183,9 @@ def _place(path: str) -> _Place:
 
 
 def _model_type(name: str) -> ModelType:
-    try:
-        return ModelType(name)
-    except ValueError as error:
-        raise RequestError(404, f"there is no model {name!r}; choose one of {', '.join(ModelType)}") from error
+    if name not in installed():
+        raise RequestError(404, f"there is no model {name!r}; choose one of {', '.join(installed())}")
+    return name
 
 
 def _require_method(scope: Scope, method: str) -> None:

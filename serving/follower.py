@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from backends.waiting import wait_at_most
-from models.interface import Runtime
+from modelkit.interface import Runtime
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.vocabulary import ModelType
 from serving.registry import LoadedVersion, ServedVersions, VersionRegistry

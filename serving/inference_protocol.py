@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from models.interface import FloatArray, Runtime
+from modelkit.interface import FloatArray, Runtime
 from schemas.vocabulary import ModelType
 from serving.errors import RequestError
 from serving.registry import LoadedVersion

@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.interface import Runtime
+from modelkit.interface import Runtime
 from schemas.messages.deployment import VersionReference
 from schemas.vocabulary import ModelType
 from serving.errors import NotLoadedError, RequestError

@@ -14,7 +14,8 @@ import numpy as np
 from backends.telemetry.metrics import METRICS
 from fincoach_events.events import AwareDatetime
 from fincoach_events.identifiers import new_event_id
-from models.interface import Answer, FloatArray, PredictionRequest
+from modelkit.interface import Answer, FloatArray, PredictionRequest
+from modelkit.registry import installed
 from schemas.messages.deployment import VersionReference
 from schemas.messages.predictions import PredictionServed
 from schemas.vocabulary import ArtifactKind, ModelType
@@ -79,10 +80,10 @@ class PredictionService:
         self._log = prediction_log
         self._clock = clock
         self._replica_id = replica_id
-        self._seconds = {model: METRICS.serving_request_seconds.labels(model_type=model) for model in ModelType}
+        self._seconds = {model: METRICS.serving_request_seconds.labels(model_type=model) for model in installed()}
         self._answered = {
             (model, kind): METRICS.serving_predictions.labels(model_type=model, kind=kind)
-            for model in ModelType
+            for model in installed()
             for kind in ArtifactKind
         }
 

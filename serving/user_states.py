@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from backends.clock import Clock
     from backends.database.repositories.states import StoredState
-    from models.features.state import UserState
+    from modelkit.features.state import UserState
 
 log = get_logger("serving.user_states")
 

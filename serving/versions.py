@@ -7,10 +7,10 @@ from pathlib import Path
 
 from backends.store.content import ContentStore
 from backends.telemetry.logs import get_logger
-from models.interface import Runtime
-from models.manifest import open_artifact
-from models.registry import runtime_for
-from models.signing import TrustedKeys
+from modelkit.interface import Runtime
+from modelkit.manifest import open_artifact
+from modelkit.registry import runtime_for
+from modelkit.signing import TrustedKeys
 from schemas.errors import ArtifactRejectedError
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.vocabulary import ModelType

@@ -1,4 +1,4 @@
-"""The command ``fincoach-learning``: what :mod:`admin.cli` offers on any installation, and what runs one on this machine."""
+"""The command ``fincoach-learning``: what :mod:`admin.cli.app` offers on any installation, and what runs one on this machine."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import typer
 from rich.live import Live
 
 from admin import installation as installations
-from admin.cli import app
-from admin.cli_actions import FolderOption, JsonOption, fail, folder_or_default, run
+from admin.cli.actions import FolderOption, JsonOption, fail, folder_or_default, run
+from admin.cli.app import app
+from admin.cli.rendering import console, errors, print_json, print_rows
 from admin.installation import Installation
-from admin.rendering import console, errors, print_json, print_rows
 from backends.clock import SystemClock
 from backends.settings import ProcessSettings
 from stack.demo import DEMO_ENVIRONMENT, SMOKE, Demo, DemoPlan

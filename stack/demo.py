@@ -91,7 +91,7 @@ SMOKE = DemoPlan(
     acts=(0.6, 1.0),
     visits_per_second=80.0,
     answers_per_act=500,
-    thresholds={ModelType.RECOMMENDATION: 100, ModelType.SEGMENTATION: 25},
+    thresholds={"recommendation": 100, "segmentation": 25},
     drain_seconds=180.0,
 )
 
@@ -185,9 +185,7 @@ class Demo:
             note = f"threshold of {model} lowered to {threshold} by UpdateThresholds, because this run plays less data"
             self._notes.append(note)
             self._say(note)
-        await gateway.execute(
-            gateway.command(UpdateThresholds, ModelType.GOAL, cool_down_seconds=0), timeout_seconds=30
-        )
+        await gateway.execute(gateway.command(UpdateThresholds, "goal", cool_down_seconds=0), timeout_seconds=30)
         self._notes.append("the cool-down of goal is 0 by UpdateThresholds, because this run plays months in minutes")
 
     async def _play(self, installation: Installation, database: Database, host: SimulatedHost) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backends.broker.kafka import BrokerConsumer, BrokerProducer, create_topics
@@ -16,34 +17,37 @@ from backends.control import LONGEST_COMMAND_LIFE, CommandHandler, Execution
 from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS, create_engine
 from backends.database.outbox import OutboxRelay
 from backends.database.repositories.ingestion import ensure_month_partitions, next_offsets
+from backends.database.repositories.models import ModelRepository
 from backends.database.unit_of_work import Database
 from backends.dead_letters import DeadLetterTopic
 from backends.process import Startable, run_process
 from backends.telemetry.health import HealthServer
 from backends.telemetry.logs import configure_logs, get_logger
 from backends.telemetry.metrics import METRICS
+from modelkit.registry import dataset_definitions, discover, installed
+from modelkit.statistics.dataset import DataSets
 from schemas.errors import RetryLaterError
 from schemas.golden import golden_messages
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset, RetryDeadLetters, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, PREDICTIONS, TOPICS
 from schemas.vocabulary import Room
-from streams.agents import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
-from streams.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
-from streams.batches import BatchOutcome, LedgerBatch
+from streams.batches.batch import BatchOutcome, LedgerBatch
+from streams.batches.dead_letter_limits import LimitPolicy
+from streams.batches.dead_letters import DeadLetterService
+from streams.batches.events import EventIngestion, take_in_events
+from streams.batches.foreign_dead_letters import GROUP, ForeignLetters
+from streams.batches.golden import BrokenReceiverError, GoldenCheck
+from streams.batches.predictions import PredictionArchive, take_in_predictions
+from streams.batches.retries import retry_dead_letters
 from streams.dataset_agent import DatasetAgent
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
-from streams.foreign_letters import GROUP, ForeignLetters
-from streams.golden import BrokenReceiverError, GoldenCheck
-from streams.ingestion import EventIngestion, take_in_events
-from streams.placement import LedgerPlacement
-from streams.predictions import PredictionArchive, take_in_predictions
-from streams.retries import retry_dead_letters
+from streams.reading.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
+from streams.reading.positioner import LedgerPlacement
+from streams.reading.routes import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
 from streams.service import ContinuousLearningService
 
 if TYPE_CHECKING:
+    from streams.reading.transport import LedgerApp
     from streams.settings import StreamsSettings
-    from streams.transport import LedgerApp
 
 log = get_logger("streams.bootstrap")
 MEBIBYTE = 1024 * 1024
@@ -172,9 +176,16 @@ def build_worker(
 ) -> Worker:
     """Put a worker together; call it inside the running loop. ``announce`` is called when the outbox may hold a crossing."""
     letters = DeadLetterService(clock, limit_policy(settings), check=golden_check())
-    events = EventIngestion(database, clock, letters, state_cache_bytes=settings.state_cache_mib * MEBIBYTE)
-    predictions = PredictionArchive(database, letters)
-    service = ContinuousLearningService(database, clock, events=events, predictions=predictions)
+    models = tuple(installed())
+    events = EventIngestion(
+        database,
+        clock,
+        letters,
+        data_sets=DataSets(dataset_definitions()),
+        state_cache_bytes=settings.state_cache_mib * MEBIBYTE,
+    )
+    predictions = PredictionArchive(database, letters, models=models)
+    service = ContinuousLearningService(database, clock, events=events, predictions=predictions, models=models)
     forget = {BEHAVIORAL_EVENTS.name: events.forget, PREDICTIONS.name: predictions.forget}
     placement = LedgerPlacement(
         forget,
@@ -192,7 +203,7 @@ def build_worker(
         announce=announce,
     )
     app = create_app(settings, placement)
-    live = LiveView(live_table(app), service.live_dataset)
+    live = LiveView(live_table(app), service.live_dataset, models=models)
 
     async def process_and_wake(batch: LedgerBatch) -> BatchOutcome:
         outcome = await service.process_behavioral_events(batch)
@@ -212,7 +223,10 @@ def build_worker(
 
 def golden_check() -> GoldenCheck:
     """Return the check whether this worker is sound."""
-    return GoldenCheck(golden_messages(), {BEHAVIORAL_EVENTS: take_in_events, PREDICTIONS: take_in_predictions})
+    return GoldenCheck(
+        golden_messages(),
+        {BEHAVIORAL_EVENTS: take_in_events, PREDICTIONS: partial(take_in_predictions, models=tuple(installed()))},
+    )
 
 
 def limit_policy(settings: StreamsSettings) -> LimitPolicy:
@@ -259,13 +273,14 @@ async def run(settings: StreamsSettings) -> int:
         QuarantineDataset: worker.service.quarantine_dataset,
         RetryDeadLetters: retry_dead_letters,
     }
-    handler = CommandHandler(database, clock, executions)
+    handler = CommandHandler(database, clock, executions, models=tuple(installed()))
     processor = Processor(control, handler.handle, DeadLetterTopic(producer), name=f"{APP_ID}-control")
     letters = BrokerConsumer(settings.brokers, [DEAD_LETTERS], client_id=name, group=GROUP)
     keeper = Processor(letters, ForeignLetters(database).handle, DeadLetterTopic(producer), name=GROUP)
     parts: list[Startable] = [
         Part(nothing, database.close),
         health,
+        Part(lambda: register_models(database), nothing),
         Part(lambda: create_changelog(settings), nothing),
         producer,
         Part(lambda: control.start(since=clock.now() - LONGEST_COMMAND_LIFE), control.stop),
@@ -283,6 +298,26 @@ async def run(settings: StreamsSettings) -> int:
         keeper.run(),
     ]
     return await run_process(name, parts=parts, tasks=tasks)
+
+
+async def register_models(database: Database) -> None:
+    """Give each installed model its rows where they are missing; waits and tries again while the database is away."""
+    for problem in discover().problems:
+        log.error("model_left_out", problem=problem)
+    rules = {model_type: definition.threshold for model_type, definition in installed().items()}
+    while True:
+        try:
+            async with database.transaction() as work:
+                added = await ModelRepository(work.connection).register(rules)
+        except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
+            raise
+        except DATABASE_AWAY_ERRORS as error:
+            log.warning("models_delayed", error=repr(error))
+            await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
+        else:
+            if added:
+                log.info("models_registered", models=added)
+            return
 
 
 async def create_changelog(settings: StreamsSettings) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from modelkit.statistics.dataset import EMPTY_STATISTICS, DataSets
+from modelkit.statistics.events import FoldedEvent
+from modelkit.statistics.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics
 from schemas.messages.progress import DatasetCounts
-from schemas.vocabulary import DeadLetterReason, ModelType
-from streams.aggregations import DATASETS_OF_EVENT_TYPE, FoldedEvent, aggregate_by_model, refused
-from streams.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics, merged
-
-EMPTY_STATISTICS = DatasetStatistics()
 
 
 class PaneStatistics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,24 +46,16 @@ class Watermarks:
 
 
 def close_pane(
+    data_sets: DataSets,
     folded: Sequence[FoldedEvent],
     *,
     duplicate_types: Iterable[str],
     dead: Iterable[tuple[str | None, str]],
     watermarks: Mapping[str, float],
 ) -> PaneStatistics:
-    """Return the pane of one batch.
-
-    ``folded``: new events with consent, in the order of their offsets; ``duplicate_types``: the event type of each
-    duplicate; ``dead``: claimed event type and reason of each dead letter.
-    """
-    by_type: dict[type[object], list[FoldedEvent]] = defaultdict(list)
-    for item in folded:
-        by_type[type(item.event)].append(item)
-    datasets = aggregate_by_model(by_type)
-    for model_type, blame in _blamed(duplicate_types, dead).items():
-        datasets[model_type] = merged(datasets.get(model_type, EMPTY_STATISTICS), blame)
-    return PaneStatistics(datasets=datasets, watermarks=dict(watermarks))
+    """Return the pane of one batch; what it adds to each model's data set is the models' own (:class:`DataSets`)."""
+    added = data_sets.aggregate(folded, duplicate_types=duplicate_types, dead=dead)
+    return PaneStatistics(datasets=added, watermarks=dict(watermarks))
 
 
 def encode_pane(pane: PaneStatistics) -> bytes:
@@ -87,24 +76,3 @@ def encode_statistics(statistics: DatasetStatistics) -> bytes:
 def decode_statistics(raw: bytes | None) -> DatasetStatistics:
     """Return the statistics in ``raw``; empty ones for none."""
     return _dataset_decoder.decode(raw) if raw else EMPTY_STATISTICS
-
-
-def _blamed(
-    duplicate_types: Iterable[str], dead: Iterable[tuple[str | None, str]]
-) -> dict[ModelType, DatasetStatistics]:
-    duplicates: dict[ModelType, int] = defaultdict(int)
-    invalid: dict[ModelType, list[str]] = defaultdict(list)
-    for event_type in duplicate_types:
-        for model_type in DATASETS_OF_EVENT_TYPE.get(event_type, ()):
-            duplicates[model_type] += 1
-    for claimed, reason in dead:
-        for model_type in DATASETS_OF_EVENT_TYPE.get(claimed or "", ()):
-            invalid[model_type].append(reason)
-    blame = {
-        model_type: refused(invalid=len(reasons), missing=reasons.count(DeadLetterReason.MISSING_FIELD))
-        for model_type, reasons in invalid.items()
-    }
-    for model_type, number in duplicates.items():
-        repeated = DatasetStatistics(counts=DatasetCounts(duplicates=number))
-        blame[model_type] = merged(blame.get(model_type, EMPTY_STATISTICS), repeated)
-    return blame

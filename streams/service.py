@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from backends.database.repositories.datasets import Cursor, DatasetRepository, OpenDataset, PaneSlice, standings
 from backends.database.repositories.reviews import ReviewRepository
+from modelkit.statistics.dataset import EMPTY_STATISTICS
+from modelkit.statistics.sketches import merged_counts
 from schemas.errors import CommandRejectedError
 from schemas.messages.control import ApproveDataset, QuarantineDataset, UpdateThresholds
 from schemas.messages.progress import DatasetCounts
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType
-from streams.batches import BatchOutcome, LedgerBatch
-from streams.epochs import (
+from streams.batches.batch import BatchOutcome, LedgerBatch
+from streams.epochs.closing import accumulate, close_epoch, share_alert_ends
+from streams.epochs.collecting import (
     EARLIER_EPOCHS,
     MOST_PANES,
     DatasetProgress,
@@ -24,31 +27,28 @@ from streams.epochs import (
     collected_ranges,
     earlier_statistics,
     is_due,
-    rule_of,
     take_panes,
 )
-from streams.live_view import LiveDataset
-from streams.panes import EMPTY_STATISTICS, decode_statistics
-from streams.quality import QualityAssessment, assess
-from streams.readiness import accumulate, close_epoch, share_alert_ends
-from streams.reviews import (
+from streams.epochs.live_view import LiveDataset
+from streams.epochs.reviews import (
     check_approval,
     checked_reason,
     quarantine_evaluation,
     quarantine_sentence,
     quarantined_ranges,
 )
-from streams.rule_changes import checked_changes, listed
-from streams.sketches import merged_counts
+from streams.epochs.rule_changes import checked_changes, listed
+from streams.panes import decode_statistics
+from streams.quality.assessment import QualityAssessment, assess
 
 if TYPE_CHECKING:
     from backends.clock import Clock
     from backends.database.unit_of_work import Database, UnitOfWork
+    from modelkit.statistics.sketches import DatasetStatistics
     from schemas.messages.training import ThresholdReached
-    from streams.ingestion import EventIngestion
-    from streams.predictions import PredictionArchive
-    from streams.sketches import DatasetStatistics
-    from streams.thresholds import Evaluation
+    from streams.batches.events import EventIngestion
+    from streams.batches.predictions import PredictionArchive
+    from streams.epochs.thresholds import Evaluation
 
 
 class ContinuousLearningService:
@@ -57,9 +57,9 @@ class ContinuousLearningService:
     The entry points carry the plan's names and are what runs, in this order:
 
     - :meth:`process_behavioral_events`: the Faust agent's batch becomes archive, user states and a pane, in one transaction.
-      What the pane adds to each model's data set is made by the four functions of :mod:`streams.aggregations`:
+      What the pane adds to each model's data set is made by the model's own ``dataset.py``:
       ``aggregate_recommendation_feedback``, ``aggregate_user_segments``, ``aggregate_user_transactions`` and
-      ``aggregate_goal_events``.
+      ``aggregate_goal_events`` for the plan's four.
     - :meth:`check_training_readiness`: the dataset agent's look at one model, in one transaction for each epoch: lock, and then
     - :meth:`update_training_datasets`: takes the new panes into the open data set, asking the threshold's rule after each;
     - :meth:`assess_data_quality`: judges what is in it, in five dimensions;
@@ -67,8 +67,15 @@ class ContinuousLearningService:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, events: EventIngestion, predictions: PredictionArchive
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        events: EventIngestion,
+        predictions: PredictionArchive,
+        models: Collection[ModelType],
     ) -> None:
+        self._models = models
         self._database = database
         self._clock = clock
         self._events = events
@@ -87,7 +94,7 @@ class ContinuousLearningService:
         """Return the models whose data sets are to be looked at now, by one question without a lock."""
         async with self._database.reading() as connection:
             found = await standings(connection, BEHAVIORAL_EVENTS)
-        return [ModelType(standing.model_type) for standing in found if is_due(standing)]
+        return [standing.model_type for standing in found if standing.model_type in self._models and is_due(standing)]
 
     async def check_training_readiness(self, model_type: ModelType) -> Evaluation | None:
         """Take all new panes into the model's open data set and close every epoch that is complete, each in a transaction of its own.
@@ -129,7 +136,7 @@ class ContinuousLearningService:
         """
         repository = self._datasets(work, model_type)
         await repository.lock_open(wait=True)
-        changes = checked_changes(command, rule_of((await repository.circumstances()).rule))
+        changes = checked_changes(command, (await repository.circumstances()).rule)
         await repository.change_rule(changes, by=command.issuer)
         progress = await self._look(work, model_type, wait=True)
         sentence = progress.evaluation.sentence if progress else "no open data set"

@@ -22,14 +22,15 @@ import numpy as np
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified, RecommendationInteraction, TransactionCreated
 from fincoach_events.events import encode_event as encoded
+from modelkit.statistics.sketches import DatasetStatistics, merged
 from schemas.vocabulary import GOAL_OUTCOMES, ModelType
 from stack.replay.catalogue import open_source
-from streams.folding import AcceptedEvent, States, fold_new
-from streams.ingestion import decode_storable_event
-from streams.intake import take_in
+from streams.batches.events import decode_storable_event
+from streams.batches.folding import AcceptedEvent, States, fold_new
+from streams.batches.intake import take_in
 from streams.panes import Watermarks, close_pane
-from streams.quality import QualityAssessment, assess
-from streams.sketches import DatasetStatistics, merged
+from streams.quality.assessment import QualityAssessment, assess
+from tests.four_models import data_sets_of_four
 from tests.small_sets import data_folder
 
 RATES = (0.001, 0.01, 0.05, 0.2)
@@ -40,7 +41,7 @@ DAY = dt.timedelta(days=1)
 HOUR = dt.timedelta(hours=1)
 APPENDED_AT = int(dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp() * 1000)
 EVERY_NTH_USER = {"oulad": 8}  # of 18,000 students; an eighth of them takes an eighth of the time
-MODELS = {"onlineretail": ModelType.SPENDING, "oulad": ModelType.GOAL, "heartsteps": ModelType.RECOMMENDATION}
+MODELS = {"onlineretail": "spending", "oulad": "goal", "heartsteps": "recommendation"}
 
 Events = list[AnyBehavioralEvent]
 Generator = np.random.Generator
@@ -144,6 +145,7 @@ def statistics_of(
             archived.add(item.message.event_id)
         folded = fold_new(new, states, watermarks=watermarks, careful=False)
         pane = close_pane(
+            data_sets_of_four(),
             folded.events,
             duplicate_types=[str(item.message.__struct_config__.tag) for item in again],
             dead=[(letter.event_type, letter.reason) for letter in intake.dead],

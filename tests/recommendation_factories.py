@@ -14,17 +14,17 @@ import pyarrow as pa
 
 from backends.store.content import ContentStore
 from fincoach_events.events import AnyBehavioralEvent, PageViewed, encode_event
-from models.baselines import baseline_artifact
-from models.features import REDUCER_VERSION, STATE_FEATURES
-from models.installation_key import installation_key
-from schemas.vocabulary import ModelType
-from trainers.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
-from trainers.judging import conduct
+from modelkit.features import REDUCER_VERSION, STATE_FEATURES
+from modelkit.installation_key import installation_key
+from modelkit.registry import definition_of
+from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
+from modelkit.version_zero import baseline_artifact
+from models.recommendation.settings import RecommendationTrainingSettings
+from models.recommendation.training import TRAINER
+from models.recommendation.training.examples import ARMS, RecommendationExamples
+from trainers.judging.training import conduct
 from trainers.pipe import WorkOrder, WorkResult
-from trainers.recommendation import TRAINER
-from trainers.recommendation.examples import ARMS, RecommendationExamples
-from trainers.settings import RecommendationTrainingSettings
-from trainers.snapshots import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
+from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FloatArray = npt.NDArray[np.float64]
 Row = dict[str, Any]
@@ -128,14 +128,14 @@ class Workshop:
         self._folder = folder
         self.store = ContentStore(f"file://{folder / 'store'}")
         self.key = installation_key(folder / "keys")
-        self.champion = self.store.put("artifacts", baseline_artifact(ModelType.RECOMMENDATION, self.key, BEGIN))
+        self.champion = self.store.put("artifacts", baseline_artifact(definition_of("recommendation"), self.key, BEGIN))
 
     def conduct(
         self, rows: Sequence[Row], *, seed: int = 0, champion: str | None = None, checkpoint: str | None = None
     ) -> WorkResult:
         """Return the result of one training."""
         order = WorkOrder(
-            model_type=ModelType.RECOMMENDATION, run_id=str(RUN), snapshot=self.store.put("snapshots", files_of(rows)), seed=seed,
+            model_type="recommendation", run_id=str(RUN), snapshot=self.store.put("snapshots", files_of(rows)), seed=seed,
             store_url=f"file://{self._folder / 'store'}", keys_folder=str(self._folder / "keys"), cpu_seconds=60, parent_pid=1,
             champion=champion or self.champion, champion_checkpoint=checkpoint,
         )  # fmt: skip

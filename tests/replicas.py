@@ -14,7 +14,6 @@ from backends.clock import Clock
 from backends.database.repositories.states import StoredState
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.messages.predictions import PredictionServed
-from schemas.vocabulary import ModelType
 from serving.bootstrap import decoded
 from serving.cache import ExpiringCache
 from serving.endpoints import ReplicaApplication
@@ -25,6 +24,7 @@ from serving.reports import ReplicaReporter
 from serving.service import PredictionService
 from serving.user_states import UserStateReader
 from serving.versions import VersionLibrary
+from tests.four_models import FOUR_MODELS
 from tests.versions import Shelf, desired
 
 
@@ -62,12 +62,12 @@ class Replica:
         )
         self.followers = {
             model_type: ModelFollower(model_type, self.registry, self.library, reporter=self.reporter, clock=clock)
-            for model_type in ModelType
+            for model_type in FOUR_MODELS
         }
 
     async def serve_baselines(self) -> None:
         """Serve version 0 of every model."""
-        for model_type in ModelType:
+        for model_type in FOUR_MODELS:
             await self.apply(desired(1, self.shelf.baseline(model_type), model_type=model_type))
 
     async def apply(self, state: DeploymentState) -> None:

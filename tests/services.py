@@ -75,7 +75,7 @@ def register_broker() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def own_broker(register_broker: str) -> str:
     """The address of a broker without topics: nobody but this test file writes to those of its register."""
-    from tests.chaos.yard_topics import remove_topics  # noqa: PLC0415 - the yard stands on this file
+    from tests.chaos.rig.aimed_topics import remove_topics  # noqa: PLC0415 - the yard stands on this file
 
     asyncio.run(remove_topics(register_broker))
     return register_broker

@@ -18,16 +18,17 @@ from backends.database.engine import create_engine
 from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated, encode_event
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
+from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.training import ThresholdReached
 from schemas.tables import behavioral_events, epochs, ledger, threshold_evaluations, training_datasets
 from schemas.topics import BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType, Room
-from trainers.decisions import clean
-from trainers.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
-from trainers.queue import TrainingQueue
+from tests.four_models import FOUR_MODELS
+from trainers.running.queue import TrainingQueue
 from trainers.settings import TrainersSettings
-from trainers.snapshots import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
+from trainers.snapshots.decisions import clean
+from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FIRST_DAY = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
 TOPIC = BEHAVIORAL_EVENTS.name
@@ -51,7 +52,7 @@ def settings_of(url: str, folder: Path, **changed: object) -> TrainersSettings:
 
 def queue_of(database: Database, settings: TrainersSettings, owner: str = "trainer-a") -> TrainingQueue:
     """Return a trainer's view of the queue."""
-    return TrainingQueue(database, SystemClock(), settings, owner=owner)
+    return TrainingQueue(database, SystemClock(), settings, owner=owner, models=FOUR_MODELS)
 
 
 def span(to_offset: int, *, from_offset: int = 0, partition: int = 0) -> OffsetRange:
@@ -60,7 +61,7 @@ def span(to_offset: int, *, from_offset: int = 0, partition: int = 0) -> OffsetR
 
 
 def crossing(
-    model_type: ModelType = ModelType.SPENDING, epoch: int = 1, ranges: Iterable[OffsetRange] = ()
+    model_type: ModelType = "spending", epoch: int = 1, ranges: Iterable[OffsetRange] = ()
 ) -> ThresholdReached:
     """Return a crossing, the same for the same arguments."""
     return ThresholdReached(
@@ -153,7 +154,7 @@ async def record_epoch(database: Database, message: ThresholdReached) -> None:
 
 
 async def record_quarantine(
-    database: Database, ranges: Iterable[OffsetRange], *, epoch: int, model_type: ModelType = ModelType.SPENDING
+    database: Database, ranges: Iterable[OffsetRange], *, epoch: int, model_type: ModelType = "spending"
 ) -> None:
     """Store the row that streams keeps of a data set that a person has quarantined."""
     row = {

@@ -11,16 +11,16 @@ from uuid import UUID
 
 from backends.store.content import ContentStore
 from fincoach_events.events import AnyBehavioralEvent
-from models.baselines import baseline_artifact
-from models.installation_key import installation_key
-from models.interface import Runtime
-from models.manifest import open_artifact
-from models.registry import runtime_for
+from modelkit.installation_key import installation_key
+from modelkit.interface import Runtime
+from modelkit.manifest import open_artifact
+from modelkit.registry import definition_of, runtime_for
+from modelkit.version_zero import baseline_artifact
 from schemas.vocabulary import ModelType
 from tests.training_factories import snapshot_files
-from trainers.judging import conduct
+from trainers.judging.training import conduct
 from trainers.pipe import WorkOrder, WorkResult
-from trainers.worker import trainer_of
+from trainers.running.worker import trainer_of
 
 VERSION_0_AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -39,7 +39,9 @@ class TrainingYard:
 
     def __post_init__(self) -> None:
         key = installation_key(self.folder / "keys")
-        self.champion = self.store.put("artifacts", baseline_artifact(self.model_type, key, VERSION_0_AT))
+        self.champion = self.store.put(
+            "artifacts", baseline_artifact(definition_of(self.model_type), key, VERSION_0_AT)
+        )
 
     @property
     def store(self) -> ContentStore:

@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 
 from backends.store.content import ContentStore
-from models.baselines import baseline_artifact
-from models.goal import GoalBaseline
-from models.installation_key import installation_key
-from models.manifest import GOLDEN, PARAMETERS, Golden, build_artifact, golden_file, open_artifact
-from models.registry import RUNTIMES
-from models.signing import SigningKey
+from modelkit.installation_key import installation_key
+from modelkit.manifest import GOLDEN, PARAMETERS, Golden, build_artifact, golden_file, open_artifact
+from modelkit.registry import definition_of
+from modelkit.signing import SigningKey
+from modelkit.version_zero import baseline_artifact
+from models.goal.runtime import GoalBaseline
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.messages.training import MetricComparison, ModelReady
 from schemas.vocabulary import ArtifactKind, DeploymentPhase, ModelType
@@ -52,7 +52,7 @@ class Shelf:
 
     def baseline(self, model_type: ModelType) -> VersionReference:
         """Store version 0 of a model and return its reference."""
-        files = baseline_artifact(model_type, self.key, BUILT_AT)
+        files = baseline_artifact(definition_of(model_type), self.key, BUILT_AT)
         return reference_of(self.store.put("artifacts", files), version="0.0.0", kind=ArtifactKind.BASELINE)
 
     def goal(self, rate: float, *, version: str = "1.0.0") -> VersionReference:
@@ -62,11 +62,11 @@ class Shelf:
 
 def goal_artifact(key: SigningKey, rate: float, **manifest_fields: object) -> dict[str, bytes]:
     """Return a signed goal model whose answer tells it from others: the probability ``rate``."""
-    loaded = open_artifact(baseline_artifact(ModelType.GOAL, key, BUILT_AT), key.trusted())
+    loaded = open_artifact(baseline_artifact(definition_of("goal"), key, BUILT_AT), key.trusted())
     files = {**loaded.files, PARAMETERS: msgspec.json.encode(GoalBaseline(base_rate=rate))}
     manifest = msgspec.structs.replace(loaded.manifest, kind=ArtifactKind.LEARNED, files={}, **manifest_fields)
     rows = np.asarray(msgspec.json.decode(files[GOLDEN], type=Golden).inputs, dtype=np.float32)
-    outputs = RUNTIMES[ModelType.GOAL].scorer(manifest, files)(rows)
+    outputs = definition_of("goal").runtime.load().scorer(manifest, files)(rows)
     return build_artifact(manifest, {**files, GOLDEN: golden_file(rows.tolist(), outputs.tolist())}, key)
 
 
@@ -82,7 +82,7 @@ def desired(
     active: VersionReference,
     *,
     previous: VersionReference | None = None,
-    model_type: ModelType = ModelType.GOAL,
+    model_type: ModelType = "goal",
 ) -> DeploymentState:
     """Return a desired state."""
     phase = DeploymentPhase.BASELINE if active.kind == ArtifactKind.BASELINE else DeploymentPhase.STABLE
@@ -100,7 +100,7 @@ def ready(
 ) -> ModelReady:
     """Return the announcement of a goal candidate that beats a baseline of .5."""
     return ModelReady(
-        event_id=uuid4(), occurred_at=BUILT_AT, training_event_id=training_event_id or uuid4(), model_type=ModelType.GOAL, epochs=(1,),
+        event_id=uuid4(), occurred_at=BUILT_AT, training_event_id=training_event_id or uuid4(), model_type="goal", epochs=(1,),
         artifact_uri=reference.artifact_uri, artifact_digest=reference.artifact_digest, snapshot_digest="0" * 64,
         parent_digest=parent_digest, samples=100,
         comparison=MetricComparison(

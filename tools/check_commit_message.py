@@ -8,7 +8,7 @@ from pathlib import Path
 
 KINDS = ("feat", "fix", "docs", "test", "refactor", "perf", "chore", "build", "ci", "revert")
 SCOPES = (
-    "fincoach_events", "schemas", "backends", "models", "streams", "trainers", "deployer", "serving", "admin", "stack",
+    "fincoach_events", "schemas", "backends", "modelkit", "models", "streams", "trainers", "deployer", "serving", "admin", "stack",
     "migrations", "tests", "benchmarks", "docs", "tools", "house",
 )  # fmt: skip
 LONGEST_SUBJECT = 100

@@ -19,13 +19,14 @@ from backends.process import run_process
 from backends.store.content import ContentStore
 from backends.telemetry.health import HealthServer
 from backends.telemetry.logs import configure_logs
+from modelkit.registry import installed
 from schemas.messages.control import TriggerTraining
 from schemas.topics import CONTROL, THRESHOLD_REACHED
 from schemas.vocabulary import Room
 from trainers.consumer import GROUP, CrossingConsumer, TriggerTrainingExecution
-from trainers.orchestrator import OrchestratorParts, TrainingOrchestrator
-from trainers.queue import TrainingQueue
-from trainers.snapshots import SnapshotService
+from trainers.running.orchestrator import OrchestratorParts, TrainingOrchestrator
+from trainers.running.queue import TrainingQueue
+from trainers.snapshots.service import SnapshotService
 
 if TYPE_CHECKING:
     from trainers.settings import TrainersSettings
@@ -77,7 +78,9 @@ async def run_trainer(settings: TrainersSettings) -> int:
     control = BrokerConsumer(settings.brokers, [CONTROL], client_id=f"{instance}-control")
     dead_letters = DeadLetterTopic(producer)
     crossing_handler = CrossingConsumer(orchestrator.queue, orchestrator.wake)
-    commands = CommandHandler(database, clock, {TriggerTraining: TriggerTrainingExecution(orchestrator.wake)})
+    commands = CommandHandler(
+        database, clock, {TriggerTraining: TriggerTrainingExecution(orchestrator.wake)}, models=tuple(installed())
+    )
     crossing_loop = Processor(crossings, crossing_handler.handle, dead_letters, name=GROUP)
     control_loop = Processor(control, commands.handle, dead_letters, name=f"{GROUP}-control")
     health = HealthServer(
@@ -98,7 +101,7 @@ def _orchestrator(
 ) -> TrainingOrchestrator:
     store = ContentStore(settings.resolved_store_url)
     return TrainingOrchestrator(OrchestratorParts(
-        database=database, queue=TrainingQueue(database, clock, settings, owner=owner), producer=producer, clock=clock, settings=settings,
+        database=database, queue=TrainingQueue(database, clock, settings, owner=owner, models=tuple(installed())), producer=producer, clock=clock, settings=settings,
         snapshots=SnapshotService(database, store, page_rows=settings.snapshot_page_rows, seed=settings.training_seed),
     ))  # fmt: skip
 

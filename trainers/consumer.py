@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from schemas.messages.control import TriggerTraining
     from schemas.messages.training import ThresholdReached
     from schemas.vocabulary import ModelType
-    from trainers.queue import TrainingQueue
+    from trainers.running.queue import TrainingQueue
 
 log = get_logger("trainers.consumer")
 GROUP = "fincoach-trainers"

@@ -17,9 +17,9 @@ from schemas.vocabulary import ModelType
 
 # What an installation begins with: threshold and cool-down.
 RULES: dict[ModelType, tuple[int, int]] = {
-    ModelType.SPENDING: (1_000, 0),
-    ModelType.SEGMENTATION: (100, 0),
-    ModelType.GOAL: (50, 300),
+    "spending": (1_000, 0),
+    "segmentation": (100, 0),
+    "goal": (50, 300),
 }
 COLUMNS = {
     "trainings": "trainings", "busiest_day": "on the busiest day", "points_per_training": "points each", "waiting_points_mean": "points waiting, mean",
@@ -57,9 +57,7 @@ def arrivals_of(model_type: ModelType, options: argparse.Namespace) -> list[Arri
     if not options.synthetic:
         return real(model_type, options.data)
     threshold, _ = RULES[model_type]
-    return synthetic(
-        days=options.days, mean_a_day=threshold / 20, burst=20 * threshold if model_type == ModelType.GOAL else 0
-    )
+    return synthetic(days=options.days, mean_a_day=threshold / 20, burst=20 * threshold if model_type == "goal" else 0)
 
 
 def main(given: Sequence[str]) -> int:

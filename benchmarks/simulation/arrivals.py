@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fincoach_events.events import GoalModified, TransactionCreated
-from schemas.vocabulary import GOAL_OUTCOMES, SUFFICIENT_TRANSACTIONS, ModelType
+from models.segmentation.dataset import SUFFICIENT_TRANSACTIONS
+from schemas.vocabulary import GOAL_OUTCOMES, ModelType
 from stack.replay.catalogue import open_source
 from stack.replay.source import ReplayItem
 
@@ -53,9 +54,9 @@ def outcomes(items: Iterable[ReplayItem]) -> Iterator[Arrival]:
 
 
 REAL: Mapping[ModelType, tuple[str, Counted]] = {
-    ModelType.SPENDING: ("onlineretail", transactions),
-    ModelType.SEGMENTATION: ("onlineretail", sufficient_users),
-    ModelType.GOAL: ("oulad", outcomes),
+    "spending": ("onlineretail", transactions),
+    "segmentation": ("onlineretail", sufficient_users),
+    "goal": ("oulad", outcomes),
 }
 
 

@@ -10,16 +10,18 @@ import datetime as dt
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from benchmarks.simulation.arrivals import HOUR, Arrival
-from streams.arrivals import ArrivalPattern, expected_ratio, observed
-from streams.quality import QualityAssessment
-from streams.sketches import excess
-from streams.thresholds import Circumstances, Evaluation, ThresholdRule, decide
+from modelkit.statistics.sketches import excess
+from schemas.thresholds import ThresholdRule
+from streams.epochs.arrivals import ArrivalPattern, expected_ratio, observed
+from streams.epochs.thresholds import Circumstances, Evaluation, decide
+from streams.quality.assessment import QualityAssessment
 
 PANE_POINTS = 10  # few, so that a rule without a pause shows how often it would fire
 MAX_AGE_SECONDS = 30 * 86_400
@@ -50,12 +52,12 @@ def variants(threshold: int, *, cool_down_seconds: int) -> tuple[Variant, ...]:
     )
     return (
         Variant(name="fixed", rule=fixed),
-        Variant(name="fixed, cool-down", rule=replace(fixed, cool_down_seconds=cool_down_seconds)),
+        Variant(name="fixed, cool-down", rule=msgspec.structs.replace(fixed, cool_down_seconds=cool_down_seconds)),
         Variant(name="adaptive", rule=whole),
         Variant(name="without size", rule=whole, with_size=False),
         Variant(name="without season", rule=whole, with_season=False),
-        Variant(name="without age", rule=replace(whole, max_age_seconds=None)),
-        Variant(name="without cool-down", rule=replace(whole, cool_down_seconds=0)),
+        Variant(name="without age", rule=msgspec.structs.replace(whole, max_age_seconds=None)),
+        Variant(name="without cool-down", rule=msgspec.structs.replace(whole, cool_down_seconds=0)),
     )
 
 

@@ -10,10 +10,11 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from schemas.vocabulary import ModelType
 from stack.simulation.replica_client import PredictionFailedError, ReplicaClient
 
 Customers = Callable[[], tuple[list[UUID], dt.datetime | None]]
+
+ASKED = ("segmentation", "spending", "goal")  # simulated customers ask for recommendations
 
 
 class PredictionLoad:
@@ -30,14 +31,13 @@ class PredictionLoad:
         self._pause_seconds = 1.0 / requests_per_second
         self._generator = np.random.default_rng(seed)
         self._running: set[asyncio.Task[None]] = set()
-        self._models = [model for model in ModelType if model is not ModelType.RECOMMENDATION]
 
     async def run(self) -> None:
         """Ask until cancelled; requests under way are then waited for."""
         turn = 0
         try:
             while True:
-                task = asyncio.create_task(self._ask(self._models[turn % len(self._models)]))
+                task = asyncio.create_task(self._ask(ASKED[turn % len(ASKED)]))
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
                 turn += 1
@@ -45,19 +45,19 @@ class PredictionLoad:
         finally:
             await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _ask(self, model: ModelType) -> None:
+    async def _ask(self, model: str) -> None:
         try:
             await self._client.predict(model, self._body(model))
         except PredictionFailedError:
             return  # counted by the client; the demo fails on it
 
-    def _body(self, model: ModelType) -> dict[str, Any]:
+    def _body(self, model: str) -> dict[str, Any]:
         users, now = self._customers()
         user_id = users[int(self._generator.integers(len(users)))] if users else uuid4()
         body: dict[str, Any] = {"user_id": str(user_id)}
         if now is not None:
             body["as_of"] = now.isoformat()
-        if model is ModelType.GOAL:
+        if model == "goal":
             due = (now or dt.datetime(2000, 1, 1, tzinfo=dt.UTC)) + dt.timedelta(days=30)
             body["goal"] = {"goal_kind": "budget", "target_minor": 5_000, "currency": "USD", "due_at": due.isoformat()}
         return body

@@ -198,7 +198,7 @@ def test_rooms_with_threads_make_their_decoders_at_import() -> None:
     """A replica that loads its models side by side would end with a segmentation fault: msgspec 0.22 is not safe for the first use of a type by two threads at once."""
     late = [
         f"{name_of(path)}:{node.lineno}"
-        for path in files_of("models", "serving")
+        for path in files_of("modelkit", "models", "serving")
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)

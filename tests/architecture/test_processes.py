@@ -16,6 +16,8 @@ LIST_MODULES = """
 import importlib, pathlib, sys
 room = pathlib.Path(sys.argv[1])
 for path in sorted(room.rglob("*.py")):
+    if "training" in path.parts:
+        continue
     name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
     importlib.import_module(name)
 import msgspec
@@ -24,7 +26,7 @@ sys.stdout.buffer.write(msgspec.json.encode(sorted({name.partition(".")[0] for n
 
 
 def loaded_by(room: str) -> set[str]:
-    """Return the top-level modules that a fresh interpreter holds after importing every module of ``room``."""
+    """Return the top-level modules that a fresh interpreter holds after importing every module of ``room``, training parts aside."""
     command = [sys.executable, "-W", "ignore", "-c", LIST_MODULES, room]
     run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
     return set(msgspec.json.decode(run.stdout, type=list[str]))
@@ -37,8 +39,9 @@ def loaded_by(room: str) -> set[str]:
             "fincoach_events",
             LEARNING | {"faust", "numpy", "pydantic", "sqlalchemy", "schemas", "backends", "structlog"},
         ),
-        ("schemas", LEARNING | {"faust", "numpy", "aiokafka", "backends", "models"}),
-        ("backends", LEARNING | {"faust", "onnxruntime", "models"}),
+        ("schemas", LEARNING | {"faust", "numpy", "aiokafka", "backends", "modelkit", "models"}),
+        ("backends", LEARNING | {"faust", "onnxruntime", "modelkit", "models"}),
+        ("modelkit", LEARNING | {"faust", "pydantic", "sqlalchemy", "aiokafka", "models"}),
         ("models", LEARNING | {"faust"}),
         ("serving", LEARNING | {"faust", "fastapi", "starlette", "typer"}),
         ("deployer", LEARNING | {"faust", "fastapi", "typer"}),

@@ -18,10 +18,10 @@ import msgspec
 
 from schemas.errors import FinCoachError
 from stack.settings import MachineSettings
-from tests.chaos.faults import FAULTS
-from tests.chaos.report import ChaosReport, rendered
-from tests.chaos.run import ChaosRun, Judge
-from tests.chaos.settings import ChaosSettings
+from tests.chaos.faults.register import FAULTS
+from tests.chaos.rig.report import ChaosReport, rendered
+from tests.chaos.rig.run import ChaosRun, Judge
+from tests.chaos.rig.settings import ChaosSettings
 
 EPILOGUE = """
 Starts the real stack (Postgres, three brokers, two streams workers, two trainers, a deployer, three replicas) on this
@@ -124,10 +124,10 @@ def repeated_by(settings: ChaosSettings) -> str:
 def _judge(say: _Saying) -> Judge | None:
     """Return the oracle, where it is there."""
     try:
-        laws: Any = importlib.import_module("tests.chaos.oracle")
+        laws: Any = importlib.import_module("tests.chaos.oracle.recount")
         judge: Judge = laws.judge
     except (ModuleNotFoundError, AttributeError):
-        say("there is no oracle (tests.chaos.oracle), so this run cannot hold")
+        say("there is no oracle (tests.chaos.oracle.recount), so this run cannot hold")
         return None
     return judge
 

@@ -8,12 +8,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from schemas.topics import ALERTS
-from tests.chaos import oracle_reading
-from tests.chaos.crash_points import CrashPoint, crash_points, share_of, strike
-from tests.chaos.laws import Law
-from tests.chaos.oracle_world import World
-from tests.chaos.planted_bugs import PLANTED, PlantedBug, look_for, shows
-from tests.chaos.yard import Run, Yard
+from tests.chaos.oracle import reading as oracle_reading
+from tests.chaos.oracle.invariants import Law
+from tests.chaos.oracle.world import World
+from tests.chaos.rig.aimed import Run, Yard
+from tests.chaos.rig.crash_points import CrashPoint, crash_points, share_of, strike
+from tests.chaos.rig.seeded_faults import PLANTED, PlantedBug, look_for, shows
 
 POINTS = share_of(crash_points(), size=26)
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fincoach_events.producer import DEFAULT_SETTINGS
-from tests.chaos.outages import OUTAGE_SECONDS, RATE, Outcome, outage_of
+from tests.chaos.rig.outages import OUTAGE_SECONDS, RATE, Outcome, outage_of
 
 # One outage after the other, or each would slow down what the other one measures; the first test waits for both.
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]

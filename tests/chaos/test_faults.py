@@ -16,18 +16,18 @@ import pytest
 from backends.clock import SystemClock
 from stack.processes import ProcessSpec, RestartPolicy
 from stack.supervisor import Supervisor
-from tests.chaos import faults_freezes
-from tests.chaos.clockwork import Clockwork
-from tests.chaos.fault import Fault, Site, UnprovenError
-from tests.chaos.faults import FAULTS
-from tests.chaos.fleet import ProducerFleet
-from tests.chaos.leadership import Leadership
-from tests.chaos.plan import PlannedFault
-from tests.chaos.proxy import FaultProxy
-from tests.chaos.timeline import Timeline
-from tests.chaos.traps import BatchTraps
-from tests.chaos.watch import Watch
-from tests.chaos.yard_rooms import eventually
+from tests.chaos.faults import freezes as faults_freezes
+from tests.chaos.faults.clockwork import Clockwork
+from tests.chaos.faults.fault import Fault, Site, UnprovenError
+from tests.chaos.faults.plan import PlannedFault
+from tests.chaos.faults.proxy import FaultProxy
+from tests.chaos.faults.register import FAULTS
+from tests.chaos.faults.timeline import Timeline
+from tests.chaos.faults.traps import BatchTraps
+from tests.chaos.rig.aimed_processes import eventually
+from tests.chaos.rig.fleet import ProducerFleet
+from tests.chaos.rig.leadership import Leadership
+from tests.chaos.rig.watch import Watch
 
 pytestmark = pytest.mark.prove  # they measure time, with nobody beside them
 WORKS = "import time\nwhile True: sum(range(20_000)); time.sleep(0.01)"

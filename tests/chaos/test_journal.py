@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from backends.clock import ManualClock
-from streams.ingestion import decode_storable_event
-from streams.intake import take_in
-from tests.chaos.mix import CLIENT_MIX, RAW_MIX, Drawn, Mix
-from tests.chaos.world import World
+from streams.batches.events import decode_storable_event
+from streams.batches.intake import take_in
+from tests.chaos.producers.mix import CLIENT_MIX, RAW_MIX, Drawn, Mix
+from tests.chaos.producers.world import World
 
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 DRAWS = 6_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 
-from tests.chaos.oracle_announcements import outbox_heard
-from tests.chaos.oracle_counting import archived_once
-from tests.chaos.oracle_epochs import epochs_whole
-from tests.chaos.oracle_world import ALERTS, EVENTS, READ_TOPICS, Epoch, OutboxRow, Pane, Record, Send, World
+from tests.chaos.oracle.announcements import outbox_heard
+from tests.chaos.oracle.counting import archived_once
+from tests.chaos.oracle.epochs import epochs_whole
+from tests.chaos.oracle.world import ALERTS, EVENTS, READ_TOPICS, Epoch, OutboxRow, Pane, Record, Send, World
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.laws import Law
-from tests.chaos.oracle_faults import faults_hit
-from tests.chaos.oracle_world import World
+from tests.chaos.oracle.faults import faults_hit
+from tests.chaos.oracle.invariants import Law
+from tests.chaos.oracle.world import World
 
 
 def judged(*evidence: dict[str, Any], **run: Any) -> Law:  # noqa: ANN401 - whatever stands in run.json

@@ -10,15 +10,16 @@ import pytest
 
 from backends.clock import SystemClock
 from backends.store.content import ContentStore
-from models.baselines import baseline_artifact
-from models.installation_key import installation_key
-from models.manifest import open_artifact
-from models.registry import runtime_for
+from modelkit.installation_key import installation_key
+from modelkit.manifest import open_artifact
+from modelkit.registry import definition_of, runtime_for
+from modelkit.version_zero import baseline_artifact
 from schemas.vocabulary import ModelType, Verdict
+from tests.four_models import FOUR_MODELS
 from tests.training_factories import shop_history, snapshot_files, transaction
-from trainers.judging import conduct
+from trainers.judging.training import conduct
 from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, order_of, said
-from trainers.worker import trainer_of
+from trainers.running.worker import trainer_of
 
 RUN_ID = UUID(int=5)
 
@@ -30,7 +31,7 @@ def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
 def order_for(model_type: ModelType, folder: Path, files: dict[str, bytes], *, with_champion: bool = True) -> WorkOrder:
     """Return an order over a snapshot in a store of its own, with version 0 as the champion."""
     store = ContentStore(f"file://{folder}/store")
-    baseline = baseline_artifact(model_type, installation_key(folder / "keys"), SystemClock().now())
+    baseline = baseline_artifact(definition_of(model_type), installation_key(folder / "keys"), SystemClock().now())
     return WorkOrder(
         model_type=model_type, run_id=str(RUN_ID), snapshot=store.put("snapshots", files), seed=3, store_url=f"file://{folder}/store",
         keys_folder=str(folder / "keys"), cpu_seconds=300, parent_pid=1,
@@ -38,14 +39,14 @@ def order_for(model_type: ModelType, folder: Path, files: dict[str, bytes], *, w
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("model_type", ModelType)
+@pytest.mark.parametrize("model_type", FOUR_MODELS)
 def test_each_model_has_a_trainer_of_its_own(model_type: ModelType) -> None:
     """A crossing of that model would end in an error."""
     trainer: Any = trainer_of(model_type)
     assert trainer.model_type == model_type
 
 
-@pytest.mark.parametrize("model_type", ModelType)
+@pytest.mark.parametrize("model_type", FOUR_MODELS)
 @pytest.mark.parametrize("events", [0, 1])
 def test_too_little_history_keeps_the_champion_and_says_what_is_missing(
     model_type: ModelType, events: int, tmp_path: Path
@@ -64,7 +65,7 @@ def shop() -> dict[str, bytes]:
     return snapshot_files(shop_history(users=400, weeks=40))
 
 
-SHOP_MODELS = (ModelType.SPENDING, ModelType.SEGMENTATION)  # purchases alone are enough to fit these
+SHOP_MODELS = ("spending", "segmentation")  # purchases alone are enough to fit these
 
 
 @pytest.mark.parametrize("model_type", SHOP_MODELS)
@@ -111,10 +112,10 @@ def test_a_verdict_comes_with_every_number(model_type: ModelType, shop: dict[str
 
 def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_path: Path) -> None:
     """One missing folder in the store would stop a model from ever learning again."""
-    order = order_for(ModelType.SPENDING, tmp_path, shop)
+    order = order_for("spending", tmp_path, shop)
     assert order.champion is not None
     ContentStore(order.store_url).delete(order.champion)
-    result = conduct(trainer_of(ModelType.SPENDING), order, silent)
+    result = conduct(trainer_of("spending"), order, silent)
     assert result.comparison is not None
     assert result.comparison.champion is None
 
@@ -122,7 +123,7 @@ def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_p
 def test_what_goes_through_the_pipe_comes_out_of_it() -> None:
     """Parent and child would not understand each other."""
     order = WorkOrder(
-        model_type=ModelType.GOAL,
+        model_type="goal",
         run_id="x",
         snapshot="s",
         seed=1,

@@ -20,12 +20,13 @@ from schemas.messages.control import UpdateThresholds
 from schemas.messages.training import ThresholdReached
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS, CONTROL, THRESHOLD_REACHED
 from schemas.vocabulary import ModelType
-from streams.batches import BatchOutcome, LedgerBatch
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
-from streams.ingestion import EventIngestion
-from streams.predictions import PredictionArchive
+from streams.batches.batch import BatchOutcome, LedgerBatch
+from streams.batches.dead_letter_limits import LimitPolicy
+from streams.batches.dead_letters import DeadLetterService
+from streams.batches.events import EventIngestion
+from streams.batches.predictions import PredictionArchive
 from streams.service import ContinuousLearningService
+from tests.four_models import FOUR_MODELS, data_sets_of_four
 
 
 class Fetched:
@@ -44,9 +45,15 @@ class Room:
 
     def __init__(self, database: Database, clock: ManualClock) -> None:
         letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-        self._events = events = EventIngestion(database, clock, letters, state_cache_bytes=1_000_000)
+        self._events = events = EventIngestion(
+            database, clock, letters, data_sets=data_sets_of_four(), state_cache_bytes=1_000_000
+        )
         self.service = ContinuousLearningService(
-            database, clock, events=events, predictions=PredictionArchive(database, letters)
+            database,
+            clock,
+            events=events,
+            predictions=PredictionArchive(database, letters, models=FOUR_MODELS),
+            models=FOUR_MODELS,
         )
         self.database = database
         self.clock = clock
@@ -120,7 +127,9 @@ async def send(room: Room, **fields: object) -> None:
     record = Record(
         topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=room.clock.now()
     )
-    handler = CommandHandler(room.database, room.clock, {UpdateThresholds: room.service.update_thresholds})
+    handler = CommandHandler(
+        room.database, room.clock, {UpdateThresholds: room.service.update_thresholds}, models=FOUR_MODELS
+    )
     await handler.handle(record)
 
 

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from admin.cli import app
+from admin.cli.app import app
 from admin.installation import Installation, save
 from backends.database.unit_of_work import Database
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import Room
 from stack.ports import free_port
 from tests.integration.admin_rows import USER, Rows
 from tests.integration.backends_topics import database_of
@@ -109,7 +109,7 @@ async def test_the_thresholds_of_the_plan_are_there_after_the_migrations(folder:
     """A new installation would train at other counts than the plan's."""
     rows = msgspec.json.decode((await command("thresholds", "--json", folder=folder)).stdout)
     assert {row["model_type"]: row["threshold"] for row in rows} == {
-        ModelType.RECOMMENDATION: 500, ModelType.SEGMENTATION: 100, ModelType.SPENDING: 1000, ModelType.GOAL: 50,
+        "recommendation": 500, "segmentation": 100, "spending": 1000, "goal": 50,
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from admin.cli import app
+from admin.cli.app import app
 from admin.installation import Installation, save
 from backends.database.unit_of_work import Database
 from schemas.tables import dead_letters

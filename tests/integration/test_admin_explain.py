@@ -10,10 +10,9 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from admin.cli import app
+from admin.cli.app import app
 from admin.installation import Installation, save
 from backends.clock import ManualClock
-from schemas.vocabulary import ModelType
 from stack.ports import free_port
 from tests.integration.streams_room import Room, feedback
 from tests.integration.streams_workers import database_of, transaction
@@ -50,7 +49,7 @@ async def test_one_sentence_says_why_a_model_waits(room: Room, folder: Path) -> 
     assert "nothing was evaluated yet" in before.stdout
     await room.feed([feedback(number) for number in range(600)])
     await room.feed([transaction(1)] * 600, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
-    sentence = await room.check(ModelType.RECOMMENDATION)
+    sentence = await room.check("recommendation")
     result = await explain(folder, "recommendation")
     assert result.exit_code == 0, result.stderr
     assert f"recommendation epoch 1 (open): {sentence}" in result.stdout
@@ -68,7 +67,7 @@ async def test_a_closed_epoch_says_why_it_was_trained(room: Room, folder: Path) 
     """Why a model was retrained last week would be forgotten with the next epoch."""
     await room.feed([transaction(number) for number in range(1_000)])
     await room.feed([transaction(number) for number in range(1_000, 1_010)])
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     assert "epoch 1 (closed): 1000 of 1000, quality" in (await explain(folder, "spending", "--epoch", "1")).stdout
     assert "epoch 2 (open): 10 of 1000, quality" in (await explain(folder, "spending")).stdout
     unknown = await explain(folder, "spending", "--epoch", "9")

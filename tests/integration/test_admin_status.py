@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from admin.installation import Endpoint, Installation
-from admin.loop import LoopFacts, first_broken, links
-from admin.status import StatusService
+from admin.status.gathering import StatusService
+from admin.status.loop import LoopFacts, first_broken, links
 from backends.broker.kafka import create_topics
 from backends.broker.positions import end_offsets
 from backends.clock import ManualClock, SystemClock

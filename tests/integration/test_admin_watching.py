@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from admin.cli import app
+from admin.cli.app import app
+from admin.cli.watching import follow, since
 from admin.installation import Installation, save
-from admin.watching import follow, since
 from backends.broker.kafka import create_topics
 from backends.clock import SystemClock
 from schemas import codec
@@ -90,7 +90,7 @@ async def test_progress_is_told_as_it_happens(brokers: str) -> None:
     """Whoever follows a training would see nothing until it is over."""
     moment = SystemClock().now()
     run_id = uuid4()
-    await send(brokers, TRAINING_PROGRESS, progress(ModelType.GOAL, 1, training_event_id=run_id))
+    await send(brokers, TRAINING_PROGRESS, progress("goal", 1, training_event_id=run_id))
     steps: list[int] = []
     async with asyncio.timeout(30):
         messages = follow(brokers, TRAINING_PROGRESS, moment - dt.timedelta(seconds=5))
@@ -99,16 +99,14 @@ async def test_progress_is_told_as_it_happens(brokers: str) -> None:
                 steps.append(message.step)
                 if message.step == 2:
                     break
-                await send(
-                    brokers, TRAINING_PROGRESS, b"{}", progress(ModelType.GOAL, 2, training_event_id=run_id, loss=0.25)
-                )
+                await send(brokers, TRAINING_PROGRESS, b"{}", progress("goal", 2, training_event_id=run_id, loss=0.25))
         await messages.aclose()  # type: ignore[attr-defined]
     assert steps == [1, 2]
 
 
 async def test_the_command_line_follows_one_model_until_ctrl_c(brokers: str, tmp_path: Path) -> None:
     """Whoever waits for one model would be shown all of them, or could not stop looking."""
-    await send(brokers, TRAINING_PROGRESS, progress(ModelType.SPENDING, 3), progress(ModelType.GOAL, 9, loss=0.25, verdict="rejected"))  # fmt: skip
+    await send(brokers, TRAINING_PROGRESS, progress("spending", 3), progress("goal", 9, loss=0.25, verdict="rejected"))  # fmt: skip
     arguments = ("-u", "-m", "stack", "trainings", "goal", "--follow", "--folder", str(installed(tmp_path, brokers)))
     following = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=PIPE, stderr=PIPE, cwd=Path(__file__).parents[2]
@@ -128,7 +126,7 @@ async def test_the_command_line_follows_one_model_until_ctrl_c(brokers: str, tmp
 async def test_a_broker_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list would end in a traceback, or hang for ever."""
     address = f"127.0.0.1:{free_port()}"
-    monkeypatch.setattr("admin.watching.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("admin.cli.watching.CONNECT_SECONDS", 0.3)
     with pytest.raises(RetryLaterError, match=f"the broker at {address} does not answer"):
         await since(address, ALERTS, SystemClock().now())
     for arguments in (("alerts",), ("trainings", "--follow")):

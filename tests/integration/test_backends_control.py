@@ -30,6 +30,7 @@ from schemas.tables import audit_log, command_inbox, outbox
 from schemas.topics import ALERTS, CONTROL, CONTROL_RESULTS
 from schemas.vocabulary import ModelType, Room
 from stack.ports import free_port
+from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import database_of
 
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
@@ -58,7 +59,7 @@ class Executor:
 
 def handler(database: Database, executor: Executor, clock: ManualClock) -> CommandHandler:
     """Return a deployer's handler of commands."""
-    return CommandHandler(database, clock, {RollBackModel: executor, DeployModel: executor})
+    return CommandHandler(database, clock, {RollBackModel: executor, DeployModel: executor}, models=FOUR_MODELS)
 
 
 def roll_back(**changes: object) -> RollBackModel:
@@ -120,7 +121,7 @@ async def test_a_command_takes_effect_is_answered_and_written_down(database_url:
             [("RollBackModel", "succeeded")],
             [("ann@desk", "RollBackModel", "goal", "succeeded")],
         )
-    assert executor.acted == [(command.event_id, ModelType.GOAL)]
+    assert executor.acted == [(command.event_id, "goal")]
     assert isinstance(answer, CommandSucceeded)
     assert (answer.command_id, answer.causation_id) == (command.event_id, command.event_id)
     assert (answer.executor, answer.issuer, answer.command_type) == ("deployer", "ann@desk", "RollBackModel")
@@ -220,7 +221,7 @@ async def test_an_unknown_model_is_refused_with_the_known_ones(database_url: str
         await handler(database, executor, clock).handle(record_of(roll_back(model_type="weather")))
         [answer] = await answers(database)
     assert "no model 'weather'" in answer.detail
-    assert all(model in answer.detail for model in ModelType)
+    assert all(model in answer.detail for model in FOUR_MODELS)
     assert executor.acted == []
 
 
@@ -316,5 +317,7 @@ async def test_a_bug_of_an_executor_is_not_taken_for_a_refusal(database_url: str
 
     async with database_of(Room.DEPLOYER, database_url) as database:
         with pytest.raises(ZeroDivisionError):
-            await CommandHandler(database, clock, {RollBackModel: buggy}).handle(record_of(roll_back()))
+            await CommandHandler(database, clock, {RollBackModel: buggy}, models=FOUR_MODELS).handle(
+                record_of(roll_back())
+            )
         assert await written_down(database) == ([], [])

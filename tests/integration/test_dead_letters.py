@@ -28,11 +28,12 @@ from schemas.codec import decode, encode
 from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
 from schemas.messages.control import RetryDeadLetters
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, MIB
+from streams.batches.events import decode_storable_event
+from streams.batches.golden import BrokenReceiverError
+from streams.batches.retries import checked_filter, retry_dead_letters
 from streams.bootstrap import Worker
-from streams.golden import BrokenReceiverError
-from streams.ingestion import decode_storable_event
-from streams.retries import checked_filter, retry_dead_letters
 from streams.settings import StreamsSettings
+from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import records_on
 from tests.integration.streams_workers import (
     begin_at_the_end,
@@ -84,7 +85,7 @@ class Release:
 def release(monkeypatch: pytest.MonkeyPatch) -> Release:
     """Give the rule of the worker under test, patched in."""
     release = Release()
-    monkeypatch.setattr("streams.ingestion.decode_storable_event", release.decode)
+    monkeypatch.setattr("streams.batches.events.decode_storable_event", release.decode)
     return release
 
 
@@ -107,10 +108,11 @@ class Room:
         command = RetryDeadLetters(
             event_id=uuid.uuid4(), occurred_at=now, issuer="tester", expires_at=now + dt.timedelta(minutes=1), **fields
         )
-        handler = CommandHandler(self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters})
-        await handler.handle(
-            Record(topic=CONTROL.name, partition=0, offset=0, key=b"", value=encode(command), timestamp=now)
+        record = Record(topic=CONTROL.name, partition=0, offset=0, key=b"", value=encode(command), timestamp=now)
+        handler = CommandHandler(
+            self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters}, models=FOUR_MODELS
         )
+        await handler.handle(record)
         async with self.database.transaction() as work:
             driver = await work.driver()
             await work.connection.exec_driver_sql("SELECT 1")
@@ -449,7 +451,7 @@ async def test_a_broken_worker_stops_before_it_puts_a_topic_aside(
 ) -> None:
     """A bad release would empty the topic into dead letters within minutes."""
     strict = settings.model_copy(update={"dead_letter_consecutive": 20})
-    monkeypatch.setattr("streams.ingestion.decode_storable_event", refused)
+    monkeypatch.setattr("streams.batches.events.decode_storable_event", refused)
     before = await connection.fetch("SELECT * FROM ledger ORDER BY topic, partition")
     async with room(strict) as yard:
         user = transaction(1).user_id
@@ -475,7 +477,7 @@ async def test_a_broken_reducer_stops_the_worker_too(
     def broken(*_: object) -> None:
         raise ArithmeticError("planted")
 
-    monkeypatch.setattr("streams.folding.fold", broken)
+    monkeypatch.setattr("streams.batches.folding.fold", broken)
     strict = settings.model_copy(update={"dead_letter_consecutive": 20})
     async with room(strict) as yard:
         user = transaction(1).user_id

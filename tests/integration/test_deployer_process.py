@@ -36,7 +36,6 @@ from schemas.topics import (
     REPLICA_STATUS,
     Topic,
 )
-from schemas.vocabulary import ModelType
 from tests.rooms import RunningRoom, eventually, running
 from tests.services import connect
 from tests.versions import Shelf, desired, ready
@@ -283,7 +282,7 @@ async def _last_goal_state(system: System) -> DeploymentState:
     states: list[DeploymentState] = [
         codec.decode(MODEL_DEPLOYMENTS, item.value) for item in await system.records(MODEL_DEPLOYMENTS)
     ]
-    return next(state for state in reversed(states) if state.model_type == ModelType.GOAL)
+    return next(state for state in reversed(states) if state.model_type == "goal")
 
 
 async def test_a_wiped_topic_is_filled_again_from_the_database(system: System) -> None:

@@ -25,7 +25,7 @@ from deployer.housekeeping import ArtifactHousekeeping
 from deployer.service import ModelDeploymentService
 from deployer.settings import DeployerSettings
 from deployer.store import ArtifactShelf
-from models.manifest import GOLDEN, Golden, build_artifact, golden_file, open_artifact
+from modelkit.manifest import GOLDEN, Golden, build_artifact, golden_file, open_artifact
 from schemas import codec
 from schemas.codec import encode
 from schemas.errors import RetryLaterError
@@ -40,10 +40,11 @@ from schemas.messages.control import (
 from schemas.messages.deployment import DeploymentState, ReplicaStatus, ServedModel, VersionReference
 from schemas.tables import audit_log, model_versions, outbox, replica_acknowledgements, replicas, rollout_decisions
 from schemas.topics import ALERTS, CONTROL, CONTROL_RESULTS, MODEL_DEPLOYMENTS, REPLICA_STATUS
-from schemas.vocabulary import ArtifactKind, DeploymentPhase, ModelType, Room
+from schemas.vocabulary import ArtifactKind, DeploymentPhase, Room
+from tests.four_models import FOUR_MODELS
 from tests.versions import Shelf, goal_artifact, ready, reference_of
 
-GOAL = ModelType.GOAL
+GOAL = "goal"
 
 
 class Bench:
@@ -57,7 +58,7 @@ class Bench:
         self.service = ModelDeploymentService(database, self.artifacts, clock, settings=settings)
         self.baselines = BaselineDeployment(database, self.artifacts, clock, keys_folder=self.shelf.keys_folder)
         executions: Any = {DeployModel: self.service.deploy_known, RollBackModel: self.service.rollback_model}
-        self._commands = CommandHandler(database, clock, executions)
+        self._commands = CommandHandler(database, clock, executions, models=FOUR_MODELS)
 
     async def desired(self) -> DesiredRow:
         """Return the desired state of the goal model."""
@@ -126,12 +127,12 @@ async def test_every_model_begins_with_its_signed_baseline(bench: Bench) -> None
         everything = await DeploymentRepository(connection).all_desired()
     assert {
         model: (row.sequence, row.phase, row.active.version, row.active.kind) for model, row in everything.items()
-    } == dict.fromkeys(ModelType, (1, DeploymentPhase.BASELINE, "0.0.0", ArtifactKind.BASELINE))
+    } == dict.fromkeys(FOUR_MODELS, (1, DeploymentPhase.BASELINE, "0.0.0", ArtifactKind.BASELINE))
     (payload,) = await bench.announced(MODEL_DEPLOYMENTS.name)
     state = codec.decode(MODEL_DEPLOYMENTS, payload)
     assert bench.shelf.store.exists(state.active.artifact_uri)
     decisions = await bench.rows(sa.select(rollout_decisions.c.decision))
-    assert [row.decision for row in decisions] == ["baseline"] * len(ModelType)
+    assert [row.decision for row in decisions] == ["baseline"] * len(FOUR_MODELS)
 
 
 async def test_several_deployers_starting_at_once_deploy_one_baseline(
@@ -141,7 +142,7 @@ async def test_several_deployers_starting_at_once_deploy_one_baseline(
     database = Database(create_engine(database_url, application_name="test-deployers"), Room.DEPLOYER)
     benches = [Bench(database, tmp_path, clock) for _ in range(3)]
     done = await asyncio.gather(*(bench.baselines.ensure() for bench in benches))
-    assert sorted(model for models in done for model in models) == sorted(ModelType)
+    assert sorted(model for models in done for model in models) == sorted(FOUR_MODELS)
     assert len(await benches[0].announced(MODEL_DEPLOYMENTS.name)) == 1
     assert await benches[0].baselines.ensure() == []
     await database.close()

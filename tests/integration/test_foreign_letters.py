@@ -18,7 +18,7 @@ from backends.clock import SystemClock
 from backends.database.repositories.dead_letters import DeadLetterRepository, LetterFilter, RetryRule
 from backends.dead_letters import DeadLetterTopic
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS
-from streams.foreign_letters import ForeignLetters, row_of
+from streams.batches.foreign_dead_letters import ForeignLetters, row_of
 from tests.integration.streams_workers import database_of, producing, until
 from tests.services import WIDE_PARTITIONS, connect, unique
 

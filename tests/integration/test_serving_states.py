@@ -10,7 +10,7 @@ import pytest
 
 from backends.clock import SystemClock
 from backends.database.repositories.states import UserStateRows
-from models.features import REDUCER_VERSION, UserState, encode_state
+from modelkit.features import REDUCER_VERSION, UserState, encode_state
 from schemas.errors import RetryLaterError
 from serving.bootstrap import decoded
 from serving.cache import ExpiringCache

@@ -15,14 +15,13 @@ import pytest
 import uvloop
 
 from backends.clock import SystemClock
-from models.features import GOAL_FEATURES
-from schemas.vocabulary import ModelType
+from models.goal.features import GOAL_FEATURES
 from serving.http_server import HttpServer
 from tests.replicas import Replica
 
 CONNECTIONS = 16
 SWAPS = 40
-GOAL = ModelType.GOAL
+GOAL = "goal"
 USER = "6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11"
 TENSOR = {
     "name": "features",

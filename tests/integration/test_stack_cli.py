@@ -18,16 +18,16 @@ import pytest
 from typer.testing import CliRunner
 
 import stack.cli  # noqa: F401 - adds its commands
-from admin.cli import app
+from admin.cli.app import app
 from admin.gateway import CommandGateway
 from admin.installation import Installation, load
 from backends.clock import SystemClock
 from fincoach_events.events import encode_event
 from schemas.errors import CommandRejectedError
 from schemas.topics import COMMAND_EXECUTORS
-from schemas.vocabulary import ModelType
 from stack.bad_input import bad_records
 from stack.folder import running_supervisor
+from tests.four_models import FOUR_MODELS
 from tests.integration.streams_workers import transaction
 from tests.services import unique
 
@@ -139,7 +139,7 @@ def test_every_model_answers_from_its_baseline_before_anything_was_learned(shell
     """A host that starts with an empty system would get errors until the first training."""
     versions = shell.json("versions")
     assert {(row["model_type"], row["version"], row["is_active"]) for row in versions} == {
-        (model, "0.0.0", True) for model in ModelType
+        (model, "0.0.0", True) for model in FOUR_MODELS
     }
     for replica in shell.installation.replicas:
         answer = httpx.post(f"{replica.url}/predict/segmentation", json={"user_id": str(transaction(1).user_id)})

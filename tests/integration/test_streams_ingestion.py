@@ -16,12 +16,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from backends.clock import SystemClock
-from models.features import decode_state
+from modelkit.features import decode_state
 from schemas.codec import encode
 from schemas.messages.control import UpdateThresholds
 from schemas.messages.predictions import PredictionServed
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, PREDICTIONS
-from schemas.vocabulary import ArtifactKind, ModelType
+from schemas.vocabulary import ArtifactKind
 from streams.settings import StreamsSettings
 from tests.integration.streams_workers import (
     Outgoing,
@@ -101,8 +101,8 @@ async def test_good_and_bad_records_balance(settings: StreamsSettings, database_
                 "invalid_field": 1,
             }  # fmt: skip
             assert (archived, users, announced) == (301, 50, 7)
-            assert await counted(connection, ModelType.SPENDING) == 300
-            assert await counted(connection, ModelType.SPENDING, "duplicates") == 40
+            assert await counted(connection, "spending") == 300
+            assert await counted(connection, "spending", "duplicates") == 40
             assert await holes(connection) == 0
             await connection.close()
 
@@ -136,7 +136,7 @@ def prediction(number: int) -> PredictionServed:
         occurred_at=dt.datetime(2026, 1, 5, 12, number, tzinfo=dt.UTC),
         replica_id="replica-1",
         user_id=uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number}"),
-        model_type=ModelType.RECOMMENDATION,
+        model_type="recommendation",
         version="0.0.0",
         artifact_digest="0" * 64,
         kind=ArtifactKind.BASELINE,
@@ -165,7 +165,7 @@ async def test_a_restarted_worker_goes_on_where_the_ledger_stands(settings: Stre
     sums = await pane_sums(connection)
     transactions = await state_transactions(connection)
     assert (sums["archived"], sums["duplicates"]) == (600, 10)
-    assert await counted(connection, ModelType.SEGMENTATION) == 50
+    assert await counted(connection, "segmentation") == 50
     assert transactions == 600
     assert await holes(connection) == 0
     await connection.close()
@@ -213,8 +213,8 @@ async def test_exact_after_kills(settings: StreamsSettings, database_url: str) -
     assert kills >= 3
     assert (sums["archived"], sums["duplicates"], sums["records"]) == (total, repeated, total + repeated)
     assert await connection.fetchval("SELECT count(DISTINCT event_id) FROM behavioral_events") == total
-    assert await counted(connection, ModelType.SPENDING) == total
-    assert await counted(connection, ModelType.SEGMENTATION) == 200
+    assert await counted(connection, "spending") == total
+    assert await counted(connection, "segmentation") == 200
     assert await state_transactions(connection) == total
     assert await holes(connection) == 0
     await connection.close()
@@ -292,7 +292,7 @@ async def test_a_bug_stops_the_worker(
     def broken(*_: object, **__: object) -> None:
         raise ArithmeticError("planted")
 
-    monkeypatch.setattr("streams.ingestion.close_pane", broken)
+    monkeypatch.setattr("streams.batches.events.close_pane", broken)
     connection = await connect(database_url)
     async with producing(settings.brokers) as producer, running_worker(settings) as worker:
         await producer.publish_batch([outgoing(transaction(1))])

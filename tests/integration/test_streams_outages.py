@@ -16,11 +16,11 @@ from mode.utils.queues import ThrowableQueue
 
 from schemas.topics import BEHAVIORAL_EVENTS
 from stack.broker import EmbeddedBroker
-from streams.agents import LedgerRoute
+from streams.batches.intake import FetchedRecord
 from streams.bootstrap import Worker
-from streams.intake import FetchedRecord
+from streams.reading.routes import LedgerRoute
+from streams.reading.transport import BatchConsumer
 from streams.settings import StreamsSettings
-from streams.transport import BatchConsumer
 from tests.integration.streams_workers import (
     begin_at_the_end,
     counted,

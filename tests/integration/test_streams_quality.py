@@ -36,8 +36,8 @@ async def test_what_is_wrong_with_an_epoch_stands_in_its_row(room: Room, connect
     await room.feed(sound[:500])
     await room.feed([transaction(2_000)] * 25, raw=b'{"event_type":"transaction_creation","amount_minor":-1}')
     await room.feed([*odd, *sound[:30], *sound[500:]])
-    await room.check(ModelType.SPENDING)
-    row = await judgement(connection, ModelType.SPENDING)
+    await room.check("spending")
+    row = await judgement(connection, "spending")
     parts = msgspec.json.decode(row["parts"])
     assert float(row["validity_score"]) == pytest.approx((1_200 - 50) / 1_225, abs=1e-4)
     assert float(row["consistency_score"]) == pytest.approx(1 - 50 / 1_200, abs=1e-4)
@@ -62,8 +62,8 @@ async def test_silence_is_kept_apart_from_answers(room: Room, connection: asyncp
         for _ in range(10)
     ]  # fmt: skip
     await room.feed([*views, *answers, *pages])
-    assert (await room.check(ModelType.RECOMMENDATION)).startswith("600 of 500")
-    parts = msgspec.json.decode((await judgement(connection, ModelType.RECOMMENDATION))["parts"])
+    assert (await room.check("recommendation")).startswith("600 of 500")
+    parts = msgspec.json.decode((await judgement(connection, "recommendation"))["parts"])
     implicit = parts["implicit"]
     assert (implicit["views"], implicit["unanswered"], implicit["page_views"], implicit["page_seconds"]) == (
         900,

@@ -18,12 +18,12 @@ from fincoach_events.events import (
     TransactionCreated,
     encode_event,
 )
-from models.features import REDUCER_VERSION, UserState, decode_state, encode_state, fold
+from modelkit.features import REDUCER_VERSION, UserState, decode_state, encode_state, fold
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import ModelType
-from streams.batches import LostCompareError
-from streams.epochs import PaneHoleError
-from streams.intake import microseconds
+from streams.batches.batch import LostCompareError
+from streams.batches.intake import microseconds
+from streams.epochs.collecting import PaneHoleError
+from tests.four_models import FOUR_MODELS
 from tests.integration.streams_room import Room, answers, crossings, feedback, send
 from tests.integration.streams_workers import transaction
 
@@ -32,9 +32,9 @@ async def test_an_epoch_is_closed_once(room: Room, connection: asyncpg.Connectio
     """A model would be trained twice for one crossing, or on events that belong to the next epoch."""
     for start in range(0, 1_200, 100):
         await room.feed([transaction(number) for number in range(start, start + 100)])
-    await asyncio.gather(*(room.check(ModelType.SPENDING) for _ in range(3)))
-    await room.check(ModelType.SPENDING)
-    announced = [one for one in await crossings(connection) if one.model_type == ModelType.SPENDING]
+    await asyncio.gather(*(room.check("spending") for _ in range(3)))
+    await room.check("spending")
+    announced = [one for one in await crossings(connection) if one.model_type == "spending"]
     assert [(one.epoch, one.counted, one.ranges[0].from_offset, one.ranges[0].to_offset) for one in announced] == [
         (1, 1_000, 0, 1_000)
     ]
@@ -56,8 +56,8 @@ async def test_a_burst_makes_epochs_of_whole_panes(room: Room, connection: async
     await send(room, adaptive=False)
     for start in range(0, 5_000, 700):
         await room.feed([transaction(number) for number in range(start, start + 700)], partition=start // 700 % 2)
-    await room.check(ModelType.SPENDING)
-    announced = [one for one in await crossings(connection) if one.model_type == ModelType.SPENDING]
+    await room.check("spending")
+    announced = [one for one in await crossings(connection) if one.model_type == "spending"]
     assert [one.counted for one in announced] == [1_400, 1_400, 1_400, 1_400]
     panes = {(row["partition"], row["to_offset"]) for row in await connection.fetch("SELECT * FROM panes")}
     ends = [(span.partition, span.to_offset) for one in announced for span in one.ranges]
@@ -71,8 +71,8 @@ async def test_rubbish_does_not_train(room: Room, connection: asyncpg.Connection
     """A threshold would be enough, whatever the data is worth."""
     await room.feed([feedback(number) for number in range(600)])
     await room.feed([transaction(1)] * 400, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
-    sentence = await room.check(ModelType.RECOMMENDATION)
-    again = await room.check(ModelType.RECOMMENDATION)
+    sentence = await room.check("recommendation")
+    again = await room.check("recommendation")
     assert sentence == again
     assert sentence.startswith("600 of 500, quality 0.")
     assert sentence.endswith("waiting")
@@ -87,10 +87,10 @@ async def test_a_bot_does_not_push_a_threshold(room: Room, connection: asyncpg.C
     """One user would decide when a model learns, and mostly from what."""
     bot = uuid.uuid4()
     await room.feed([feedback(number, user_id=bot) for number in range(5_000)])
-    alone = await room.check(ModelType.RECOMMENDATION)
+    alone = await room.check("recommendation")
     assert alone.startswith("250 of 500 (5000 counted, 4750 beyond 250 a user)")
     await room.feed([feedback(number) for number in range(5_000, 5_400)])
-    with_others = await room.check(ModelType.RECOMMENDATION)
+    with_others = await room.check("recommendation")
     assert with_others.startswith("436 of 500 (5400 counted, 4964 beyond 36 a user)")
     assert await crossings(connection) == []
     row = await connection.fetchrow("SELECT * FROM training_datasets WHERE dataset_type = 'recommendation'")
@@ -105,12 +105,12 @@ async def test_goals_and_answers_count_as_the_plan_says(room: Room) -> None:
         for number in range(20)
     ]
     await room.feed([*goals, *answers])
-    await room.check(ModelType.GOAL)
-    live = {model: (await room.service.live_dataset(model)).counts for model in ModelType}
-    assert (live[ModelType.GOAL].counted, live[ModelType.GOAL].relevant) == (30, 90)
-    assert live[ModelType.GOAL].inconsistent == 0
-    assert (live[ModelType.RECOMMENDATION].counted, live[ModelType.RECOMMENDATION].relevant) == (10, 20)
-    assert live[ModelType.SPENDING].relevant == 0
+    await room.check("goal")
+    live = {model: (await room.service.live_dataset(model)).counts for model in FOUR_MODELS}
+    assert (live["goal"].counted, live["goal"].relevant) == (30, 90)
+    assert live["goal"].inconsistent == 0
+    assert (live["recommendation"].counted, live["recommendation"].relevant) == (10, 20)
+    assert live["spending"].relevant == 0
 
 
 def goal(number: int, step: str) -> GoalModified:
@@ -133,10 +133,10 @@ async def test_a_missing_pane_is_noticed(room: Room, connection: asyncpg.Connect
     """An epoch would claim offsets that it has not counted."""
     for start in range(0, 400, 100):
         await room.feed([transaction(number) for number in range(start, start + 100)])
-        await room.check(ModelType.SPENDING) if start == 0 else None
+        await room.check("spending") if start == 0 else None
     await connection.execute("DELETE FROM panes WHERE from_offset = 200")
     with pytest.raises(PaneHoleError):
-        await room.check(ModelType.SPENDING)
+        await room.check("spending")
 
 
 async def test_a_lost_compare_writes_nothing(room: Room, connection: asyncpg.Connection) -> None:
@@ -199,7 +199,7 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
             raise ArithmeticError("planted")
         return fold(state, event, at=at)
 
-    monkeypatch.setattr("streams.folding.fold", failing)
+    monkeypatch.setattr("streams.batches.folding.fold", failing)
     events = [transaction(number, users=3) for number in range(30)]
     events[14] = transaction(14, users=3, amount_minor=666)
     outcome = await room.feed(events)
@@ -236,7 +236,7 @@ async def test_states_of_an_older_reducer_are_folded_anew(
 async def test_a_lower_threshold_is_looked_at_at_once(room: Room, connection: asyncpg.Connection) -> None:
     """A changed threshold would wait for the next event, or change only in one of its two places."""
     await room.feed([transaction(number) for number in range(300)])
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     await send(room, threshold=250)
     assert [one.counted for one in await crossings(connection) if one.model_type == "spending"] == [300]
     rule = await connection.fetchrow("SELECT threshold, updated_by FROM thresholds WHERE model_type = 'spending'")
@@ -272,11 +272,11 @@ async def test_cool_down_holds_back_and_then_lets_go(room: Room, connection: asy
     """A model would be trained again within its cool-down, or never again after it."""
     await send(room, threshold=100, cool_down_seconds=3_600)
     await room.feed([transaction(number) for number in range(150)])
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     await room.feed([transaction(number) for number in range(150, 300)])
-    assert "cooling down" in await room.check(ModelType.SPENDING)
+    assert "cooling down" in await room.check("spending")
     await connection.execute("UPDATE epochs SET reached_at = reached_at - interval '2 hours'")
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     assert [one.counted for one in await crossings(connection) if one.model_type == "spending"] == [150, 150]
 
 
@@ -285,8 +285,8 @@ async def test_the_live_view_agrees_with_the_panes(room: Room, connection: async
     for start in range(0, 300, 100):
         await room.feed([transaction(number) for number in range(start, start + 100)])
         if start == 100:
-            await room.check(ModelType.SPENDING)
-    live = await room.service.live_dataset(ModelType.SPENDING)
+            await room.check("spending")
+    live = await room.service.live_dataset("spending")
     rows = await connection.fetch("SELECT counts FROM panes")
     assert live.counts.counted == sum(msgspec.json.decode(row["counts"])["spending"]["counted"] for row in rows) == 300
     assert live.through == {0: 300}

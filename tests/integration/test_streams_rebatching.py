@@ -16,12 +16,13 @@ from backends.clock import ManualClock
 from backends.database.repositories.ingestion import next_offsets
 from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, encode_event
-from models.features import UserState, fold
+from modelkit.features import UserState, fold
 from schemas.topics import BEHAVIORAL_EVENTS
-from streams.batches import LedgerBatch
-from streams.dead_letter_limits import LimitPolicy
-from streams.dead_letters import DeadLetterService
-from streams.ingestion import EventIngestion
+from streams.batches.batch import LedgerBatch
+from streams.batches.dead_letter_limits import LimitPolicy
+from streams.batches.dead_letters import DeadLetterService
+from streams.batches.events import EventIngestion
+from tests.four_models import data_sets_of_four
 from tests.integration.streams_workers import database_of, pane_sums, transaction
 from tests.services import connect
 
@@ -63,7 +64,7 @@ def worker(database: Database, *, state_cache_bytes: int) -> EventIngestion:
     """Return the ingestion of a worker that was just started."""
     clock = ManualClock(NOW)
     letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
-    return EventIngestion(database, clock, letters, state_cache_bytes=state_cache_bytes)
+    return EventIngestion(database, clock, letters, data_sets=data_sets_of_four(), state_cache_bytes=state_cache_bytes)
 
 
 async def outcome(database: Database, connection: asyncpg.Connection, plan: Plan) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def test_batches_do_not_matter_for_what_cannot_be_taken_in(
         assert found == one_by_one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streams.folding.fold", failing)
+        patch.setattr("streams.batches.folding.fold", failing)
         asyncio.run(both())
 
 

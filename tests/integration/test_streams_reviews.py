@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from admin.cli import app
+from admin.cli.app import app
 from admin.installation import Installation, save
 from backends.broker.interface import Record
 from backends.broker.kafka import create_topics
@@ -26,7 +26,7 @@ from schemas.codec import decode, encode
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset
 from schemas.messages.envelope import OffsetRange
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, CONTROL_RESULTS, TOPICS
-from schemas.vocabulary import ModelType
+from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import consuming, producing
 from tests.integration.streams_room import Room, alerts, answers, crossings, feedback, send
 from tests.integration.streams_workers import transaction
@@ -46,7 +46,7 @@ async def give(room: Room, kind: type[Command], **fields: Any) -> None:  # noqa:
     record = Record(
         topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=room.clock.now()
     )
-    await CommandHandler(room.database, room.clock, executions_of(room)).handle(record)
+    await CommandHandler(room.database, room.clock, executions_of(room), models=FOUR_MODELS).handle(record)
 
 
 def doubtful(number: int) -> RecommendationInteraction:
@@ -58,7 +58,7 @@ async def waiting(room: Room, connection: asyncpg.Connection) -> None:
     """Let recommendation wait for its quality."""
     await connection.execute("UPDATE thresholds SET quality_gate = 1.0 WHERE model_type = 'recommendation'")
     await room.feed([doubtful(number) for number in range(600)])
-    assert "waiting" in await room.check(ModelType.RECOMMENDATION)
+    assert "waiting" in await room.check("recommendation")
 
 
 async def dataset(connection: asyncpg.Connection, model_type: str, epoch: int) -> asyncpg.Record:
@@ -110,7 +110,7 @@ async def test_approval_waits_for_the_cool_down_and_is_not_given_twice(
     await give(room, ApproveDataset, model_type="recommendation")
     await connection.execute("UPDATE thresholds SET cool_down_seconds = 3600 WHERE model_type = 'recommendation'")
     await room.feed([doubtful(number) for number in range(600, 2_400)])
-    await room.check(ModelType.RECOMMENDATION)
+    await room.check("recommendation")
     for _ in range(2):
         await give(room, ApproveDataset, model_type="recommendation")
     told = (await answers(connection))[1:]
@@ -151,7 +151,7 @@ async def test_a_quarantined_data_set_never_crosses_and_the_next_begins_behind_i
     await send(room, threshold=500, adaptive=False)
     await room.feed([transaction(number) for number in range(300)])
     await room.feed([transaction(number) for number in range(300, 350)], partition=1)
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     await give(room, QuarantineDataset)
     outcome, detail = (await answers(connection))[-1]
     assert outcome == "succeeded"
@@ -159,7 +159,7 @@ async def test_a_quarantined_data_set_never_crosses_and_the_next_begins_behind_i
         "spending epoch 1 is quarantined by alice: its 350 data points reach no further training; epoch 2 collects behind it"
     )
     await room.feed([transaction(number) for number in range(350, 900)])
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     (crossing,) = [one for one in await crossings(connection) if one.model_type == "spending"]
     assert (crossing.epoch, crossing.counted, crossing.ranges) == (2, 550, (span(300, 850),))
     row = await dataset(connection, "spending", 1)
@@ -179,7 +179,7 @@ async def test_other_models_keep_the_events_of_a_quarantined_data_set(
     """Purchases that are wrong for spending would vanish from segmentation without anybody having said so."""
     await room.feed([transaction(number) for number in range(300)])
     await give(room, QuarantineDataset, model_type="segmentation")
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     assert (await dataset(connection, "spending", 1))["data_count"] == 300
 
 
@@ -188,7 +188,7 @@ async def test_a_closed_epoch_is_quarantined_by_its_number(room: Room, connectio
     await send(room, threshold=200, adaptive=False)
     await room.feed([transaction(number) for number in range(200)])
     await room.feed([transaction(number) for number in range(200, 250)])
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     await give(room, QuarantineDataset, epoch=1)
     outcome, detail = (await answers(connection))[-1]
     assert outcome == "succeeded"
@@ -204,7 +204,7 @@ async def test_a_training_that_has_begun_is_named_and_the_way_back_with_it(
     """An operator would believe that the model that is served has never seen the data."""
     await send(room, threshold=200, adaptive=False)
     await room.feed([transaction(number) for number in range(200)])
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     run = await connection.fetchval("INSERT INTO model_training_events (model_type, epochs) VALUES ('spending', '{1}') RETURNING id")  # fmt: skip
     await give(room, QuarantineDataset, epoch=1)
     raw = await connection.fetchval("SELECT payload FROM outbox WHERE topic = $1 ORDER BY id DESC LIMIT 1", CONTROL_RESULTS.name)  # fmt: skip
@@ -229,7 +229,7 @@ async def test_what_cannot_be_quarantined_is_refused_with_a_sentence(
 ) -> None:
     """A second look would close an empty data set, or an unknown one be taken for done."""
     await room.feed([transaction(number) for number in range(300)])
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     await give(room, QuarantineDataset)
     await give(room, QuarantineDataset, **fields)
     outcome, detail = (await answers(connection))[-1]
@@ -244,7 +244,7 @@ async def test_the_alert_about_single_users_ends_with_their_data_set(
     """The alert that brought a person here would stay raised after the person has acted."""
     await send(room, threshold=500, adaptive=False)
     await room.feed([transaction(number, users=1) for number in range(350)])
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     assert [type(alert).__name__ for alert in await alerts(connection)] == ["AlertRaised"]
     await give(room, QuarantineDataset)
     assert [type(alert).__name__ for alert in await alerts(connection)] == ["AlertRaised", "AlertCleared"]
@@ -257,7 +257,7 @@ async def test_the_alert_about_single_users_ends_with_their_data_set(
 async def executing(room: Room, brokers: str) -> AsyncIterator[None]:
     """Carry out commands from a real topic as a worker does, and publish the answers."""
     async with consuming(brokers, [CONTROL]) as consumer, producing(brokers) as producer:
-        handler = CommandHandler(room.database, room.clock, executions_of(room))
+        handler = CommandHandler(room.database, room.clock, executions_of(room), models=FOUR_MODELS)
 
         async def run() -> None:
             while True:
@@ -288,7 +288,7 @@ async def test_the_command_line_reviews_over_the_broker(
     ))  # fmt: skip
     await waiting(room, connection)
     await room.feed([transaction(number) for number in range(300)], partition=1)
-    await room.check(ModelType.SPENDING)
+    await room.check("spending")
     explained = await command("datasets", "explain", "recommendation", folder=tmp_path)
     assert "datasets approve recommendation --reason" in explained.stdout
     async with executing(room, own_broker):

@@ -20,16 +20,17 @@ from backends.clock import SystemClock
 from backends.database.repositories.training import TrainingRepository
 from backends.database.unit_of_work import Database
 from backends.store.content import ContentStore
-from models.baselines import baseline_artifact
-from models.installation_key import installation_key
-from models.manifest import open_artifact
-from models.registry import runtime_for
+from modelkit.installation_key import installation_key
+from modelkit.manifest import open_artifact
+from modelkit.registry import definition_of, runtime_for
+from modelkit.version_zero import baseline_artifact
 from schemas.codec import decode, encode
 from schemas.messages.control import CommandRejected, CommandSucceeded, TriggerTraining
 from schemas.messages.training import ModelReady, TrainingProgressed
 from schemas.tables import audit_log, command_inbox, model_training_events, model_versions, training_jobs
 from schemas.topics import CONTROL, CONTROL_RESULTS, MODEL_READY, THRESHOLD_REACHED, TRAINING_PROGRESS, Topic
-from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
+from schemas.vocabulary import JobStatus, TrainingStatus, Verdict
+from tests.four_models import FOUR_MODELS
 from tests.services import WIDE_PARTITIONS
 from tests.training_factories import archive, crossing, database_of, record_epoch, record_quarantine, shop_history
 
@@ -135,11 +136,11 @@ async def cross(database: Database, producer: BrokerProducer, *, users: int, wee
 
 async def make_champion(database: Database, folder: Path) -> None:
     """Do what the deployer does first: store version 0 and say that it is served."""
-    artifact = baseline_artifact(ModelType.SPENDING, installation_key(folder / "keys"), SystemClock().now())
+    artifact = baseline_artifact(definition_of("spending"), installation_key(folder / "keys"), SystemClock().now())
     address = ContentStore(f"file://{folder}/store").put("artifacts", artifact)
     async with database.transaction() as work:
         await work.connection.execute(model_versions.insert().values(
-            model_type=ModelType.SPENDING, version="0.0.0", model_path=address, is_active=True, kind="baseline",
+            model_type="spending", version="0.0.0", model_path=address, is_active=True, kind="baseline",
             artifact_digest=address.rsplit("/", 1)[-1],
         ))  # fmt: skip
 
@@ -201,7 +202,9 @@ async def running_child(process: asyncio.subprocess.Process) -> psutil.Process:
     """Wait for a trainer's training process."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     while asyncio.get_running_loop().time() < deadline:
-        children = [child for child in psutil.Process(process.pid).children() if "trainers.worker" in child.cmdline()]
+        children = [
+            child for child in psutil.Process(process.pid).children() if "trainers.running.worker" in child.cmdline()
+        ]
         if children:
             return children[0]
         await asyncio.sleep(0.02)
@@ -272,7 +275,7 @@ async def test_a_trainer_that_lost_its_lease_stops_that_training_and_goes_on(
     async with database.transaction() as work:
         over = sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 1)
         await work.connection.execute(sa.update(training_jobs).values(lease_until=over))
-        heir = await TrainingRepository(work.connection).lease("heir", lease_seconds=600)
+        heir = await TrainingRepository(work.connection).lease("heir", models=FOUR_MODELS, lease_seconds=600)
     assert heir is not None
     await asyncio.to_thread(psutil.wait_procs, [child], timeout=20)
     assert not child.is_running()

@@ -17,10 +17,10 @@ from schemas.errors import LostLeaseError
 from schemas.messages.training import MetricComparison, ModelReady, TrainingFailed
 from schemas.tables import model_training_events, outbox, rollout_decisions, training_jobs
 from schemas.topics import MODEL_READY
-from schemas.vocabulary import JobStatus, ModelType, TrainingStatus, Verdict
+from schemas.vocabulary import JobStatus, TrainingStatus, Verdict
 from tests.rooms import eventually
 from tests.training_factories import crossing, database_of, queue_of, record_epoch, settings_of, span
-from trainers.queue import TrainingQueue
+from trainers.running.queue import TrainingQueue
 
 KEPT = Ending(verdict=Verdict.CHAMPION_KEPT, reasons=("not better",), metrics={"score": 1.0})
 
@@ -82,11 +82,11 @@ async def test_one_run_takes_all_waiting_epochs_of_its_model_and_no_other(queue:
     """A burst of crossings would be trained one after the other on ever the same data."""
     for epoch in (1, 2, 3):
         await queue.add_crossing(crossing(epoch=epoch, ranges=[span(10 * epoch, from_offset=10 * epoch - 10)]))
-    await queue.add_crossing(crossing(ModelType.GOAL, epoch=1))
+    await queue.add_crossing(crossing("goal", epoch=1))
     run = await leased(queue)
-    assert (run.model_type, run.epochs) == (ModelType.SPENDING, (1, 2, 3))
+    assert (run.model_type, run.epochs) == ("spending", (1, 2, 3))
     assert [item.to_offset for item in run.ranges] == [10, 20, 30]
-    assert (await leased(queue)).model_type == ModelType.GOAL
+    assert (await leased(queue)).model_type == "goal"
 
 
 async def test_a_model_that_trains_is_not_leased_again(queue: TrainingQueue, rival: TrainingQueue) -> None:
@@ -268,7 +268,7 @@ async def test_a_model_trains_only_after_the_decision_about_its_last_winner(
     winner = uuid4()
     won = {
         "id": winner,
-        "model_type": ModelType.SPENDING,
+        "model_type": "spending",
         "status": TrainingStatus.COMPLETED,
         "end_time": sa.func.now(),
     }
@@ -280,13 +280,13 @@ async def test_a_model_trains_only_after_the_decision_about_its_last_winner(
     assert await queue.lease() is None
     async with database.transaction() as work:
         decision = {
-            "model_type": ModelType.SPENDING,
+            "model_type": "spending",
             "training_event_id": winner,
             "decision": "promoted",
             "reason": "better",
         }
         await work.connection.execute(rollout_decisions.insert().values(**decision))
-    assert (await leased(queue)).model_type == ModelType.SPENDING
+    assert (await leased(queue)).model_type == "spending"
 
 
 async def test_a_decision_that_never_comes_stops_no_training(queue: TrainingQueue, database: Database) -> None:
@@ -295,9 +295,9 @@ async def test_a_decision_that_never_comes_stops_no_training(queue: TrainingQueu
     async with database.transaction() as work:
         await work.connection.execute(
             model_training_events.insert().values(
-                id=uuid4(), model_type=ModelType.SPENDING, status=TrainingStatus.COMPLETED, end_time=long_ago,
+                id=uuid4(), model_type="spending", status=TrainingStatus.COMPLETED, end_time=long_ago,
                 verdict=Verdict.CANDIDATE_WINS,
             )
         )  # fmt: skip
     await queue.add_crossing(crossing(epoch=1))
-    assert (await leased(queue)).model_type == ModelType.SPENDING
+    assert (await leased(queue)).model_type == "spending"

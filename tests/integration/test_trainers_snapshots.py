@@ -18,12 +18,13 @@ from backends.database.unit_of_work import Database
 from backends.store.content import ContentStore
 from fincoach_events.events import RecommendationInteraction
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
+from modelkit.training.interface import CLEANING_FILE, Snapshot
 from schemas.codec import encode
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.predictions import PredictionServed
 from schemas.tables import ledger, predictions, snapshots
 from schemas.topics import PREDICTIONS
-from schemas.vocabulary import ArtifactKind, ModelType
+from schemas.vocabulary import ArtifactKind
 from tests.training_factories import (
     FIRST_DAY,
     archive,
@@ -36,8 +37,7 @@ from tests.training_factories import (
     span,
     transaction,
 )
-from trainers.interface import CLEANING_FILE, Snapshot
-from trainers.snapshots import SnapshotService, StoredSnapshot, without
+from trainers.snapshots.service import SnapshotService, StoredSnapshot, without
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ async def test_what_is_quarantined_reaches_no_snapshot_neither_as_new_nor_as_rep
     run = await run_of(database, database_url, tmp_path, ranges=[span(30)], epoch=4)
     for epoch, hole in ((2, span(8, from_offset=5)), (3, span(22, from_offset=18))):
         await record_quarantine(database, [hole], epoch=epoch)
-    await record_quarantine(database, [span(30)], epoch=2, model_type=ModelType.GOAL)
+    await record_quarantine(database, [span(30)], epoch=2, model_type="goal")
     champion = ChampionVersion(
         version="1.0.0", address="artifacts/x", artifact_digest="x", cut=(span(20),), checkpoint=None
     )
@@ -233,7 +233,7 @@ async def test_what_lies_behind_the_champions_cut_is_new_and_the_rest_is_replay(
 async def add_prediction(database: Database, user: str, prediction_id: UUID, *, offset: int) -> None:
     """Archive a served recommendation."""
     served = PredictionServed(
-        event_id=prediction_id, occurred_at=FIRST_DAY, user_id=user_id_from_name("test", user), model_type=ModelType.RECOMMENDATION,
+        event_id=prediction_id, occurred_at=FIRST_DAY, user_id=user_id_from_name("test", user), model_type="recommendation",
         version="0.0.0", artifact_digest="x", kind=ArtifactKind.BASELINE, replica_id="r", as_of=FIRST_DAY, reducer_version=1,
         features=(1.5, 2.5), answer={}, latency_ms=1.0, action_set="fincoach-5", action=1, propensity=0.9, propensities=(0.1, 0.9),
     )  # fmt: skip
@@ -298,4 +298,4 @@ async def test_an_epoch_without_a_range_of_a_partition_keeps_that_partitions_old
     run = await queue.lease()
     assert run is not None
     assert (await taken(database, store, run)).rows == 12
-    assert run.model_type == ModelType.SPENDING
+    assert run.model_type == "spending"

@@ -6,6 +6,7 @@ import asyncio
 import io
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,8 +17,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations.create_continuous_learning_tables import SchemaStatus, create, main, rollback, status, verify
+from modelkit.registry import definition_of
 from schemas.tables import PARTITIONED_TABLES, metadata
-from schemas.vocabulary import DEFAULT_QUALITY_GATE, DEFAULT_THRESHOLDS
+from schemas.thresholds import ThresholdRule
+from tests.four_models import FOUR_MODELS
 
 ALL_TABLES = len(metadata.tables)
 LEFT_BEHIND = (
@@ -123,16 +126,23 @@ async def test_verify_leaves_nothing_behind(migrated_database: str, engine: Asyn
     assert await names(engine, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'fincoach%'") == []
 
 
+def rule_of(row: sa.Row[Any]) -> ThresholdRule:
+    """Return a row of thresholds as the rule that it is."""
+    given = {name: getattr(row, name) for name in ThresholdRule.__struct_fields__}
+    shares = {name: float(given[name]) for name in ("quality_gate", "user_share")}
+    return ThresholdRule(**{**given, **shares, "blackouts": tuple(row.blackouts)})
+
+
 async def test_seeds_are_the_plans_thresholds_and_one_open_data_set_each(engine: AsyncEngine) -> None:
     """A new installation would train at other counts than the plan's, or could not count at all."""
     async with engine.connect() as connection:
         thresholds = (await connection.execute(sa.select(metadata.tables["thresholds"]))).all()
         data_sets = (await connection.execute(sa.select(metadata.tables["training_datasets"]))).all()
-    assert {row.model_type: row.threshold for row in thresholds} == DEFAULT_THRESHOLDS
-    assert {float(row.quality_gate) for row in thresholds} == {DEFAULT_QUALITY_GATE}
-    cool_downs = {row.model_type: row.cool_down_seconds for row in thresholds}
-    assert {name: seconds for name, seconds in cool_downs.items() if seconds} == {"goal": 300}
-    assert {row.dataset_type: row.threshold for row in data_sets} == DEFAULT_THRESHOLDS
+    rules = {model: definition_of(model).threshold for model in FOUR_MODELS}
+    assert {row.model_type: rule_of(row) for row in thresholds} == rules
+    assert {row.dataset_type: row.threshold for row in data_sets} == {
+        name: rule.threshold for name, rule in rules.items()
+    }
     assert {(row.epoch, row.data_count, row.closed_at) for row in data_sets} == {(1, 0, None)}
 
 

@@ -21,16 +21,18 @@ from fincoach_events.events import (
     TransactionCreated,
     TransactionType,
 )
-from models.features import encode_state
+from modelkit.features import encode_state
+from modelkit.statistics.sketches import DatasetStatistics, distinct, merged
 from schemas.messages.progress import DatasetCounts
+from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import ModelType
-from streams.epochs import OpenEpoch, take_panes
-from streams.folding import States, fold_new
-from streams.intake import accept
+from streams.batches.folding import States, fold_new
+from streams.batches.intake import accept
+from streams.epochs.collecting import OpenEpoch, take_panes
+from streams.epochs.thresholds import Circumstances
 from streams.panes import PaneStatistics, Watermarks, close_pane, encode_pane, encode_statistics
-from streams.quality import assess
-from streams.sketches import DatasetStatistics, distinct, merged
-from streams.thresholds import Circumstances, ThresholdRule
+from streams.quality.assessment import assess
+from tests.four_models import FOUR_MODELS, data_sets_of_four
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 EXACT = [name for name in DatasetStatistics.__struct_fields__ if name not in {"counts", "users"}]
@@ -93,7 +95,9 @@ def counted(log: Sequence[AnyBehavioralEvent], cuts: Sequence[int]) -> tuple[Sta
     for start, end in cut(len(log), cuts):
         accepted = [accept(log[offset], Appended(offset)) for offset in range(start, end)]
         folded = fold_new(accepted, states, watermarks=watermarks, careful=False)
-        panes.append(close_pane(folded.events, duplicate_types=[], dead=[], watermarks=watermarks.seconds))
+        panes.append(
+            close_pane(data_sets_of_four(), folded.events, duplicate_types=[], dead=[], watermarks=watermarks.seconds)
+        )
     return states, panes
 
 
@@ -114,7 +118,7 @@ def test_batches_do_not_matter(log: list[AnyBehavioralEvent], some: list[int], o
     assert {user: encode_state(state) for user, state in states.items()} == {
         user: encode_state(state) for user, state in other_states.items()
     }
-    for model_type in ModelType:
+    for model_type in FOUR_MODELS:
         assert total(panes, model_type) == total(other_panes, model_type)
 
 
@@ -125,12 +129,12 @@ def test_what_counts_is_what_a_person_would_count(log: list[AnyBehavioralEvent],
     consented = [event for event in log if event.consent]
     paid = [event.user_id for event in consented if isinstance(event, TransactionCreated)]
     expected = {
-        ModelType.SPENDING: len(paid),
-        ModelType.SEGMENTATION: sum(paid.count(user) >= 10 for user in USERS),
-        ModelType.RECOMMENDATION: sum(
+        "spending": len(paid),
+        "segmentation": sum(paid.count(user) >= 10 for user in USERS),
+        "recommendation": sum(
             isinstance(event, RecommendationInteraction) and event.interaction_type != "view" for event in consented
         ),
-        ModelType.GOAL: sum(
+        "goal": sum(
             isinstance(event, GoalModified) and event.interaction_type in {"achieve", "fail"} for event in consented
         ),
     }
@@ -151,7 +155,7 @@ def pane_rows(draw: st.DrawFn) -> list[PaneSlice]:
             number = draw(st.integers(0, 30))
             counts = DatasetCounts(counted=number, relevant=number, fields_expected=number, fields_present=number)
             statistics = DatasetStatistics(counts=counts, fresh=number)
-            sketches = encode_pane(PaneStatistics(datasets={ModelType.SPENDING: statistics} if number else {}))
+            sketches = encode_pane(PaneStatistics(datasets={"spending": statistics} if number else {}))
             rows.append(PaneSlice(partition, start, end, NOON + dt.timedelta(seconds=at), {}, sketches))
             start = end
     return rows
@@ -171,7 +175,7 @@ def epochs(
             dataset = OpenDataset(id=uuid.uuid4(), epoch=1, accumulated=accumulated)
             epoch = OpenEpoch(dataset=dataset, rule=rule, circumstances=Circumstances())
             waiting.sort(key=lambda pane: (pane.partition, pane.from_offset))
-            progress = take_panes(epoch, cursors, waiting, model_type=ModelType.SPENDING, judge=assess)
+            progress = take_panes(epoch, cursors, waiting, model_type="spending", judge=assess)
             accumulated = encode_statistics(progress.statistics)
             if not progress.evaluation.fired:
                 break
@@ -216,7 +220,9 @@ def delivered(
         again = [
             str(type(log[sent[offset]]).__struct_config__.tag) for offset in range(start, end) if offset not in firsts
         ]
-        pane = close_pane(folded.events, duplicate_types=again, dead=[], watermarks=watermarks.seconds)
+        pane = close_pane(
+            data_sets_of_four(), folded.events, duplicate_types=again, dead=[], watermarks=watermarks.seconds
+        )
         slices.append(PaneSlice(0, start, end, NOON + dt.timedelta(seconds=start), {}, encode_pane(pane)))
     return states, slices
 

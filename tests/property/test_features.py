@@ -19,22 +19,12 @@ from fincoach_events.events import (
     RecommendationInteraction,
     TransactionCreated,
 )
-from models.features import (
-    FORECASTS,
-    UserState,
-    copy_state,
-    decode_state,
-    encode_state,
-    fold,
-    goal_features,
-    goal_in,
-    replay,
-    segmentation_features,
-    spending_features,
-    state_features,
-    weekly_series,
-)
-from models.features.state import MAX_GOALS, MAX_RECENT
+from modelkit.features import UserState, copy_state, decode_state, encode_state, fold, replay, state_features
+from modelkit.features.state import MAX_GOALS, MAX_RECENT
+from models.goal.features import goal_features, goal_in
+from models.segmentation.features import segmentation_features
+from models.spending.features import spending_features, weekly_series
+from models.spending.forecasts import FORECASTS
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 USER = uuid.UUID(int=1)

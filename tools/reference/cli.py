@@ -7,7 +7,7 @@ from typing import Any
 import typer.main
 
 import stack.cli  # noqa: F401 - adds its commands to the app
-from admin.cli import app
+from admin.cli.app import app
 from tools.reference.markdown import first_paragraph, page, table
 
 

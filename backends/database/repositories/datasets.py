@@ -22,6 +22,7 @@ from schemas.tables import (
     thresholds,
     training_datasets,
 )
+from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import DatasetReview
 
 if TYPE_CHECKING:
@@ -123,22 +124,6 @@ ORDER BY open.dataset_type
 """)
 
 
-class ThresholdRow(NamedTuple):
-    """The rule that is configured for a model, column by column."""
-
-    threshold: int
-    quality_gate: float = 0.8
-    cool_down_seconds: int = 0
-    adaptive: bool = False
-    least: int | None = None
-    most: int | None = None
-    max_age_seconds: int | None = None
-    blackouts: Sequence[str] = ()
-    user_share: float = 0.02
-    even_share: float = 3.0
-    reference_cost_seconds: float | None = None
-
-
 class ArrivalRow(NamedTuple):
     """The arrivals of a model by hour of the week, as they are stored."""
 
@@ -151,7 +136,7 @@ class ArrivalRow(NamedTuple):
 class CircumstancesRow(NamedTuple):
     """The rule of a model and what else decides, by the database's clock."""
 
-    rule: ThresholdRow
+    rule: ThresholdRule
     moment: dt.datetime | None = None
     learned: int = 0
     first: int = 0
@@ -257,7 +242,7 @@ class DatasetRepository:
         found = await self._connection.execute(_CIRCUMSTANCES, {"model_type": self._model_type})
         row = found.one()
         return CircumstancesRow(
-            rule=ThresholdRow(*row[: len(ThresholdRow._fields)]),
+            rule=_rule_of(row),
             arrivals=None if row.rates is None else ArrivalRow(*row[-len(ArrivalRow._fields) :]),
             **{name: getattr(row, name) for name in CircumstancesRow._fields[1:-1]},
         )
@@ -398,3 +383,8 @@ class DatasetRepository:
         row = await self._connection.execute(sa.insert(table).values(**values).returning(table.c.id))
         name: UUID = row.scalar_one()
         return name
+
+
+def _rule_of(row: sa.Row[Any]) -> ThresholdRule:
+    columns = {name: getattr(row, name) for name in ThresholdRule.__struct_fields__}
+    return ThresholdRule(**{**columns, "blackouts": tuple(row.blackouts)})

@@ -109,8 +109,8 @@ class DeploymentRepository:
         found = await self._rows(model_versions.c.id.in_([key for key in ids if key is not None]))
         by_id = {row.id: row for row in found}
         return {
-            ModelType(row.model_type): DesiredRow(
-                ModelType(row.model_type), row.sequence, DeploymentPhase(row.phase), by_id[row.active_version_id],
+            row.model_type: DesiredRow(
+                row.model_type, row.sequence, DeploymentPhase(row.phase), by_id[row.active_version_id],
                 by_id.get(row.previous_version_id),
             )
             for row in rows

@@ -7,7 +7,7 @@ each write names it, so what a woken zombie writes touches no row.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
@@ -112,28 +112,29 @@ class TrainingRepository:
         job_id: UUID | None = await self._scalar(added)
         return job_id
 
-    async def lease(self, owner: str, *, lease_seconds: float) -> Run | None:
+    async def lease(self, owner: str, *, models: Collection[ModelType], lease_seconds: float) -> Run | None:
         """Take the model whose jobs wait longest (commands first) and return its run; None when nothing is due.
 
         A model is due when none of its jobs runs under a living lease, its last back-off is over, and the deployer has
         decided about its last winner: a candidate that is compared with a champion on its way out is turned away.
-        A decision is waited for at most two minutes, so that a deployer that is away stops no training.
+        A decision is waited for at most two minutes, so that a deployer that is away stops no training. Runs of models beside
+        ``models``, which this trainer does not have, are left to others.
         """
-        for model_type in await self._due_models():
+        for model_type in await self._due_models(models):
             locked = sa.func.pg_try_advisory_xact_lock(_LEASE_LOCK_NAMESPACE, sa.func.hashtext(model_type))
-            if await self._scalar(sa.select(locked)) and model_type in await self._due_models():
-                run = await self._take(ModelType(model_type), owner, lease_seconds=lease_seconds)
+            if await self._scalar(sa.select(locked)) and model_type in await self._due_models(models):
+                run = await self._take(model_type, owner, lease_seconds=lease_seconds)
                 if run is not None:
                     return run
         return None
 
-    async def _due_models(self) -> list[str]:
+    async def _due_models(self, models: Collection[ModelType]) -> list[str]:
         now = sa.func.now()
         queued = _JOB.status == JobStatus.QUEUED
         living = sa.and_(_JOB.status == JobStatus.RUNNING, _JOB.lease_until >= now)
         question = (
             sa.select(_JOB.model_type)
-            .where(_JOB.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+            .where(_JOB.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]), _JOB.model_type.in_(models))
             .group_by(_JOB.model_type)
             .having(sa.not_(sa.func.bool_or(living)))
             .having(sa.func.coalesce(sa.func.max(_JOB.not_before).filter(queued), now) <= now)
@@ -322,7 +323,7 @@ def _run(run_id: UUID, jobs: Sequence[Any]) -> Run:
     oldest = min(jobs, key=lambda job: job["created_at"])
     return Run(
         run_id=run_id,
-        model_type=ModelType(oldest["model_type"]),
+        model_type=oldest["model_type"],
         epochs=tuple(sorted(job["epoch"] for job in jobs if job["epoch"] is not None)),
         ranges=tuple(sorted(_flat(ranges_of(job["ranges"]) for job in jobs))),
         fence=oldest["fence"],

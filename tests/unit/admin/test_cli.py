@@ -12,8 +12,8 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import stack.cli  # noqa: F401 - adds its commands
-from admin.cli import app
-from schemas.vocabulary import ModelType
+from admin.cli.app import app
+from tests.four_models import FOUR_MODELS
 
 TOP: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 COMMANDS = sorted(TOP)
@@ -131,7 +131,7 @@ def test_wrong_use_is_refused_with_what_is_right(arguments: tuple[str, ...], sen
 
 def test_a_mistyped_model_is_told_the_right_names() -> None:
     """A user would have to look the names up elsewhere."""
-    assert all(model in said(command("rollback", "weather")) for model in ModelType)
+    assert all(model in said(command("rollback", "weather")) for model in FOUR_MODELS)
 
 
 def test_a_threshold_needs_a_model(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from admin.cli.rendering import json_line
 from admin.dead_letters import SHOWN_BYTES, as_document, bytes_for_people, moment_of
-from admin.rendering import json_line
 
 NOW = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import typer
 
-from admin.cli_thresholds import seconds
-from admin.explaining import MEANINGS, explained, shown
-from streams.thresholds import ThresholdRule, decide
+from admin.cli.thresholds import seconds
+from admin.status.explaining import MEANINGS, explained, shown
+from schemas.thresholds import ThresholdRule
+from streams.epochs.thresholds import decide
 
 
 def test_every_factor_of_a_decision_has_its_meaning() -> None:

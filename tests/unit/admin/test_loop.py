@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.loop import LAG_IS_OLD_SECONDS, LoopFacts, ProcessFacts, Reader, first_broken, links
+from admin.status.loop import LAG_IS_OLD_SECONDS, LoopFacts, ProcessFacts, Reader, first_broken, links
 
 NOW = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 EARLIER = NOW - dt.timedelta(minutes=10)

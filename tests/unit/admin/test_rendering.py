@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from admin.loop import Link
-from admin.rendering import print_json, print_links, print_rows
+from admin.cli.rendering import print_json, print_links, print_rows
+from admin.status.loop import Link
 
 MOMENT = dt.datetime(2026, 3, 4, 13, 0, tzinfo=dt.timezone(dt.timedelta(hours=1)))
 USER = UUID("0b6f0d5e-7d1e-4a0f-9c55-52a6f2b0a001")

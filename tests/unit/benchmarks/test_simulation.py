@@ -12,8 +12,7 @@ from benchmarks.simulation.__main__ import RULES
 from benchmarks.simulation.arrivals import SYNTHETIC_BEGIN, Arrival, outcomes, real, spread, sufficient_users, synthetic
 from benchmarks.simulation.year import PANE_POINTS, Variant, Year, simulate, variants
 from fincoach_events.identifiers import user_id_from_name
-from schemas.vocabulary import ModelType
-from streams.thresholds import ThresholdRule
+from schemas.thresholds import ThresholdRule
 from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import transaction
 
@@ -82,8 +81,8 @@ def test_what_counts_is_what_streams_counts() -> None:
 @needs_real_sets
 def test_real_outcomes_of_students_coalesce() -> None:
     """Hundreds of trainings at the end of a term, which is why there is a cool-down at all, would come back."""
-    arrivals = real(ModelType.GOAL, REAL)
-    threshold, cool_down = RULES[ModelType.GOAL]
+    arrivals = real("goal", REAL)
+    threshold, cool_down = RULES["goal"]
     fixed, adaptive = (year_of(name, arrivals, threshold=threshold, cool_down=cool_down).figures() for name in ("fixed", "adaptive"))  # fmt: skip
     assert fixed["trainings"] > 350
     assert adaptive["trainings"] < fixed["trainings"] / 5

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.chaos.laws import Law, verdict
-from tests.chaos.oracle import LAWS, judged, table
-from tests.chaos.oracle_world import (
+from tests.chaos.oracle.invariants import Law, verdict
+from tests.chaos.oracle.recount import LAWS, judged, table
+from tests.chaos.oracle.world import (
     DEAD,
     DEPLOYMENTS,
     EVENTS,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincoach_events.events import AnyBehavioralEvent, RecommendationInteraction, TransactionCreated
-from models.features import REDUCER_VERSION, UserState, encode_state, fold
-from tests.chaos.oracle_world import ArchivedEvent, StoredState, World, key_of
-from tests.chaos.replayed_states import FIELDS, states_replayed
+from modelkit.features import REDUCER_VERSION, UserState, encode_state, fold
+from tests.chaos.oracle.replayed_states import FIELDS, states_replayed
+from tests.chaos.oracle.world import ArchivedEvent, StoredState, World, key_of
 from tests.property.test_features import histories, moments
 
 USER = uuid.UUID(int=1)

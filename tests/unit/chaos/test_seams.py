@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.crash_points import crash_points
-from tests.chaos.crash_scenarios import SCENARIOS
-from tests.chaos.planted_bugs import PLANTED
-from tests.chaos.planted_bugs import SCENARIOS as AIMED_RUNS
-from tests.chaos.planted_bugs_code import BUGS
-from tests.chaos.seams import EXEMPT, SEAMS, SeamGoneError, found, seam
+from tests.chaos.rig.crash_points import crash_points
+from tests.chaos.rig.crash_scenarios import SCENARIOS
+from tests.chaos.rig.seams import EXEMPT, SEAMS, SeamGoneError, found, seam
+from tests.chaos.rig.seeded_faults import PLANTED
+from tests.chaos.rig.seeded_faults import SCENARIOS as AIMED_RUNS
+from tests.chaos.rig.seeded_faults_code import BUGS
 
 ROOT = Path(__file__).parents[3]
 # Every file whose functions write to Postgres, Kafka or the store.
@@ -79,7 +79,7 @@ def test_every_write_has_a_crash_point(file: Path) -> None:
     swept = {item.target.partition(":")[2] for item in SEAMS if item.rooms}
     missing = writing_functions(file) - swept - EXEMPT.keys()
     assert not missing, (
-        f"{file.relative_to(ROOT)}: add to tests/chaos/seams.py, or exempt with a reason: {sorted(missing)}"
+        f"{file.relative_to(ROOT)}: add to tests/chaos/rig/seams.py, or exempt with a reason: {sorted(missing)}"
     )
 
 
@@ -121,6 +121,6 @@ def test_every_planted_bug_has_an_aimed_run() -> None:
 
 def test_every_bug_can_be_planted() -> None:
     """A bug whose function is gone would be planted nowhere, and a run without it would be called a find."""
-    planting = "from tests.chaos.planted_bugs_code import BUGS\nfor plant in BUGS.values(): plant()"
+    planting = "from tests.chaos.rig.seeded_faults_code import BUGS\nfor plant in BUGS.values(): plant()"
     done = subprocess.run([sys.executable, "-c", planting], check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.steady_caller import Starvation
+from tests.chaos.producers.steady_caller import Starvation
 
 pytestmark = [
     pytest.mark.prove,  # they measure time, with nobody beside them

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from tests.chaos.oracle_counting import counted
-from tests.chaos.oracle_world import (
+from tests.chaos.oracle.counting import counted
+from tests.chaos.oracle.replayed_states import FIELDS, VERSION, Seen, histories_of, milliseconds
+from tests.chaos.oracle.world import (
     DEAD,
     DEPLOYMENTS,
     EVENTS,
@@ -36,7 +37,6 @@ from tests.chaos.oracle_world import (
     World,
     key_of,
 )
-from tests.chaos.replayed_states import FIELDS, VERSION, Seen, histories_of, milliseconds
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 NOON_MS = milliseconds(NOON)

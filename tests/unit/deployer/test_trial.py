@@ -12,8 +12,7 @@ import pytest
 
 from deployer.trial import try_in_child
 from deployer.verification import TrialOrder, tried
-from models.manifest import MODEL, build_artifact, open_artifact
-from schemas.vocabulary import ModelType
+from modelkit.manifest import MODEL, build_artifact, open_artifact
 from tests.rooms import eventually
 from tests.versions import Shelf, goal_artifact, reference_of
 
@@ -27,7 +26,7 @@ def shelf(tmp_path: Path) -> Shelf:
 def order(shelf: Shelf, address: str, **fields: object) -> TrialOrder:
     """Return the order to try what is stored at ``address`` as a goal model."""
     given = TrialOrder(
-        model_type=ModelType.GOAL, store_url=shelf.store_url, address=address, digest=address.rsplit("/", 1)[-1],
+        model_type="goal", store_url=shelf.store_url, address=address, digest=address.rsplit("/", 1)[-1],
         keys_folder=str(shelf.keys_folder), slowest_prediction_ms=50.0,
     )  # fmt: skip
     return msgspec.structs.replace(given, **fields)
@@ -38,7 +37,7 @@ async def test_a_good_candidate_passes_in_a_process_of_its_own(shelf: Shelf) -> 
     report = await try_in_child(order(shelf, shelf.goal(0.8).artifact_uri), timeout_seconds=60)
     assert report.objection is None
     assert report.manifest is not None
-    assert report.manifest.model_type == ModelType.GOAL
+    assert report.manifest.model_type == "goal"
     assert report.facts["prediction_ms"] > 0
 
 
@@ -82,7 +81,7 @@ def _written(marker: Path) -> int | None:
 
 def test_a_model_of_another_type_is_refused(shelf: Shelf) -> None:
     """A segmentation that is announced as a goal model would answer nonsense."""
-    report = tried(order(shelf, shelf.baseline(ModelType.SEGMENTATION).artifact_uri))
+    report = tried(order(shelf, shelf.baseline("segmentation").artifact_uri))
     assert report.objection == "the artifact is a model for segmentation, not for goal"
 
 

@@ -19,10 +19,10 @@ from fincoach_events.events import (
     RecommendationInteraction,
     TransactionCreated,
 )
-from models.features import REDUCER_VERSION
-from models.manifest import GOLDEN, MODEL, LoadedArtifact, Manifest, build_artifact, golden_file, open_artifact
-from models.registry import RUNTIMES
-from models.signing import SigningKey
+from modelkit.features import REDUCER_VERSION
+from modelkit.manifest import GOLDEN, MODEL, LoadedArtifact, Manifest, build_artifact, golden_file, open_artifact
+from modelkit.registry import definition_of
+from modelkit.signing import SigningKey
 from schemas.vocabulary import ArtifactKind, ModelType
 
 USER = uuid.UUID(int=7)
@@ -112,7 +112,7 @@ def manifest(model_type: ModelType, **fields: Any) -> Manifest:  # noqa: ANN401
     drafted = Manifest(
         model_type=model_type,
         kind=ArtifactKind.LEARNED,
-        feature_names=RUNTIMES[model_type].feature_names,
+        feature_names=definition_of(model_type).runtime.load().feature_names,
         reducer_version=REDUCER_VERSION,
         created_at=CREATED_AT,
     )

@@ -8,25 +8,22 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.bandit import Policy, Statistics
-from models.baselines import baseline_artifact
-from models.features import (
-    CATEGORIES,
-    GOAL_FEATURES,
-    SEGMENTATION_FEATURES,
-    SPENDING_FEATURES,
-    fold,
-)
-from models.goal import RISKS, FeatureNotes, GoalBaseline, base_rates
-from models.interface import PredictionRequest
-from models.manifest import GOLDEN, PARAMETERS, build_artifact, golden_file
-from models.recommendation import BanditValues, RecommendationRuntime, bandit_context
-from models.registry import RUNTIMES, runtime_for
-from models.scoring import ScoringRuntime
-from models.segmentation import SEGMENT_NAMES, quantile_bands, rfm_bands
-from models.spending import Calibration
+from modelkit.bandit import Policy, Statistics
+from modelkit.features import CATEGORIES, fold
+from modelkit.interface import PredictionRequest
+from modelkit.manifest import GOLDEN, PARAMETERS, build_artifact, golden_file
+from modelkit.registry import definition_of, runtime_for
+from modelkit.scoring import ScoringRuntime
+from modelkit.version_zero import baseline_artifact
+from models.goal.features import GOAL_FEATURES
+from models.goal.runtime import RISKS, FeatureNotes, GoalBaseline, base_rates
+from models.recommendation.actions import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS
+from models.recommendation.runtime import BanditValues, RecommendationRuntime, bandit_context
+from models.segmentation.features import SEGMENTATION_FEATURES
+from models.segmentation.runtime import SEGMENT_NAMES, quantile_bands, rfm_bands
+from models.spending.features import SPENDING_FEATURES
+from models.spending.runtime import Calibration
 from schemas.errors import ArtifactRejectedError, InvalidMessageError
-from schemas.vocabulary import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS, ModelType
 from tests.unit.models.samples import CREATED_AT, KEY, goal, learned, manifest, opened, transaction
 from tests.unit.models.versions import AS_OF, PROFILES, RECOMMENDATION, REQUEST, Floats, learned_artifact, user, weights
 
@@ -34,8 +31,8 @@ from tests.unit.models.versions import AS_OF, PROFILES, RECOMMENDATION, REQUEST,
 def recommendation(policy: Policy, drafted_weights: Floats | None = None) -> ScoringRuntime:
     """Return a learned recommendation version with a policy."""
     parameters = {"policy": msgspec.to_builtins(policy)}
-    given = weights(ModelType.RECOMMENDATION, 5) if drafted_weights is None else drafted_weights
-    drafted = manifest(ModelType.RECOMMENDATION, **RECOMMENDATION, parameters=parameters)
+    given = weights("recommendation", 5) if drafted_weights is None else drafted_weights
+    drafted = manifest("recommendation", **RECOMMENDATION, parameters=parameters)
     return RecommendationRuntime.from_artifact(opened(learned(drafted, given)))
 
 
@@ -71,7 +68,7 @@ def test_greedy_policy_prefers_the_best_action() -> None:
 
 def test_recommendation_has_the_shape_of_the_host() -> None:
     """The host could not show it."""
-    runtime = runtime_for(opened(baseline_artifact(ModelType.RECOMMENDATION, KEY, CREATED_AT)))
+    runtime = runtime_for(opened(baseline_artifact(definition_of("recommendation"), KEY, CREATED_AT)))
     answer = runtime.answer(runtime.features(user(), REQUEST), REQUEST)
     assert set(answer.body) == {
         "action_id",
@@ -89,9 +86,7 @@ def test_recommendation_has_the_shape_of_the_host() -> None:
 @pytest.mark.parametrize("fields", [{"actions": ()}, {"action_set": None}, {"propensity_floor": 0.3}])
 def test_recommendation_without_its_actions_is_rejected(fields: dict[str, object]) -> None:
     """A propensity would be logged over an unknown set of actions."""
-    artifact = learned(
-        manifest(ModelType.RECOMMENDATION, **{**RECOMMENDATION, **fields}), weights(ModelType.RECOMMENDATION, 5)
-    )
+    artifact = learned(manifest("recommendation", **{**RECOMMENDATION, **fields}), weights("recommendation", 5))
     with pytest.raises(ArtifactRejectedError):
         runtime_for(opened(artifact))
 
@@ -99,7 +94,7 @@ def test_recommendation_without_its_actions_is_rejected(fields: dict[str, object
 def test_other_context_brings_its_own_row() -> None:
     """A version over another context would be fed the 35 features."""
     drafted = manifest(
-        ModelType.RECOMMENDATION,
+        "recommendation",
         context_schema="steps",
         action_set="walks",
         actions=("active", "none"),
@@ -124,7 +119,7 @@ def test_bandit_is_served_from_its_statistics(alpha: float) -> None:
     parameters = BanditValues.of(seen, center, scale, alpha=alpha)
     files = {PARAMETERS: msgspec.json.encode(parameters)}
     drafted = manifest(
-        ModelType.RECOMMENDATION, **RECOMMENDATION, parameters={"policy": {"kind": "epsilon_greedy", "epsilon": 0.0}}
+        "recommendation", **RECOMMENDATION, parameters={"policy": {"kind": "epsilon_greedy", "epsilon": 0.0}}
     )
     outputs = RecommendationRuntime.scorer(drafted, files)(rows[:2])
     files[GOLDEN] = golden_file(rows[:2].tolist(), outputs.tolist())
@@ -134,7 +129,7 @@ def test_bandit_is_served_from_its_statistics(alpha: float) -> None:
 
 def test_nearest_segment_is_answered() -> None:
     """A user would be told another segment than the nearest."""
-    runtime = runtime_for(opened(learned_artifact(ModelType.SEGMENTATION)))
+    runtime = runtime_for(opened(learned_artifact("segmentation")))
     row = runtime.features(user(), REQUEST)
     distances = runtime.scores(row[None, :])[0]
     body = runtime.answer(row, REQUEST).body
@@ -146,7 +141,7 @@ def test_segment_is_told_by_its_profile() -> None:
     """The host would show a segment without what makes it one."""
     toward_first = np.zeros((15, 2), dtype=np.float32)
     toward_first[1, 1] = 1
-    artifact = learned(manifest(ModelType.SEGMENTATION), toward_first, profiles_json=msgspec.json.encode(PROFILES))
+    artifact = learned(manifest("segmentation"), toward_first, profiles_json=msgspec.json.encode(PROFILES))
     runtime = runtime_for(opened(artifact))
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
     assert body["segment_name"] == "Conservative Savers"
@@ -160,8 +155,8 @@ def test_segment_is_told_by_its_profile() -> None:
 def test_profiles_must_fit_the_columns() -> None:
     """A segment would be answered under another's name."""
     artifact = learned(
-        manifest(ModelType.SEGMENTATION),
-        weights(ModelType.SEGMENTATION, 3),
+        manifest("segmentation"),
+        weights("segmentation", 3),
         profiles_json=msgspec.json.encode(PROFILES),
     )
     with pytest.raises(ArtifactRejectedError, match="2 profiles for 3"):
@@ -181,7 +176,7 @@ def test_baseline_bands_follow_value() -> None:
 
 def test_version_0_knows_the_segments_of_the_host() -> None:
     """The host would see segments that it has no name for."""
-    runtime = runtime_for(opened(baseline_artifact(ModelType.SEGMENTATION, KEY, CREATED_AT)))
+    runtime = runtime_for(opened(baseline_artifact(definition_of("segmentation"), KEY, CREATED_AT)))
     names = {runtime.answer(row, REQUEST).body["segment_name"] for row in spread_of_users()}
     assert names <= set(SEGMENT_NAMES)
     assert len(names) == 5
@@ -202,8 +197,10 @@ def spending(calibration: Calibration | None = None, **fields: object) -> Scorin
     last_week = np.zeros((len(SPENDING_FEATURES), columns), dtype=np.float32)
     last_week[51] = [1.0] + [0.5] * (columns - 1)
     files = {} if calibration is None else {"calibration_json": msgspec.json.encode(calibration)}
-    return RUNTIMES[ModelType.SPENDING].from_artifact(
-        opened(learned(manifest(ModelType.SPENDING, **fields), last_week, **files))
+    return (
+        definition_of("spending")
+        .runtime.load()
+        .from_artifact(opened(learned(manifest("spending", **fields), last_week, **files)))
     )
 
 
@@ -252,13 +249,13 @@ def test_negative_forecasts_are_answered_as_nothing() -> None:
     """A user would be told to spend less than nothing."""
     last_week = np.zeros((len(SPENDING_FEATURES), 4), dtype=np.float32)
     last_week[51] = -1
-    runtime = runtime_for(opened(learned(manifest(ModelType.SPENDING), last_week)))
+    runtime = runtime_for(opened(learned(manifest("spending"), last_week)))
     assert runtime.answer(runtime.features(user(), REQUEST), REQUEST).body["total_predicted_4_weeks"] == 0
 
 
 def test_version_0_forecasts_the_mean_of_26_weeks() -> None:
     """Version 0 would not be the trivial baseline that trainers judge against."""
-    runtime = runtime_for(opened(baseline_artifact(ModelType.SPENDING, KEY, CREATED_AT)))
+    runtime = runtime_for(opened(baseline_artifact(definition_of("spending"), KEY, CREATED_AT)))
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
     assert body["total_predicted"] == pytest.approx(700 / 26, abs=0.01)
     assert set(body["category_predictions"]) <= set(CATEGORIES)
@@ -276,7 +273,7 @@ def test_goal_names_the_risks_by_which_the_model_lowers_the_chance() -> None:
     slopes[goal_column("goal_spent_share")] = -0.2
     slopes[goal_column("goal_progress")] = 0.1
     notes = msgspec.json.encode(FeatureNotes(reference=[0.0] * len(GOAL_FEATURES)))
-    runtime = runtime_for(opened(learned(manifest(ModelType.GOAL), slopes, features_json=notes)))
+    runtime = runtime_for(opened(learned(manifest("goal"), slopes, features_json=notes)))
     state = fold(user(), transaction(AS_OF, 50))
     request = PredictionRequest(as_of=AS_OF, goal_id="g1")
     body = runtime.answer(runtime.features(state, request), request).body
@@ -290,7 +287,7 @@ def test_goal_names_the_risks_by_which_the_model_lowers_the_chance() -> None:
 @pytest.mark.parametrize("files", [{}, {"features_json": b'{"names": [], "types": []}'}])
 def test_goal_without_a_reference_names_no_risks(files: dict[str, bytes]) -> None:
     """A version without a reference row would fail or invent risks."""
-    runtime = runtime_for(opened(learned(manifest(ModelType.GOAL), weights(ModelType.GOAL, 1), **files)))
+    runtime = runtime_for(opened(learned(manifest("goal"), weights("goal", 1), **files)))
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
     assert body["risk_factors"] == []
     assert 0 <= body["probability"] <= 1
@@ -299,7 +296,7 @@ def test_goal_without_a_reference_names_no_risks(files: dict[str, bytes]) -> Non
 @pytest.mark.parametrize(("progress", "expected"), [(0.5, "2026-04-10"), (0.001, None), (1.0, "2026-05-10")])
 def test_completion_follows_the_pace(progress: float, expected: str | None) -> None:
     """The expected date would not be that of the pace so far."""
-    runtime = runtime_for(opened(learned_artifact(ModelType.GOAL)))
+    runtime = runtime_for(opened(learned_artifact("goal")))
     start = AS_OF - dt.timedelta(days=10)
     state = fold(None, goal(start, "create", due_at=start + dt.timedelta(days=50), progress=progress))
     body = runtime.answer(runtime.features(state, REQUEST), REQUEST).body
@@ -308,7 +305,7 @@ def test_completion_follows_the_pace(progress: float, expected: str | None) -> N
 
 def test_malformed_goal_is_an_invalid_request() -> None:
     """A caller's mistake would be answered as a fault of the replica."""
-    runtime = runtime_for(opened(learned_artifact(ModelType.GOAL)))
+    runtime = runtime_for(opened(learned_artifact("goal")))
     with pytest.raises(InvalidMessageError, match="goal"):
         runtime.features(None, PredictionRequest(as_of=AS_OF, goal={"target_minor": "much"}))
 
@@ -317,7 +314,7 @@ def test_malformed_goal_is_an_invalid_request() -> None:
 def test_reference_must_fit_the_row(reference: list[object]) -> None:
     """Risks would be told against the wrong columns."""
     notes = msgspec.json.encode({"reference": reference})
-    artifact = learned(manifest(ModelType.GOAL), weights(ModelType.GOAL, 1), features_json=notes)
+    artifact = learned(manifest("goal"), weights("goal", 1), features_json=notes)
     with pytest.raises(ArtifactRejectedError):
         runtime_for(opened(artifact))
 
@@ -325,7 +322,7 @@ def test_reference_must_fit_the_row(reference: list[object]) -> None:
 def test_goal_version_answers_one_probability() -> None:
     """The probability of failing would be answered as that of achieving."""
     with pytest.raises(ArtifactRejectedError, match="output_column"):
-        runtime_for(opened(learned(manifest(ModelType.GOAL), weights(ModelType.GOAL, 2))))
+        runtime_for(opened(learned(manifest("goal"), weights("goal", 2))))
 
 
 def test_goal_baseline_follows_its_rules() -> None:

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.baselines import baseline_artifact
-from models.manifest import GOLDEN, MODEL, PARAMETERS, build_artifact
-from models.registry import RUNTIMES, runtime_for
-from models.scoring import Graph, GraphSettings, UnusableScoresError
+from modelkit.manifest import GOLDEN, MODEL, PARAMETERS, build_artifact
+from modelkit.registry import definition_of, runtime_for
+from modelkit.scoring import Graph, GraphSettings, UnusableScoresError
+from modelkit.version_zero import baseline_artifact
 from schemas.errors import ArtifactRejectedError, FinCoachError
-from schemas.vocabulary import ArtifactKind, ModelType
+from schemas.vocabulary import ArtifactKind
+from tests.four_models import FOUR_MODELS
 from tests.unit.models.samples import CREATED_AT, KEY, learned, linear_graph, manifest, opened
 from tests.unit.models.versions import REQUEST, learned_artifact, user, weights
 
-VERSIONS = [(model_type, kind) for model_type in ModelType for kind in ArtifactKind]
+VERSIONS = [(model_type, kind) for model_type in FOUR_MODELS for kind in ArtifactKind]
 
 
 @pytest.fixture(params=VERSIONS, ids="-".join)
@@ -26,7 +27,7 @@ def artifact(request: pytest.FixtureRequest) -> dict[str, bytes]:
     """Give each model as version 0 and as a learned version."""
     model_type, kind = request.param
     if kind is ArtifactKind.BASELINE:
-        return baseline_artifact(model_type, KEY, CREATED_AT)
+        return baseline_artifact(definition_of(model_type), KEY, CREATED_AT)
     return learned_artifact(model_type)
 
 
@@ -73,7 +74,7 @@ def test_unusable_golden_inputs_are_rejected(artifact: dict[str, bytes], rows: l
 def test_artifact_of_another_type_is_rejected(artifact: dict[str, bytes]) -> None:
     """A goal model would answer for spending."""
     loaded = opened(artifact)
-    other = next(runtime for runtime in RUNTIMES.values() if runtime.model_type != loaded.manifest.model_type)
+    other = definition_of(next(model for model in FOUR_MODELS if model != loaded.manifest.model_type)).runtime.load()
     with pytest.raises(ArtifactRejectedError, match="no"):
         other.from_artifact(loaded)
 
@@ -111,7 +112,7 @@ def test_threads_get_the_same_answers(artifact: dict[str, bytes]) -> None:
 
 def test_missing_model_and_parameters_are_said() -> None:
     """An artifact that can score nothing would fail at its first request."""
-    loaded = opened(baseline_artifact(ModelType.GOAL, KEY, CREATED_AT))
+    loaded = opened(baseline_artifact(definition_of("goal"), KEY, CREATED_AT))
     for files in (
         {name: raw for name, raw in loaded.files.items() if name != PARAMETERS},
         {**loaded.files, PARAMETERS: b'{"method":"unheard_of"}'},
@@ -162,14 +163,14 @@ def test_graph_with_two_inputs_is_rejected() -> None:
 
 def test_malformed_parameters_are_rejected() -> None:
     """A typing mistake in a manifest would show at the first request."""
-    drafted = manifest(ModelType.GOAL, parameters={"model_inputs": "all"})
+    drafted = manifest("goal", parameters={"model_inputs": "all"})
     with pytest.raises(ArtifactRejectedError, match="parameters are malformed"):
-        runtime_for(opened(learned(drafted, weights(ModelType.GOAL, 1))))
+        runtime_for(opened(learned(drafted, weights("goal", 1))))
 
 
 def test_golden_outputs_of_another_shape_are_rejected() -> None:
     """A column more or less would be broadcast and pass."""
-    loaded = opened(learned_artifact(ModelType.SPENDING))
+    loaded = opened(learned_artifact("spending"))
     golden = msgspec.json.decode(loaded.files[GOLDEN])
     golden["outputs"] = golden["outputs"][:1]
     with pytest.raises(ArtifactRejectedError, match="shape"):
@@ -178,7 +179,7 @@ def test_golden_outputs_of_another_shape_are_rejected() -> None:
 
 def test_scores_that_are_not_finite_are_not_answered() -> None:
     """A user would read ``nan``."""
-    runtime = runtime_for(opened(learned_artifact(ModelType.SPENDING)))
+    runtime = runtime_for(opened(learned_artifact("spending")))
     row = runtime.features(None, REQUEST)
     row[0] = np.inf
     with pytest.raises(UnusableScoresError):
@@ -187,10 +188,10 @@ def test_scores_that_are_not_finite_are_not_answered() -> None:
 
 def test_loaded_versions_do_not_change() -> None:
     """A second version in the same process would change the first."""
-    first = runtime_for(opened(learned_artifact(ModelType.SPENDING)))
+    first = runtime_for(opened(learned_artifact("spending")))
     row = first.features(user(), REQUEST)
     before = first.answer(row, REQUEST)
-    second = runtime_for(opened(baseline_artifact(ModelType.SPENDING, KEY, CREATED_AT)))
+    second = runtime_for(opened(baseline_artifact(definition_of("spending"), KEY, CREATED_AT)))
     second.answer(row, REQUEST)
     second.close()
     assert first.answer(row, REQUEST) == before

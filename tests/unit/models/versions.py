@@ -8,15 +8,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.features import (
+from modelkit.features import (
     UserState,
     fold,
 )
-from models.interface import PredictionRequest
-from models.recommendation import STATE_CONTEXT
-from models.registry import RUNTIMES
-from models.segmentation import SegmentProfile
-from schemas.vocabulary import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS, ModelType
+from modelkit.interface import PredictionRequest
+from modelkit.registry import definition_of
+from models.recommendation.actions import DEFAULT_ACTION_SET, RECOMMENDATION_ACTIONS
+from models.recommendation.runtime import STATE_CONTEXT
+from models.segmentation.runtime import SegmentProfile
+from schemas.vocabulary import ModelType
 from tests.unit.models.samples import at, goal, learned, manifest, transaction
 
 Floats = npt.NDArray[np.float32]
@@ -43,17 +44,17 @@ PROFILES = [
 
 def weights(model_type: ModelType, columns: int) -> Floats:
     """Return weights that differ for each column."""
-    width = len(RUNTIMES[model_type].feature_names)
+    width = len(definition_of(model_type).runtime.load().feature_names)
     return np.asarray(np.random.default_rng(5).normal(size=(width, columns)) / 100, dtype=np.float32)
 
 
 def learned_artifact(model_type: ModelType) -> dict[str, bytes]:
     """Return a small learned version of each type."""
-    if model_type is ModelType.RECOMMENDATION:
+    if model_type == "recommendation":
         return learned(manifest(model_type, **RECOMMENDATION), weights(model_type, 5))
-    if model_type is ModelType.SEGMENTATION:
+    if model_type == "segmentation":
         return learned(manifest(model_type), weights(model_type, 2), profiles_json=msgspec.json.encode(PROFILES))
-    return learned(manifest(model_type), weights(model_type, 4 if model_type is ModelType.SPENDING else 1))
+    return learned(manifest(model_type), weights(model_type, 4 if model_type == "spending" else 1))
 
 
 def user() -> UserState:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
+from schemas import api
 from schemas.errors import CommandRejectedError, FinCoachError
 from schemas.topics import DEAD_LETTERS, MIB, MODEL_DEPLOYMENTS, PREDICTIONS, TOPICS, Topic
-from schemas.vocabulary import DEFAULT_THRESHOLDS, RECOMMENDATION_ACTIONS, ModelType, SemanticVersion
+from schemas.vocabulary import LONGEST_MODEL_TYPE, ModelType, SemanticVersion, is_model_type
 
 parts = st.integers(0, 10_000)
 
@@ -33,15 +36,21 @@ def test_what_is_no_version_is_refused(text: str) -> None:
         SemanticVersion.parse(text)
 
 
-def test_every_model_has_the_plans_threshold() -> None:
-    """A model would never train, or at another count than the plan's."""
-    assert {model: DEFAULT_THRESHOLDS[model] for model in ModelType} == {
-        ModelType.RECOMMENDATION: 500,
-        ModelType.SEGMENTATION: 100,
-        ModelType.SPENDING: 1_000,
-        ModelType.GOAL: 50,
-    }
-    assert len(RECOMMENDATION_ACTIONS) == 5
+@pytest.mark.parametrize("text", ["goal", "a", "will_buy_again_60", "m" * LONGEST_MODEL_TYPE])
+def test_a_model_is_named_by_a_plain_word(text: str) -> None:
+    """A package may choose any name that fits into topics, paths and columns."""
+    assert is_model_type(text)
+    assert msgspec.json.decode(msgspec.json.encode(text), type=ModelType) == text
+
+
+@pytest.mark.parametrize("text", ["", "Goal", "1st", "a-b", "a b", "goal\n", "\u00e4", "m" * (LONGEST_MODEL_TYPE + 1)])
+def test_other_names_are_refused_everywhere(text: str) -> None:
+    """A name that would break a path or a column is refused where it is first read."""
+    assert not is_model_type(text)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode(text), type=ModelType)
+    with pytest.raises(ValidationError):
+        TypeAdapter(api.ModelType).validate_python(text)
 
 
 @pytest.mark.parametrize("topic", TOPICS.values(), ids=lambda topic: str(topic.name))

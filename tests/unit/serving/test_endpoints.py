@@ -14,19 +14,21 @@ import pytest
 
 from backends.clock import ManualClock, SystemClock
 from backends.database.repositories.states import StoredState
-from models.features import GOAL_FEATURES, REDUCER_VERSION, STATE_FEATURES, UserState, encode_state
+from modelkit.features import REDUCER_VERSION, STATE_FEATURES, UserState, encode_state
+from models.goal.features import GOAL_FEATURES
 from schemas.vocabulary import ModelType
 from serving.http_server import HttpServer
+from tests.four_models import FOUR_MODELS
 from tests.replicas import Replica
 
 USER = UUID("6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11")
 COMMON = {"prediction_id", "model_version", "artifact_digest", "kind", "state"}
 # The host's own shapes, as its API returns them.
 SHAPES = {
-    ModelType.RECOMMENDATION: {"action_id", "action_type", "recommendation", "confidence", "state_summary", "generated_at"},
-    ModelType.SEGMENTATION: {"segment_id", "segment_name", "confidence", "characteristics", "peer_comparison"},
-    ModelType.SPENDING: {"prediction_date", "total_predicted", "category_predictions", "confidence_intervals", "previous_accuracy"},
-    ModelType.GOAL: {"goal_id", "probability", "expected_completion_date", "risk_factors", "improvement_suggestions"},
+    "recommendation": {"action_id", "action_type", "recommendation", "confidence", "state_summary", "generated_at"},
+    "segmentation": {"segment_id", "segment_name", "confidence", "characteristics", "peer_comparison"},
+    "spending": {"prediction_date", "total_predicted", "category_predictions", "confidence_intervals", "previous_accuracy"},
+    "goal": {"goal_id", "probability", "expected_completion_date", "risk_factors", "improvement_suggestions"},
 }  # fmt: skip
 
 
@@ -50,7 +52,7 @@ async def width_of(client: httpx.AsyncClient, model: str) -> int:
     return int((await client.get(f"/v2/models/{model}")).json()["inputs"][0]["shape"][1])
 
 
-@pytest.mark.parametrize("model_type", ModelType)
+@pytest.mark.parametrize("model_type", FOUR_MODELS)
 async def test_every_model_answers_an_unknown_user_in_the_hosts_shape(
     client: httpx.AsyncClient, model_type: ModelType
 ) -> None:
@@ -137,7 +139,7 @@ async def test_bad_input_gets_a_clear_answer(
 @pytest.mark.parametrize(
     ("method", "path", "status", "sentence"),
     [
-        ("POST", "/predict/horoscope", 404, "there is no model 'horoscope'; choose one of recommendation"),
+        ("POST", "/predict/horoscope", 404, "there is no model 'horoscope'; choose one of goal, recommendation"),
         ("GET", "/predict/goal", 405, "takes POST"),
         ("POST", "/v2/health/live", 405, "takes GET"),
         ("GET", "/elsewhere", 404, "known paths"),
@@ -197,7 +199,7 @@ async def test_metrics_are_there(client: httpx.AsyncClient) -> None:
 @pytest.mark.expects_errors("request_failed")
 async def test_an_unexpected_error_is_answered_and_logged(client: httpx.AsyncClient, replica: Replica) -> None:
     """A bug in one model must cost one answer, not the connection of everybody."""
-    replica.registry.models[ModelType.GOAL].active.runtime.close()
+    replica.registry.models["goal"].active.runtime.close()
     response = await client.post("/predict/goal", json={"user_id": str(USER)})
     assert (response.status_code, "unexpected" in response.json()["error"]) == (500, True)
 
@@ -217,7 +219,7 @@ class TestOpenInferenceProtocol:
         }  # fmt: skip
         assert (await client.get("/v2/models/goal/ready")).json() == {"name": "goal", "ready": True}
 
-    @pytest.mark.parametrize("model_type", ModelType)
+    @pytest.mark.parametrize("model_type", FOUR_MODELS)
     @pytest.mark.parametrize("rows", [1, 3, 100])
     async def test_inference_answers_with_the_announced_tensor(
         self, client: httpx.AsyncClient, model_type: ModelType, rows: int
@@ -251,7 +253,7 @@ class TestOpenInferenceProtocol:
 
     async def test_active_and_previous_version_can_be_named(self, replica: Replica, client: httpx.AsyncClient) -> None:
         """Comparing two versions on one request needs both addresses."""
-        baseline = replica.shelf.baseline(ModelType.GOAL)
+        baseline = replica.shelf.baseline("goal")
         await replica.serve_goal(2, replica.shelf.goal(0.75), baseline)
         tensor = {
             "name": "features",

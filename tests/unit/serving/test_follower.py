@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from backends.clock import ManualClock
-from schemas.vocabulary import ArtifactKind, ModelType
+from schemas.vocabulary import ArtifactKind
 from tests.replicas import Replica
 from tests.rooms import eventually
 from tests.versions import desired
 
-GOAL = ModelType.GOAL
+GOAL = "goal"
 
 
 @pytest.fixture

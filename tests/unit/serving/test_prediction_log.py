@@ -14,7 +14,7 @@ from schemas import codec
 from schemas.errors import RetryLaterError
 from schemas.messages.predictions import PredictionServed
 from schemas.topics import PREDICTIONS
-from schemas.vocabulary import ArtifactKind, ModelType
+from schemas.vocabulary import ArtifactKind
 from serving.prediction_log import PredictionLog
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
@@ -42,7 +42,7 @@ class Topic:
 def prediction() -> PredictionServed:
     """Return a logged answer."""
     return PredictionServed(
-        event_id=uuid4(), occurred_at=NOON, replica_id="r", user_id=uuid4(), model_type=ModelType.GOAL, version="1.0.0",
+        event_id=uuid4(), occurred_at=NOON, replica_id="r", user_id=uuid4(), model_type="goal", version="1.0.0",
         artifact_digest="0" * 64, kind=ArtifactKind.LEARNED, as_of=NOON, reducer_version=1, features=(1.0,), answer={}, latency_ms=1.0,
     )  # fmt: skip
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.messages.deployment import VersionReference
-from schemas.vocabulary import ArtifactKind, ModelType
+from schemas.vocabulary import ArtifactKind
 from serving.errors import NotLoadedError, RequestError
 from serving.registry import LoadedVersion, ServedVersions, VersionRegistry
 
-GOAL = ModelType.GOAL
+GOAL = "goal"
 NOW = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from backends.clock import ManualClock
 from backends.database.repositories.states import StoredState
-from models.features import REDUCER_VERSION, UserState, encode_state
+from modelkit.features import REDUCER_VERSION, UserState, encode_state
 from schemas.errors import RetryLaterError
 from serving.bootstrap import decoded
 from serving.cache import ExpiringCache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from schemas.codec import decode_behavioral_event
 from schemas.vocabulary import DeadLetterReason
 from stack.bad_input import bad_records
-from streams.intake import take_in
+from streams.batches.intake import take_in
 
 NOW = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 

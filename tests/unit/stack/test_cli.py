@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from admin.cli import app
+from admin.cli.app import app
 from admin.installation import Installation, save
 from stack.cli import _detach, _say_phase
 from stack.folder import FolderLock

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincoach_events.events import RecommendationInteraction
-from schemas.vocabulary import RECOMMENDATION_ACTIONS
+from models.recommendation.actions import RECOMMENDATION_ACTIONS
 from stack.simulation.response_model import ACTIONS, VERSION, CustomerFacts, appeal, response
 
 # Of all answers on the grid below. A better model is version 2 in a file of its own; this figure never changes.

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.anomalies import anomalies
-from streams.sketches import histogram
+from modelkit.statistics.sketches import histogram
+from streams.quality.anomalies import anomalies
 
 
 def heavy_tailed(count: int, spread: float = 1.2) -> list[float]:

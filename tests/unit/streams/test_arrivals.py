@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.arrivals import WEEK_HOURS, ArrivalPattern, expected_ratio, observed
+from streams.epochs.arrivals import WEEK_HOURS, ArrivalPattern, expected_ratio, observed
 
 MONDAY = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.blackouts import DAYS, covers_the_week, is_blacked_out
+from streams.epochs.blackouts import DAYS, covers_the_week, is_blacked_out
 
 MONDAY = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 

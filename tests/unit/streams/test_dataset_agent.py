@@ -38,7 +38,7 @@ async def test_a_statement_that_is_wrong_ends_the_agent(clock: ManualClock) -> N
 
     class Service:
         async def due_models(self) -> list[ModelType]:
-            return [ModelType.GOAL]
+            return ["goal"]
 
         async def check_training_readiness(self, model_type: ModelType) -> None:
             raise IntegrityError(str(model_type), None, Exception("planted"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.dead_letter_limits import LimitPolicy, LimitWindow, Tally
+from streams.batches.dead_letter_limits import LimitPolicy, LimitWindow, Tally
 
 POLICY = LimitPolicy(ratio=0.25, consecutive=10, least_records=20, window_seconds=60)
 

@@ -6,9 +6,9 @@ import uuid
 
 import pytest
 
-from streams.dead_letter_limits import Tally
-from streams.dead_letters import MOST_PRODUCERS, _Kept, retried, tallied
-from streams.intake import DeadLetter
+from streams.batches.dead_letter_limits import Tally
+from streams.batches.dead_letters import MOST_PRODUCERS, _Kept, retried, tallied
+from streams.batches.intake import DeadLetter
 from tests.unit.streams.worlds import FetchedEvent, paid
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelkit.statistics.sketches import DatasetStatistics, user_sketch
 from schemas.messages.progress import DatasetCounts
-from streams.diversity import diversity, evenness, largest_share, user_evenness
-from streams.sketches import DatasetStatistics, user_sketch
+from streams.quality.diversity import diversity, evenness, largest_share, user_evenness
 
 
 def given_by(*events: int, **changes: object) -> DatasetStatistics:

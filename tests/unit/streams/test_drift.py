@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from streams.drift import population_stability, stability_index
-from streams.sketches import DatasetStatistics, histogram
+from modelkit.statistics.sketches import DatasetStatistics, histogram
+from streams.epochs.drift import population_stability, stability_index
 
 
 def amounts(number: int, *, seed: int, factor: float = 1.0) -> DatasetStatistics:

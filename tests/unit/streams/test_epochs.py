@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 from backends.database.repositories.datasets import Cursor, OpenDataset, PaneSlice, Standing
+from modelkit.statistics.sketches import DatasetStatistics, user_sketch
 from schemas.messages.progress import DatasetCounts
-from schemas.vocabulary import ModelType, ThresholdDecision
-from streams.epochs import DatasetProgress, OpenEpoch, PaneHoleError, in_order, is_due, take_panes
+from schemas.thresholds import ThresholdRule
+from schemas.vocabulary import ThresholdDecision
+from streams.epochs.collecting import DatasetProgress, OpenEpoch, PaneHoleError, in_order, is_due, take_panes
+from streams.epochs.thresholds import Circumstances
 from streams.panes import PaneStatistics, encode_pane, encode_statistics
-from streams.quality import assess
-from streams.sketches import DatasetStatistics, user_sketch
-from streams.thresholds import Circumstances, ThresholdRule
+from streams.quality.assessment import assess
 from tests.unit.streams.worlds import NOON
 
 
@@ -38,7 +39,7 @@ def opened(*, threshold: int = 100, accumulated: DatasetStatistics | None = None
 def take(panes: Sequence[PaneSlice], *, epoch: OpenEpoch | None = None) -> DatasetProgress:
     """Take ``panes`` from the beginning of two partitions."""
     cursors = {0: Cursor(0, 0), 1: Cursor(0, 0)}
-    return take_panes(epoch or opened(), cursors, panes, model_type=ModelType.SPENDING, judge=assess)
+    return take_panes(epoch or opened(), cursors, panes, model_type="spending", judge=assess)
 
 
 def test_panes_come_as_they_were_closed() -> None:

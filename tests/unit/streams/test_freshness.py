@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelkit.statistics.sketches import HORIZON_SECONDS, DatasetStatistics, histogram
 from schemas.messages.progress import DatasetCounts
-from streams.freshness import HORIZON_SECONDS, allowance_seconds, freshness, late
-from streams.sketches import DatasetStatistics, histogram
+from streams.quality.freshness import allowance_seconds, freshness, late
 
 DAY = 86_400.0
 

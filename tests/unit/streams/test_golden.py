@@ -12,8 +12,8 @@ from schemas import codec
 from schemas.errors import InvalidMessageError
 from schemas.golden import GoldenMessage, golden_messages
 from schemas.topics import TOPICS
+from streams.batches.golden import BrokenReceiverError, GoldenCheck
 from streams.bootstrap import golden_check
-from streams.golden import BrokenReceiverError, GoldenCheck
 from tools.reference.rooms import ROOT
 
 
@@ -50,7 +50,7 @@ def test_a_rule_that_raises_is_found_and_named(monkeypatch: pytest.MonkeyPatch, 
     def broken(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("streams.folding.fold", broken)
+    monkeypatch.setattr("streams.batches.folding.fold", broken)
     with pytest.raises(BrokenReceiverError, match="reducer_error"):
         golden_check()()
 
@@ -71,10 +71,10 @@ def test_one_example_that_is_refused_is_named() -> None:
 def test_a_worker_that_cannot_read_its_own_examples_does_not_start(tmp_path: Path) -> None:
     """A broken build would begin to work, and every batch would have to be judged by its limits first."""
     broken_build = (
-        "import asyncio, sys, streams.ingestion\n"
+        "import asyncio, sys, streams.batches.events\n"
         "from schemas.errors import InvalidMessageError\n"
         "def refused(raw): raise InvalidMessageError('missing_field', 'planted')\n"
-        "streams.ingestion.decode_storable_event = refused\n"
+        "streams.batches.events.decode_storable_event = refused\n"
         "from streams.bootstrap import run\n"
         "from streams.settings import StreamsSettings\n"
         f"sys.exit(asyncio.run(run(StreamsSettings(folder={str(tmp_path)!r}, brokers='127.0.0.1:1'))))\n"

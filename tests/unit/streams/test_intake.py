@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincoach_events.events import AnyBehavioralEvent
-from streams.ingestion import decode_storable_event
-from streams.intake import EPOCH, Intake, microseconds, take_in
+from streams.batches.events import decode_storable_event
+from streams.batches.intake import EPOCH, Intake, microseconds, take_in
 from tests.unit.streams.worlds import NOON, FetchedEvent, paid
 
 

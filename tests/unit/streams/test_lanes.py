@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from streams.lanes import MOST_AT_WORK, MOST_WAITING, Lanes
+from streams.reading.lanes import MOST_AT_WORK, MOST_WAITING, Lanes
 
 
 class Work:

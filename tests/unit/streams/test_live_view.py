@@ -7,8 +7,9 @@ import uuid
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.progress import DatasetCounts, PaneClosed
 from schemas.vocabulary import ModelType
-from streams.agents import LiveView
-from streams.live_view import LiveDataset, decode_live, encode_live, fold_pane
+from streams.epochs.live_view import LiveDataset, decode_live, encode_live, fold_pane
+from streams.reading.routes import LiveView
+from tests.four_models import FOUR_MODELS
 from tests.unit.streams.worlds import NOON
 
 
@@ -56,16 +57,16 @@ def test_a_pane_without_data_of_the_model_moves_on() -> None:
 async def test_a_new_process_asks_the_database_before_it_goes_on() -> None:
     """After the database was replaced, its panes would be counted on top of what the old one's changelog tells."""
     of_old_database = LiveDataset(epoch=1, counts=DatasetCounts(counted=300), through={0: 10})
-    table = {name.encode(): encode_live(of_old_database) for name in ModelType}
+    table = {name.encode(): encode_live(of_old_database) for name in FOUR_MODELS}
     asked: list[ModelType] = []
 
     async def of_database(model_type: ModelType) -> LiveDataset:
         asked.append(model_type)
         return LiveDataset(epoch=1, counts=DatasetCounts(counted=5), through={0: 20})
 
-    live = LiveView(table, of_database)
+    live = LiveView(table, of_database, models=FOUR_MODELS)
     await live.take_pane(pane(10, 20))
     await live.take_pane(pane(20, 30))
-    shown = live.get(ModelType.SPENDING)
+    shown = live.get("spending")
     assert shown is not None
-    assert (shown.counts.counted, asked) == (10, list(ModelType))
+    assert (shown.counts.counted, asked) == (10, list(FOUR_MODELS))

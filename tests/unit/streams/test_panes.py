@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelkit.statistics.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics
 from streams.panes import (
     Watermarks,
     close_pane,
@@ -10,13 +11,14 @@ from streams.panes import (
     encode_pane,
     encode_statistics,
 )
-from streams.sketches import MOST_SOURCES, OTHER_SOURCES, DatasetStatistics
+from tests.four_models import data_sets_of_four
 from tests.unit.streams.worlds import aimed, answered, folded, looked, paid
 
 
 def test_each_event_reaches_its_data_sets() -> None:
     """A model would never hear of its data."""
     pane = close_pane(
+        data_sets_of_four(),
         [folded(paid()), folded(answered()), folded(aimed("fail")), folded(looked())],
         duplicate_types=["transaction_creation", "page_view"],
         dead=[("goal_modification", "missing_field"), ("goal_modification", "in_the_future"), (None, "not_json")],
@@ -32,13 +34,19 @@ def test_each_event_reaches_its_data_sets() -> None:
 
 def test_a_pane_of_nothing_is_empty() -> None:
     """Page views would fill the panes with noughts."""
-    assert close_pane([folded(looked())], duplicate_types=[], dead=[], watermarks={}).datasets == {}
+    assert (
+        close_pane(data_sets_of_four(), [folded(looked())], duplicate_types=[], dead=[], watermarks={}).datasets == {}
+    )
 
 
 def test_time_on_a_page_reaches_the_recommendation_set() -> None:
     """Implicit feedback would be lost, or make a data set of its own."""
     pane = close_pane(
-        [folded(looked(duration_seconds=9.0)), folded(answered())], duplicate_types=[], dead=[], watermarks={}
+        data_sets_of_four(),
+        [folded(looked(duration_seconds=9.0)), folded(answered())],
+        duplicate_types=[],
+        dead=[],
+        watermarks={},
     )
     counts = pane.counts()["recommendation"]
     assert (counts.counted, counts.relevant, counts.page_views, counts.page_seconds) == (1, 1, 1, 9)
@@ -47,7 +55,7 @@ def test_time_on_a_page_reaches_the_recommendation_set() -> None:
 
 def test_a_pane_survives_its_bytes() -> None:
     """What is read back would not be what was written."""
-    pane = close_pane([folded(paid())], duplicate_types=[], dead=[], watermarks={"host": 1.5})
+    pane = close_pane(data_sets_of_four(), [folded(paid())], duplicate_types=[], dead=[], watermarks={"host": 1.5})
     assert decode_pane(encode_pane(pane)) == pane
     statistics = pane.datasets["spending"]
     assert decode_statistics(encode_statistics(statistics)) == statistics

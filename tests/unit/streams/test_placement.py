@@ -6,7 +6,7 @@ import pytest
 from faust.types import TP
 
 from schemas.topics import BEHAVIORAL_EVENTS
-from streams.placement import CAUGHT_UP_RECORDS, LedgerAheadError, LedgerPlacement
+from streams.reading.positioner import CAUGHT_UP_RECORDS, LedgerAheadError, LedgerPlacement
 
 MINE, ANOTHER_S_PARTITION = TP(BEHAVIORAL_EVENTS.name, 0), TP(BEHAVIORAL_EVENTS.name, 1)
 

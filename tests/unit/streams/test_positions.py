@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.positions import Admission, Positions
+from streams.reading.positions import Admission, Positions
 
 
 def placed(next_offset: int = 100) -> Positions[str]:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelkit.statistics.sketches import DatasetStatistics, histogram, user_sketch
 from schemas.messages.progress import DatasetCounts
 from schemas.vocabulary import QualityDimension
-from streams.quality import FLOORS, IMPLICIT_WEIGHT, WEIGHTS, assess, assess_counts, below_floor, score
-from streams.sketches import DatasetStatistics, histogram, user_sketch
+from streams.quality.assessment import FLOORS, IMPLICIT_WEIGHT, WEIGHTS, assess, assess_counts, below_floor, score
 
 RATIO = st.one_of(st.none(), st.floats(0, 1))
 DIMENSIONS = st.fixed_dictionaries(dict.fromkeys(QualityDimension, RATIO))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from streams.recent import BUCKETS_LOG, PLACES, RecentEvents
+from streams.batches.recent import BUCKETS_LOG, PLACES, RecentEvents
 
 
 def ids(count: int, *, start: int = 0) -> list[bytes]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.database.repositories.dead_letters import RetryFate
-from streams.retries import left_out, sentence
+from streams.batches.retries import left_out, sentence
 
 FATES = ("retry", "resolved", "failed again", "tried too often", "too large to send", "sent again")
 fates = st.lists(

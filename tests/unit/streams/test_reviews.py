@@ -13,15 +13,16 @@ from backends.database.repositories.reviews import ReviewedDataset
 from schemas.errors import CommandRejectedError
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset
 from schemas.messages.envelope import OffsetRange
-from schemas.vocabulary import DatasetReview, ModelType, ThresholdDecision
-from streams.reviews import (
+from schemas.thresholds import ThresholdRule
+from schemas.vocabulary import DatasetReview, ThresholdDecision
+from streams.epochs.reviews import (
     LONGEST_REASON,
     check_approval,
     checked_reason,
     quarantine_sentence,
     quarantined_ranges,
 )
-from streams.thresholds import ThresholdRule, decide
+from streams.epochs.thresholds import decide
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 SPAN = OffsetRange(topic="t", generation=1, partition=0, from_offset=3, to_offset=9)
@@ -58,7 +59,7 @@ def test_what_waits_for_its_quality_is_approved() -> None:
     """The one case that approval is for would be refused."""
     assert WAITING.decision is ThresholdDecision.WAITING_FOR_QUALITY
     for epoch in (None, 4):
-        check_approval(command(ApproveDataset, epoch=epoch), dataset(), WAITING, model_type=ModelType.GOAL)
+        check_approval(command(ApproveDataset, epoch=epoch), dataset(), WAITING, model_type="goal")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_an_approval_is_refused_with_how_the_data_set_stands(
 ) -> None:  # fmt: skip
     """A person would approve what nobody has looked at."""
     with pytest.raises(CommandRejectedError, match=sentence):
-        check_approval(command(ApproveDataset, epoch=epoch), dataset(**changed), evaluation, model_type=ModelType.GOAL)
+        check_approval(command(ApproveDataset, epoch=epoch), dataset(**changed), evaluation, model_type="goal")
 
 
 def test_the_ranges_of_a_quarantine_are_those_of_the_data_set_it_names() -> None:
@@ -82,8 +83,8 @@ def test_the_ranges_of_a_quarantine_are_those_of_the_data_set_it_names() -> None
     other = msgspec.structs.replace(SPAN, from_offset=0, to_offset=3)
     closed = dataset(epoch=3, is_open=False, ranges=(other,))
     order = command(QuarantineDataset, epoch=None)
-    assert quarantined_ranges(order, dataset(), [SPAN], model_type=ModelType.GOAL) == (SPAN,)
-    assert quarantined_ranges(order, closed, [SPAN], model_type=ModelType.GOAL) == (other,)
+    assert quarantined_ranges(order, dataset(), [SPAN], model_type="goal") == (SPAN,)
+    assert quarantined_ranges(order, closed, [SPAN], model_type="goal") == (other,)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +100,14 @@ def test_a_quarantine_of_nothing_is_refused(
 ) -> None:
     """An order would be answered as done that changed nothing."""
     with pytest.raises(CommandRejectedError, match=sentence):
-        quarantined_ranges(command(QuarantineDataset, epoch=9), found, collected, model_type=ModelType.GOAL)
+        quarantined_ranges(command(QuarantineDataset, epoch=9), found, collected, model_type="goal")
 
 
 def test_the_answer_says_what_happens_next() -> None:
     """An operator would not know whether anything is to be rolled back."""
     closed = dataset(epoch=3, is_open=False)
     said = [
-        quarantine_sentence(one, model_type=ModelType.GOAL, by="alice", trainings=trainings)
+        quarantine_sentence(one, model_type="goal", by="alice", trainings=trainings)
         for one, trainings in ((dataset(), []), (closed, []), (closed, ["run"]))
     ]
     assert "epoch 5 collects behind it" in said[0]

@@ -10,9 +10,9 @@ from faust.types import TP
 
 from schemas.errors import RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS
-from streams.agents import LedgerRoute
-from streams.batches import BatchOutcome, LedgerBatch, LostCompareError
-from streams.placement import HOLE_LOOKS, STRANDED_SECONDS, LedgerPlacement, StrandedError
+from streams.batches.batch import BatchOutcome, LedgerBatch, LostCompareError
+from streams.reading.positioner import HOLE_LOOKS, STRANDED_SECONDS, LedgerPlacement, StrandedError
+from streams.reading.routes import LedgerRoute
 from tests.unit.streams.worlds import FetchedEvent, paid
 
 ONE, OTHER = TP(BEHAVIORAL_EVENTS.name, 1), TP(BEHAVIORAL_EVENTS.name, 2)
@@ -290,7 +290,7 @@ async def test_an_answer_about_a_place_that_is_given_up_is_no_answer(scene: Scen
 
 async def test_a_placing_that_takes_too_long_is_tried_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Faust would end its recovery without a word, and the worker keep partitions that it never reads."""
-    monkeypatch.setattr("streams.placement.PLACING_SECONDS", 0.05)
+    monkeypatch.setattr("streams.reading.positioner.PLACING_SECONDS", 0.05)
     scene.consumer.may_seek.clear()
     await scene.placement.place(scene.consumer, {ONE})  # type: ignore[arg-type]
     assert (scene.consumer.paused, scene.placement.positions.get(ONE)) == ({ONE}, None)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from schemas.errors import CommandRejectedError
 from schemas.messages.control import UpdateThresholds
-from streams.rule_changes import LARGEST_THRESHOLD, checked_changes, listed
-from streams.thresholds import ThresholdRule
+from schemas.thresholds import ThresholdRule
+from streams.epochs.rule_changes import LARGEST_THRESHOLD, checked_changes, listed
 from tests.unit.streams.worlds import NOON
 
 RULE = ThresholdRule(threshold=50, adaptive=True, least=25, most=1_000, cool_down_seconds=300, max_age_seconds=86_400)

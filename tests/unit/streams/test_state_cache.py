@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.state_cache import ENTRY_BYTES, StateCache
+from streams.batches.state_cache import ENTRY_BYTES, StateCache
 
 USERS = [bytes([number]) * 16 for number in range(5)]
 

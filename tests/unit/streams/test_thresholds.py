@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from modelkit.statistics.sketches import excess
+from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import DatasetReview, ThresholdDecision
-from streams.quality import QualityAssessment
-from streams.sketches import excess
-from streams.thresholds import Circumstances, Evaluation, ThresholdRule, adapted, decide, user_cap
+from streams.epochs.thresholds import Circumstances, Evaluation, adapted, decide, user_cap
+from streams.quality.assessment import QualityAssessment
 
 RULE = ThresholdRule(threshold=500, quality_gate=0.8, cool_down_seconds=60)
 ADAPTIVE = ThresholdRule(threshold=500, adaptive=True)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from mode.utils.queues import FlowControlEvent
 
-from streams.transport import StreamBuffer
+from streams.reading.transport import StreamBuffer
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fincoach_events.events import (
     TransactionCreated,
     encode_event,
 )
-from streams.aggregations import FoldedEvent
+from modelkit.statistics.events import FoldedEvent
 
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 

@@ -11,13 +11,13 @@ import msgspec
 import psutil
 import pytest
 
-from schemas.vocabulary import ModelType, Verdict
-from trainers import child
-from trainers.child import TrainingProcess, TrainingProcessError
+from schemas.vocabulary import Verdict
 from trainers.pipe import WorkOrder, WorkProgressed
+from trainers.running import child
+from trainers.running.child import TrainingProcess, TrainingProcessError
 
 ORDER = WorkOrder(
-    model_type=ModelType.SPENDING, run_id="run", snapshot="snapshots/none", seed=0, store_url="file:///nowhere", keys_folder="/nowhere",
+    model_type="spending", run_id="run", snapshot="snapshots/none", seed=0, store_url="file:///nowhere", keys_folder="/nowhere",
     cpu_seconds=30, parent_pid=os.getpid(),
 )  # fmt: skip
 WAIT = "import sys, time; sys.stdin.readline(); time.sleep(60)"

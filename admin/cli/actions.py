@@ -1,0 +1,145 @@
+"""What the commands of ``fincoach-learning`` share: their options, how they ask, how they give orders, how they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from admin import installation as installations
+from admin.cli.rendering import console, errors, print_json, print_rows
+from admin.gateway import CommandGateway
+from admin.settings import AdminSettings
+from backends.clock import SystemClock
+from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
+from backends.database.repositories.questions import QuestionRepository
+from backends.database.unit_of_work import Database
+from modelkit.registry import installed
+from schemas.errors import FinCoachError
+from schemas.messages.control import Command
+from schemas.vocabulary import ModelType, Room
+
+HELP_OPTIONS = ("-h", "--help")
+LISTING = "list"
+
+FolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="Folder of the installation (default: FINCOACH_FOLDER or .fincoach).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many rows at most.")]
+if TYPE_CHECKING:
+    InstalledModel = ModelType
+else:
+    # Typer offers the members of an enumeration as choices, in help, errors and completion.
+    InstalledModel = enum.StrEnum("InstalledModel", {model_type: model_type for model_type in installed()})
+ModelArgument = Annotated[InstalledModel, typer.Argument(help="Which model.", case_sensitive=False)]
+OptionalModel = Annotated[InstalledModel | None, typer.Argument(help="Only this model.", case_sensitive=False)]
+WaitOption = Annotated[
+    float | None,
+    typer.Option("--wait", min=0.1, help="Seconds to wait for the answer (default: FINCOACH_ANSWER_SECONDS or 15)."),
+]
+
+Answer = TypeVar("Answer")
+Question = Callable[[QuestionRepository], Awaitable[list[dict[str, Any]]]]
+
+
+class ListingGroup(TyperGroup):
+    """Commands about one thing, of which ``list`` is meant where none is named: ``datasets goal`` is ``datasets list goal``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own click types are private
+        """Put ``list`` before what names no command and asks for no help."""
+        named = bool(args) and (args[0] in self.commands or args[0] in HELP_OPTIONS)
+        return super().parse_args(ctx, args if named else [LISTING, *args])
+
+
+def folder_or_default(folder: Path | None) -> Path:
+    """Return the installation's folder."""
+    return folder or AdminSettings().folder
+
+
+def run(action: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the action returns
+    """Run ``action``; an expected failure becomes one sentence on standard error and exit status 1."""
+
+    async def guarded() -> Any:  # noqa: ANN401 - see above
+        return await action
+
+    try:
+        return asyncio.run(guarded())
+    except FinCoachError as error:
+        fail(str(error))
+    except DATABASE_AWAY_ERRORS as error:
+        fail(f"the database does not answer ({str(error).splitlines()[0]}); run `fincoach-learning status`")
+
+
+def fail(sentence: str) -> None:
+    """Print a sentence to standard error and leave with exit status 1."""
+    errors.print(f"[red]error[/]: {escape(sentence)}", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+async def reading(folder: Path, question: Callable[[Any], Awaitable[Answer]]) -> Answer:
+    """Return what ``question`` finds over a connection to the installation's database."""
+    database = Database(
+        create_engine(installations.load(folder).database_url, application_name="fincoach-admin", pool_size=1),
+        Room.ADMIN,
+    )
+    try:
+        async with database.reading() as connection:
+            return await question(connection)
+    finally:
+        await database.close()
+
+
+async def asked(folder: Path, question: Question) -> list[dict[str, Any]]:
+    """Return the rows that the installation's database answers."""
+    return await reading(folder, lambda connection: question(QuestionRepository(connection)))
+
+
+def show(
+    folder: Path | None, question: Question, *, columns: Iterable[str], title: str, empty: str, as_json: bool
+) -> None:
+    """Ask the database and print the rows: a table for people, JSON for programs."""
+    rows = run(asked(folder_or_default(folder), question))
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows(rows, columns, title=title, empty=empty)
+
+
+async def commanded(
+    folder: Path, kind: type[Command], model_type: str, *, wait: float | None, **fields: object
+) -> dict[str, Any]:
+    """Give a command and return its answer; raise where it was rejected, failed, or nobody answered in time."""
+    settings = AdminSettings()
+    gateway = CommandGateway(installations.load(folder).brokers, issuer=settings.resolved_issuer, clock=SystemClock())
+    await gateway.start()
+    try:
+        result = await gateway.execute(
+            gateway.command(kind, model_type, **fields), timeout_seconds=wait or settings.answer_seconds
+        )
+    finally:
+        await gateway.stop()
+    return {"detail": result.detail, "executor": result.executor, "command_id": str(result.command_id), **result.result}
+
+
+def order(
+    folder: Path | None,
+    kind: type[Command],
+    model_type: ModelType,
+    *,
+    wait: float | None,
+    as_json: bool,
+    **fields: object,
+) -> None:
+    """Give a command and print its answer in a sentence, or as JSON."""
+    answer = run(commanded(folder_or_default(folder), kind, model_type, wait=wait, **fields))
+    if as_json:
+        print_json(answer)
+    else:
+        console.print(f"[green]done[/] by {answer['executor']}: {escape(answer['detail'])}")

@@ -1,0 +1,15 @@
+"""The answer, in the host application's own shape."""
+
+from __future__ import annotations
+
+from schemas.api import Moment, Name, Ratio, ServedShape
+
+
+class GoalAchievementProbability(ServedShape):
+    """How likely a user is to meet a goal."""
+
+    goal_id: Name
+    probability: Ratio
+    expected_completion_date: Moment | None = None
+    risk_factors: list[dict[str, str]]
+    improvement_suggestions: list[str]

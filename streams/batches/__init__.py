@@ -1,0 +1,1 @@
+"""The transaction of one batch: intake, archive, user states, dead letters."""

@@ -1,0 +1,1 @@
+"""Reading the ledger topics: the Faust app, its transport, positions, lanes and routes."""

@@ -1,0 +1,73 @@
+"""The topics of aimed runs: emptied between two runs, and groups told that their dead members have left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
+
+from backends.broker.kafka import create_topics
+from schemas.errors import SettingsError
+from tests.chaos.rig.aimed_processes import eventually
+
+
+async def empty_topics(brokers: str, *, wide_partitions: int) -> None:
+    """Delete all topics and create those of the register anew; what groups committed goes with them, and so do dead members."""
+
+    async def are_created() -> bool:
+        with contextlib.suppress(SettingsError):  # a deletion that is still under way
+            await create_topics(brokers, wide_partitions=wide_partitions)
+            return True
+        return False
+
+    await remove_topics(brokers)
+    await eventually(are_created, what="topics to be created")
+
+
+async def remove_topics(brokers: str) -> None:
+    """Delete all topics; what groups committed goes with them, and so do dead members."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+
+    async def ours() -> list[str]:
+        return [name for name in await admin.list_topics() if not name.startswith("__")]
+
+    async def are_gone() -> bool:
+        return not await ours()
+
+    try:
+        await _forget(admin, await _groups(admin))
+        await admin.delete_topics(await ours())
+        await eventually(are_gone, what="deleted topics to be gone")
+    finally:
+        await admin.close()
+
+
+async def forget_the_dead(brokers: str, room: str) -> None:
+    """Tell the broker that the members of a room's group have left: call it when they are dead.
+
+    Otherwise their partitions are given to others only when their sessions have run out, which is tested elsewhere.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    try:
+        await _forget(admin, [group for group in await _groups(admin) if room in group])
+    finally:
+        await admin.close()
+
+
+async def _groups(admin: AIOKafkaAdminClient) -> list[str]:
+    return [name for name, *_ in await admin.list_consumer_groups()]
+
+
+async def _forget(admin: AIOKafkaAdminClient, groups: Iterable[str]) -> None:
+    for group in groups:
+        with contextlib.suppress(KafkaError):
+            coordinator = await admin.find_coordinator(group)
+            for response in await admin.describe_consumer_groups([group], group_coordinator_id=coordinator):
+                for described in response.groups:
+                    for member in described[5]:
+                        await admin._send_request(LeaveGroupRequest(group, member[0]), coordinator)

@@ -1,0 +1,1 @@
+"""Running a training: queue, orchestrator, child process."""

@@ -1,7 +1,0 @@
-"""The segmentation trainer: K-means continued from the champion's segments, and from scratch with the best number of them."""
-
-from trainers.segmentation.trainer import SegmentationTrainer
-
-TRAINER = SegmentationTrainer()
-
-__all__ = ["TRAINER", "SegmentationTrainer"]

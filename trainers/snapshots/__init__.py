@@ -1,0 +1,1 @@
+"""Freezing a training set, and deciding which samples are clean."""
