@@ -47,8 +47,8 @@ migrate: setup ## Bring the database that FINCOACH_DATABASE_URL names to the new
 	@$(BIN)/alembic upgrade head
 
 ##@ Prove
-.PHONY: test prove crash-points planted-bugs check bench chaos
-# One thread for numerical libraries, as trainings have it: several processes of several threads wait for each other.
+.PHONY: test prove crash-points seeded-faults check bench chaos
+# Numerical libraries use one thread, as in trainings: the threads of several processes would wait for each other.
 test prove: export OMP_NUM_THREADS := 1
 test prove: export OPENBLAS_NUM_THREADS := 1
 
@@ -56,13 +56,13 @@ test: setup ## Run the tests on real brokers and databases, with coverage of bra
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not prove" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)
 
-prove: setup ## Pull plugs by fixed seeds, plant every known bug, try fresh examples: what takes too long for `make test`
+prove: setup ## Run what takes too long for `make test`: outages, chaos, crash points, seeded faults, new examples
 	@$(BIN)/python -m pytest -m "prove or hypothesis" --hypothesis-profile=prove $(ARGS)
 
-crash-points: setup ## Let processes die before and after each of their writes (ARGS="--resume", "--only TEXT", "--list")
+crash-points: setup ## Kill processes before and after each of their writes (ARGS="--resume", "--only TEXT", "--list")
 	@$(BIN)/python -m tests.chaos.rig.crash_points $(ARGS)
 
-planted-bugs: setup ## Plant bugs that the oracle must find, beside control runs that must hold (ARGS="--only NAME")
+seeded-faults: setup ## Seed faults that the oracle must find, with control runs that must hold (ARGS="--only NAME")
 	@$(BIN)/python -m tests.chaos.rig.seeded_faults $(ARGS)
 
 check: format-check lint imports types docs-check schema-check test ## All that CI runs, and the documents
@@ -70,8 +70,8 @@ check: format-check lint imports types docs-check schema-check test ## All that 
 bench: setup ## Measure against peers; writes benchmarks/results/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# SECONDS is a variable of bash, not of make: it is only taken from the command line or the environment.
-chaos: setup ## Pull plugs for SECONDS (900) by SEED, then recount everything; JSON=FILE, ONLY="KIND ...", KEEP=1 (ARGS=--help: all of it)
+# SECONDS is a bash variable, not a make variable: it only comes from the command line or the environment.
+chaos: setup ## Inject faults for SECONDS (900) by SEED, then recount everything; JSON=FILE, ONLY="KIND ...", KEEP=1 (ARGS=--help: all options)
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(JSON),--json $(JSON)) $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep) $(ARGS)
 

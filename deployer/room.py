@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from backends.broker.connecting import connected
 from backends.broker.processor import Processor
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.telemetry.logs import get_logger
 from schemas.errors import RetryLaterError
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 log = get_logger("deployer")
 LOOK_AGAIN_SECONDS = 5.0
 RETRY_SECONDS = 1.0
-AWAY: tuple[type[Exception], ...] = (RetryLaterError, *DATABASE_AWAY_ERRORS)
+AWAY: tuple[type[Exception], ...] = (RetryLaterError, OSError)  # database, broker or store
 
 
 class Reader:

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import msgspec
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.deployment import (
     Decision,
     DeploymentRepository,
@@ -56,7 +55,8 @@ class ModelDeploymentService:
         """Decide about a candidate: verify it, look at its evidence, then serve it or refuse it with a reason. May be called again.
 
         Raises:
-            RetryLaterError: the database is away, the baseline is not deployed yet, or another deployer was faster.
+            InvalidMessageError: the database refuses what is to be said about it.
+            RetryLaterError: database or store are away, the baseline is not deployed yet, or another deployer was faster.
         """
         try:
             current = await self._current(ready.model_type)
@@ -70,7 +70,7 @@ class ModelDeploymentService:
                 return
             await self.create_model_backup(current.active)
             await self.deploy_model(ready, report, current)
-        except DATABASE_AWAY_ERRORS as error:
+        except OSError as error:  # the store's, or no child could be started
             raise RetryLaterError(repr(error)) from error
 
     async def validate_deployment(self, ready: ModelReady) -> TrialReport:

@@ -20,7 +20,7 @@ from admin.gateway import CommandGateway
 from admin.installation import Installation
 from backends.broker.positions import end_offsets
 from backends.clock import SystemClock
-from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
+from backends.database.engine import create_engine
 from backends.database.repositories.questions import QuestionRepository
 from backends.database.repositories.recount import RecountRepository
 from backends.database.unit_of_work import Database
@@ -243,7 +243,7 @@ class Demo:
         topics = [BEHAVIORAL_EVENTS]
         deadline = time.monotonic() + self._plan.drain_seconds
         while time.monotonic() < deadline:
-            with suppress(RetryLaterError, *DATABASE_AWAY_ERRORS):
+            with suppress(RetryLaterError):
                 ends = await end_offsets(installation.brokers, topics, wide_partitions=installation.wide_partitions)
                 if await self._is_drained(database, sum(ends.values()), trainings=trainings):
                     return
@@ -360,7 +360,7 @@ class Demo:
         while True:
             self.progress.shown, self.progress.answered = host.shown, host.answered
             self.progress.predictions, self.progress.failed = client.tally.total, client.tally.failed
-            with suppress(*DATABASE_AWAY_ERRORS):
+            with suppress(RetryLaterError):
                 async with database.reading() as connection:
                     recount = RecountRepository(connection)
                     self.progress.models, self.progress.work = await recount.models(), await recount.open_work()

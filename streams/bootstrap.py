@@ -14,7 +14,7 @@ from backends.broker.positions import first_offset
 from backends.broker.processor import Processor
 from backends.clock import Clock, SystemClock
 from backends.control import LONGEST_COMMAND_LIFE, CommandHandler, Execution
-from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS, create_engine
+from backends.database.engine import create_engine
 from backends.database.outbox import OutboxRelay
 from backends.database.repositories.ingestion import ensure_month_partitions, next_offsets
 from backends.database.repositories.models import ModelRepository
@@ -138,9 +138,7 @@ class Worker:
                 today = self.clock.now().date()
                 await ensure_month_partitions(self.database, from_month=today.replace(day=1), months=MONTHS_AHEAD + 1)
                 await asyncio.sleep(PARTITIONS_EVERY_SECONDS)
-            except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
-                raise
-            except DATABASE_AWAY_ERRORS as error:
+            except RetryLaterError as error:
                 log.warning("partitions_delayed", error=repr(error))
                 await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
 
@@ -151,9 +149,7 @@ class Worker:
             await asyncio.sleep(pause)
             try:
                 await self.letters.clear(self.database)
-            except STATEMENT_ERRORS:  # as above
-                raise
-            except DATABASE_AWAY_ERRORS as error:
+            except RetryLaterError as error:
                 log.warning("clearing_delayed", error=repr(error))
 
     async def watch(self) -> None:
@@ -309,10 +305,8 @@ async def register_models(database: Database) -> None:
         try:
             async with database.transaction() as work:
                 added = await ModelRepository(work.connection).register(rules)
-        except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
-            raise
-        except DATABASE_AWAY_ERRORS as error:
-            log.warning("models_delayed", error=repr(error))
+        except RetryLaterError as error:
+            log.warning("models_delayed", error=str(error))
             await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
         else:
             if added:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.training import NewJob, TrainingRepository
 from backends.telemetry.logs import get_logger
 from schemas import codec
-from schemas.errors import CommandRejectedError, RetryLaterError
+from schemas.errors import CommandRejectedError
 from schemas.topics import BEHAVIORAL_EVENTS, THRESHOLD_REACHED
 
 if TYPE_CHECKING:
@@ -36,14 +35,11 @@ class CrossingConsumer:
         """Queue the crossing in ``record``.
 
         Raises:
-            InvalidMessageError: it is none.
+            InvalidMessageError: it is none, or one that the queue cannot hold.
             RetryLaterError: the database is away.
         """
         crossing: ThresholdReached = codec.decode(THRESHOLD_REACHED, record.value)
-        try:
-            added = await self._queue.add_crossing(crossing)
-        except DATABASE_AWAY_ERRORS as error:
-            raise RetryLaterError(repr(error)) from error
+        added = await self._queue.add_crossing(crossing)
         log.info("crossing_received", model_type=crossing.model_type, epoch=crossing.epoch, queued=added)
         self._wake()
 

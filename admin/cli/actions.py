@@ -16,15 +16,18 @@ from admin import installation as installations
 from admin.cli.rendering import console, errors, print_json, print_rows
 from admin.gateway import CommandGateway
 from admin.settings import AdminSettings
+from admin.status.gathering import first_line
 from backends.clock import SystemClock
 from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
 from backends.database.repositories.questions import QuestionRepository
 from backends.database.unit_of_work import Database
 from modelkit.registry import installed
-from schemas.errors import FinCoachError
+from schemas.errors import DatabaseAwayError, FinCoachError
 from schemas.messages.control import Command
 from schemas.vocabulary import ModelType, Room
 
+# A database without our tables, which only a statement finds out, is as silent to a person as one that is away.
+DATABASE_SILENT: tuple[type[Exception], ...] = (DatabaseAwayError, *DATABASE_AWAY_ERRORS)
 HELP_OPTIONS = ("-h", "--help")
 LISTING = "list"
 
@@ -71,10 +74,10 @@ def run(action: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the action re
 
     try:
         return asyncio.run(guarded())
+    except DATABASE_SILENT as error:
+        fail(f"the database does not answer ({first_line(error)}); run `fincoach-learning status`")
     except FinCoachError as error:
         fail(str(error))
-    except DATABASE_AWAY_ERRORS as error:
-        fail(f"the database does not answer ({str(error).splitlines()[0]}); run `fincoach-learning status`")
 
 
 def fail(sentence: str) -> None:

@@ -14,7 +14,7 @@ from admin.status.loop import LoopFacts, ProcessFacts, Reader
 from backends.broker.positions import Position, end_offsets, group_positions
 from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.questions import QuestionRepository, Row
-from schemas.errors import RetryLaterError
+from schemas.errors import DatabaseAwayError, RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS, MODEL_READY, PREDICTIONS, THRESHOLD_REACHED
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class StatusService:
             async with self._database.reading() as connection:
                 questions = QuestionRepository(connection)
                 return None, await questions.loop_facts(), await questions.deployments(), await questions.replicas()
-        except DATABASE_AWAY_ERRORS as error:
-            return _first_line(error), {}, [], []
+        except _AWAY as error:
+            return first_line(error), {}, [], []
 
     async def _positions(self) -> dict[tuple[str, Position], int]:
         """Return (link, (topic, partition)) → position: the ledger for streams, committed offsets for the others."""
@@ -177,5 +177,7 @@ def _behind(deployments: list[Row], replicas: list[Row]) -> list[dict[str, Any]]
     ]
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def first_line(error: BaseException) -> str:
+    """Return the first line of what the database itself said."""
+    said = error.__cause__ or error if isinstance(error, DatabaseAwayError) else error
+    return str(said).splitlines()[0] if str(said) else type(said).__name__

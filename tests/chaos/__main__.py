@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: pull plugs for a while, then see whether the numbers still agree."""
+"""``python -m tests.chaos``: inject faults into the running system for a while, then check that every number still agrees."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ product recounts from the producers' journals.
 
   make chaos SECONDS=900 SEED=7 JSON=chaos.json    a whole run
   make chaos SECONDS=60 ONLY="freeze kill"         only some kinds of faults
-  make chaos SECONDS=60 SEED=7 KEEP=1              keep the folder of a good run too
+  make chaos SECONDS=60 SEED=7 KEEP=1              keep the folder even if every invariant holds
 
 A run that fails keeps its folder (journals, timeline.jsonl, logs, data) and prints the command that repeats it.
-Exit status: 0 every law holds, 1 one does not, 2 the run could not be carried through.
+Exit status: 0 if every invariant holds, 1 if one does not, 2 if the run could not be completed.
 """
 
 
@@ -47,12 +47,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--seconds", type=float, default=900.0, help="how long load and faults last (default 900)")
-    made.add_argument("--seed", type=int, help="what is drawn follows from it (default: drawn, and printed)")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
-    made.add_argument(
-        "--folder", type=Path, help="where everything is written (default: a new one below the temporary folder)"
-    )
-    made.add_argument("--keep", action="store_true", help="keep the folder of a run that holds too")
+    made.add_argument("--seed", type=int, help="determines everything random (default: drawn, and printed)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the report to FILE")
+    made.add_argument("--folder", type=Path, help="where the run writes (default: a new folder for temporary files)")
+    made.add_argument("--keep", action="store_true", help="keep the folder even if every invariant holds")
     made.add_argument(
         "--only", nargs="+", choices=sorted(FAULTS), default=(), metavar="KIND", help="only these kinds of faults"
     )
@@ -60,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         "--rate", type=float, default=400.0, help="events a second of all producers together (default 400)"
     )
     made.add_argument("--every", type=float, default=5.0, help="mean seconds between two faults (default 5)")
-    made.add_argument("--list-faults", action="store_true", help="say which kinds there are, and end")
+    made.add_argument("--list-faults", action="store_true", help="list the kinds of faults and exit")
     return made
 
 
@@ -73,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     machine = MachineSettings()
     if machine.brokers or machine.database_url:
         print(
-            "a run kills and restarts services of its own: unset FINCOACH_BROKERS and FINCOACH_DATABASE_URL",
+            "a run kills and restarts its own services: unset FINCOACH_BROKERS and FINCOACH_DATABASE_URL",
             file=sys.stderr,
         )
         return 2
@@ -84,16 +82,16 @@ def main(arguments: list[str] | None = None) -> int:
         seed=seed, seconds=options.seconds, folder=folder.resolve(), keep=options.keep, only=tuple(options.only), events_per_second=options.rate,
         fault_every_seconds=options.every,
     )  # fmt: skip
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers are away by intention
-    say = _Saying()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # faults take brokers away
+    say = _ProgressPrinter()
     say(f"seed {seed}, folder {folder}")
     try:
         report = asyncio.run(ChaosRun(settings, say).run(_judge(say)))
     except FinCoachError as error:
-        say(f"the run could not be carried through: {error}")
+        say(f"the run could not be completed: {error}")
         say(repeated_by(settings))
         return 2
-    except Exception:  # whatever it was, the way to see it again stands before the traceback
+    except Exception:  # for any error, print how to repeat the run before the traceback
         say(repeated_by(settings))
         raise
     _deliver(report, settings, options)
@@ -113,26 +111,26 @@ def _deliver(report: ChaosReport, settings: ChaosSettings, options: argparse.Nam
 
 
 def repeated_by(settings: ChaosSettings) -> str:
-    """Return where a failed run stands, and the command that makes it again."""
+    """Return where a failed run is kept, and the command that repeats it."""
     only = f' ONLY="{" ".join(settings.only)}"' if settings.only else ""
-    # All that the plan of faults and the load follow from besides the seed.
+    # Besides the seed, these determine the plan of faults and the load.
     drawn = f'ARGS="--every {settings.fault_every_seconds:g} --rate {settings.events_per_second:g}"'
     command = f"make chaos SECONDS={settings.seconds:g} SEED={settings.seed}{only} {drawn}"
-    return f"everything stands in {settings.folder}; repeat the run with\n  {command}"
+    return f"everything is in {settings.folder}; repeat the run with\n  {command}"
 
 
-def _judge(say: _Saying) -> Judge | None:
-    """Return the oracle, where it is there."""
+def _judge(say: _ProgressPrinter) -> Judge | None:
+    """Return the oracle if it is available."""
     try:
-        laws: Any = importlib.import_module("tests.chaos.oracle.recount")
-        judge: Judge = laws.judge
+        oracle: Any = importlib.import_module("tests.chaos.oracle.recount")
+        judge: Judge = oracle.judge
     except (ModuleNotFoundError, AttributeError):
         say("there is no oracle (tests.chaos.oracle.recount), so this run cannot hold")
         return None
     return judge
 
 
-class _Saying:
+class _ProgressPrinter:
     """Progress on standard error, with the seconds since the start."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A minute of chaos: the real stack under load and faults, then every law. Nothing is rerun to make it green."""
+"""A minute of chaos: the real stack under load and faults, then every invariant. Nothing is rerun to make it green."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 SEED = 7
 SECONDS = 60
 LONGEST_SECONDS = 400
-# Not for what is killed all the time: it would be slow, and could write nothing down.
+# Not measured in processes that are killed all the time: it would be slow, and they could not write it.
 COVERAGE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(LONGEST_SECONDS + 20)
-def test_every_law_holds_after_a_minute_of_chaos(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events would be lost or counted twice, models trained twice, or users told different things, under faults that happen."""
+def test_every_invariant_holds_after_a_minute_of_chaos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every invariant holds after a minute of load and faults."""
     for name in (*COVERAGE, "FINCOACH_DATABASE_URL", "FINCOACH_BROKERS"):  # a run has services of its own
         monkeypatch.delenv(name, raising=False)
     folder = Path(tempfile.mkdtemp(prefix=f"fincoach-chaos-{SEED}-"))  # kept by the run when it fails
@@ -31,9 +31,9 @@ def test_every_law_holds_after_a_minute_of_chaos(monkeypatch: pytest.MonkeyPatch
         *("--every", "4", "--folder", str(folder), "--json", str(report_file)),
     ]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LONGEST_SECONDS)
-    said = f"{done.stderr[-6000:]}\n{done.stdout[-6000:]}"
-    print(said)
-    assert done.returncode == 0, said
+    output = f"{done.stderr[-6000:]}\n{done.stdout[-6000:]}"
+    print(output)
+    assert done.returncode == 0, output
     report: dict[str, Any] = msgspec.json.decode(report_file.read_bytes())
     report_file.unlink()
     assert report["ok"]

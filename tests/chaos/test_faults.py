@@ -1,4 +1,4 @@
-"""Faults on a real process: what is proven was done, and what was not done is not proven."""
+"""Faults on a real process: a fault that took effect is proven, any other is not."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 from backends.clock import SystemClock
 from stack.processes import ProcessSpec, RestartPolicy
 from stack.supervisor import Supervisor
-from tests.chaos.faults import freezes as faults_freezes
-from tests.chaos.faults.clockwork import Clockwork
-from tests.chaos.faults.fault import Fault, Site, UnprovenError
+from tests.chaos.faults import freezes
+from tests.chaos.faults.fake_clocks import FakeClocks
+from tests.chaos.faults.fault import Fault, FaultContext, UnprovenError
 from tests.chaos.faults.plan import PlannedFault
 from tests.chaos.faults.proxy import FaultProxy
 from tests.chaos.faults.register import FAULTS
@@ -39,16 +39,16 @@ async def _is_ready() -> bool:
 
 
 @asynccontextmanager
-async def site(folder: Path, *, script: str = WORKS) -> AsyncIterator[Site]:
-    """Give a supervised process ``worker`` and a watch on it."""
+async def context(folder: Path, *, script: str = WORKS) -> AsyncIterator[FaultContext]:
+    """Yield a supervised process ``worker`` with a watch on it."""
     spec = ProcessSpec(name="worker", command=(sys.executable, "-c", script), ready=_is_ready)
     policy = RestartPolicy(deaths=100, first_delay_seconds=0.05)
     async with Supervisor([spec], folder, policy=policy) as supervisor:
         await supervisor.start()
         watch = Watch(supervisor.states, database_url="postgresql://nobody@127.0.0.1:1/none", worker_urls={})
         watching = asyncio.create_task(watch.run())
-        made = Site(
-            urls={}, supervisor=supervisor, watch=watch, leadership=Leadership("127.0.0.1:1"), clocks=Clockwork(folder / "clocks"), traps=BatchTraps(folder / "traps"),
+        made = FaultContext(
+            urls={}, supervisor=supervisor, watch=watch, leadership=Leadership("127.0.0.1:1"), clocks=FakeClocks(folder / "clocks"), traps=BatchTraps(folder / "traps"),
             fleet=ProducerFleet([], folder=folder), proxies={}, disks={}, logs=folder / "logs", clock=SystemClock(),
             generator=np.random.default_rng(0),
         )  # fmt: skip
@@ -59,7 +59,7 @@ async def site(folder: Path, *, script: str = WORKS) -> AsyncIterator[Site]:
             await asyncio.gather(watching, return_exceptions=True)
 
 
-def fault(kind: str, place: Site, *, target: str = "worker", size: float = 0.0) -> Fault:
+def fault(kind: str, place: FaultContext, *, target: str = "worker", size: float = 0.0) -> Fault:
     """Return a fault that is about to be injected."""
     planned = PlannedFault(number=1, kind=kind, target=target, at_seconds=0.0, seconds=0.0, size=size)
     return FAULTS[kind](planned, place)
@@ -75,8 +75,8 @@ async def until_at_work(one: Fault) -> dict[str, Any]:
                 await asyncio.sleep(0.05)
 
 
-async def rests(place: Site) -> bool:
-    """Say whether the worker is no target because it does nothing."""
+async def rests(place: FaultContext) -> bool:
+    """Return whether the worker is rejected as a target because it does nothing."""
     try:
         await fault("kill", place).before()
     except UnprovenError as error:
@@ -85,8 +85,8 @@ async def rests(place: Site) -> bool:
 
 
 async def test_a_kill_is_proven_by_the_dead_and_the_one_after(tmp_path: Path) -> None:
-    """A process that survived, or never came back, would count as killed."""
-    async with site(tmp_path) as place:
+    """A kill is proven by the dead process and its replacement."""
+    async with context(tmp_path) as place:
         one = fault("kill", place)
         before = await until_at_work(one)
         await one.inject()
@@ -97,10 +97,10 @@ async def test_a_kill_is_proven_by_the_dead_and_the_one_after(tmp_path: Path) ->
 
 
 async def test_a_process_that_rests_is_no_target(tmp_path: Path) -> None:
-    """Faults would hit processes that did nothing, and show nothing."""
-    async with site(tmp_path, script=RESTS) as place:
+    """A process that does nothing is not a target."""
+    async with context(tmp_path, script=RESTS) as place:
         await asyncio.sleep(1.5)  # three looks of the watch
-        # On a busy machine it starts for longer than that.
+        # On a busy machine it takes longer to start.
         await eventually(lambda: rests(place), what="the process to rest", seconds=20)
 
 
@@ -111,10 +111,10 @@ async def test_a_freeze_counts_only_beyond_session_and_lease(
     session_seconds: float,
     is_proven: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """A short freeze, after which nobody had taken over, would count as one that made a zombie."""
-    monkeypatch.setattr(faults_freezes, "SESSION_SECONDS", session_seconds)
-    monkeypatch.setattr(faults_freezes, "LEASE_SECONDS", session_seconds)
-    async with site(tmp_path) as place:
+    """A freeze counts only if it outlasts session timeout and lease."""
+    monkeypatch.setattr(freezes, "SESSION_SECONDS", session_seconds)
+    monkeypatch.setattr(freezes, "LEASE_SECONDS", session_seconds)
+    async with context(tmp_path) as place:
         one = fault("freeze", place)
         before = await until_at_work(one)
         await one.inject()
@@ -131,8 +131,8 @@ async def test_a_freeze_counts_only_beyond_session_and_lease(
 
 
 async def test_a_connection_without_traffic_is_no_target(tmp_path: Path) -> None:
-    """A proxy would be said to have slowed what nobody sent."""
-    async with site(tmp_path) as place:
+    """A connection without traffic is not a target."""
+    async with context(tmp_path) as place:
         place.proxies["worker", "postgres"] = FaultProxy(1, 2)
         one = fault("slow_connection", place, target="worker>postgres", size=0.1)
         with pytest.raises(UnprovenError, match="nothing has passed"):
@@ -145,7 +145,7 @@ async def test_a_connection_without_traffic_is_no_target(tmp_path: Path) -> None
 
 
 def test_only_proven_faults_are_counted(tmp_path: Path) -> None:
-    """A report would boast of faults that nobody felt."""
+    """Only proven faults are counted."""
     timeline = Timeline(tmp_path / "timeline.jsonl", SystemClock())
     first, second = (
         PlannedFault(number=number, kind="kill", target="worker", at_seconds=0.0, seconds=0.0) for number in (1, 2)

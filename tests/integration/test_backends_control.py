@@ -321,3 +321,32 @@ async def test_a_bug_of_an_executor_is_not_taken_for_a_refusal(database_url: str
                 record_of(roll_back())
             )
         assert await written_down(database) == ([], [])
+
+
+async def test_a_command_that_the_database_refuses_is_refused(database_url: str, clock: ManualClock) -> None:
+    """A value beyond its column or against a rule is answered with the database's own words: it stops no process."""
+    broken = outbox.insert().values(room="kitchen", topic="t", payload=b"")
+
+    async def writes_it(work: UnitOfWork, *_: object) -> tuple[str, dict[str, Any]]:
+        await work.connection.execute(broken)
+        return "done", {}
+
+    async with database_of(Room.DEPLOYER, database_url) as database:
+        await CommandHandler(database, clock, {RollBackModel: writes_it}, models=FOUR_MODELS).handle(
+            record_of(roll_back())
+        )
+        [answer] = await answers(database)
+        assert (await written_down(database))[0] == [("RollBackModel", "rejected")]
+    assert isinstance(answer, CommandRejected)
+    assert answer.detail.startswith("the database cannot hold it: ")
+
+
+async def test_a_command_whose_refusal_cannot_be_written_down_is_put_aside(
+    database_url: str, clock: ManualClock
+) -> None:
+    """A refusal that quotes what no column holds ends as a dead letter: it holds up no command behind it."""
+    executor = Executor(refusal="there is no version a\0b")
+    async with database_of(Room.DEPLOYER, database_url) as database:
+        with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
+            await handler(database, executor, clock).handle(record_of(roll_back()))
+        assert await written_down(database) == ([], [])

@@ -183,8 +183,9 @@ class DeadLetterRepository:
 
     async def settle(self, first_ids: Collection[int]) -> None:
         """Mark all letters of records that were sent again and taken in now; unknown numbers are ignored."""
-        d, ids = dead_letters.c, sorted(first_ids)
-        sent = d.retried_at.is_not(None) & d.resolved_at.is_(None) & (d.id.in_(ids) | d.retry_of.in_(ids))
+        d, ids = dead_letters.c, sa.literal(sorted(first_ids), sa.ARRAY(sa.BigInteger))  # one argument, however many
+        named = (d.id == sa.any_(ids)) | (d.retry_of == sa.any_(ids))
+        sent = d.retried_at.is_not(None) & d.resolved_at.is_(None) & named
         await self._work.connection.execute(sa.update(dead_letters).where(sent).values(resolved_at=sa.func.now()))
 
     async def remember_limit(self, producer: str, alert_id: UUID, detail: str) -> bool:

@@ -210,7 +210,7 @@ class DeploymentRepository:
             for name, model in status.models.items()
         ]  # fmt: skip
         if seen:
-            await self._connection.execute(insert(replica_acknowledgements).values(seen).on_conflict_do_nothing())
+            await self._connection.execute(insert(replica_acknowledgements).on_conflict_do_nothing(), seen)
 
     async def forget_replica(self, replica_id: str, *, at: dt.datetime) -> None:
         """Take a replica that left at ``at`` off the list; its acknowledgements stay."""

@@ -1,4 +1,4 @@
-"""Faults of connections: slow, silent, cut; by a proxy of ours between a process and a service."""
+"""Faults of connections: slow, silent, cut; injected by our proxy between a process and a broker or database."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from tests.chaos.faults.proxy import FaultProxy
 
 
 class SlowConnection(Fault):
-    """Everything between a worker and one service takes long."""
+    """All traffic between a worker and one broker or database is slow."""
 
-    about = "a worker's connections to Postgres or the brokers get slow and narrow (our proxy); proof: chunks were held back"
+    about = "a worker's connections to Postgres or the brokers become slow and narrow (our proxy); proof: chunks were held back"
 
     @property
     def proxies(self) -> list[FaultProxy]:
-        """Return the proxies of the target, which is ``process>service``; all brokers go as one."""
+        """Return the proxies of the target, ``process>service``; all brokers count as one service."""
         process, _, service = self.target.partition(">")
         return [
-            proxy for (who, where), proxy in self.site.proxies.items() if who == process and where.startswith(service)
+            proxy
+            for (who, where), proxy in self.context.proxies.items()
+            if who == process and where.startswith(service)
         ]
 
     async def before(self) -> Evidence:
-        """Bytes flow."""
+        """Data flows."""
         moved = max(proxy.passed_at for proxy in self.proxies)
         ago = time.monotonic() - moved
         if ago > 3.0:
@@ -36,7 +38,7 @@ class SlowConnection(Fault):
             proxy.delay_seconds, proxy.bytes_per_second = self.planned.size, 200_000.0
 
     async def heal(self) -> None:
-        """Let everything pass."""
+        """Restore normal traffic."""
         for proxy in self.proxies:
             proxy.heal()
 
@@ -49,21 +51,21 @@ class SlowConnection(Fault):
 
 
 class SilentConnection(SlowConnection):
-    """Nothing passes and nobody is told."""
+    """Nothing passes, and neither side is notified."""
 
-    about = "a worker's connections fall silent (black hole); proof: chunks were held back, and flow again"
+    about = "a worker's connections become silent (black hole); proof: chunks were held back, and flow again"
 
     async def inject(self) -> None:
         """Let nothing pass."""
         self._held_before = sum(proxy.held_chunks for proxy in self.proxies)
         for proxy in self.proxies:
-            proxy.hush()
+            proxy.silence()
 
 
 class CutConnection(SlowConnection):
-    """Connections end, and new ones are refused for a while."""
+    """Connections are reset, and new ones are refused for a while."""
 
-    about = "a worker's connections are reset, new ones too for a while; proof: connections were cut and others refused"
+    about = "a worker's connections are reset and new ones refused for a while; proof: connections were cut and others refused"
 
     async def inject(self) -> None:
         """Cut them."""

@@ -1,4 +1,4 @@
-"""A small disk of its own for one service: a tmpfs that can be filled up and freed. Needs the right to mount."""
+"""A small disk for one broker or database: a tmpfs that can be filled and freed. Needs the right to mount."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SmallDisk:
     """A tmpfs at ``folder``, which must be empty or missing.
 
     Attributes:
-        keeps: whether what is on it stays in the folder when it is unmounted.
+        keeps: whether its content stays in the folder after unmounting.
     """
 
     def __init__(self, folder: Path, *, mebibytes: int) -> None:
@@ -25,7 +25,7 @@ class SmallDisk:
         self._mebibytes = mebibytes
 
     def mount(self) -> str | None:
-        """Mount it; return None, or why that is not possible here."""
+        """Mount it; return None, or the reason why that is impossible here."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={self._mebibytes}m,mode=0755", "chaos", str(self.folder)]
         try:
@@ -35,7 +35,7 @@ class SmallDisk:
         return None if done.returncode == 0 else done.stderr.strip()
 
     def unmount(self) -> None:
-        """Let it go; call it when nobody uses it any more."""
+        """Unmount it. Call this when nobody uses it any more."""
         self.free()
         kept = self.folder.with_name(f"{self.folder.name}.kept")
         if self.keeps:
@@ -46,7 +46,7 @@ class SmallDisk:
             kept.rename(self.folder)
 
     def fill(self) -> int:
-        """Write until nothing fits any more; return how many bytes are free then."""
+        """Write until nothing fits any more; return how many bytes are still free."""
         descriptor = os.open(self.folder / FILLER, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             for size in (len(CHUNK), 4096):
@@ -56,7 +56,7 @@ class SmallDisk:
         return shutil.disk_usage(self.folder).free
 
     def free(self) -> None:
-        """Take the filler away; may be called twice."""
+        """Remove the filler; may be called twice."""
         (self.folder / FILLER).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""What every fault has: what must hold before, how it is injected, how it is healed, and what proves that it hit."""
+"""The parts of every fault: the check before it, the injection, the healing and the proof that it took effect."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from stack.processes import Phase
 if TYPE_CHECKING:
     from stack.processes import ProcessState
     from stack.supervisor import Supervisor
-    from tests.chaos.faults.clockwork import Clockwork
     from tests.chaos.faults.disk import SmallDisk
+    from tests.chaos.faults.fake_clocks import FakeClocks
     from tests.chaos.faults.plan import PlannedFault
     from tests.chaos.faults.proxy import FaultProxy
     from tests.chaos.faults.traps import BatchTraps
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 
 Evidence = dict[str, Any]
 READY_WITHIN_SECONDS = 60.0
-SESSION_SECONDS = 10.0  # of every consumer group; a frozen member is put out after it
-LEASE_SECONDS = 10.0  # of a training, as the run sets it
+SESSION_SECONDS = 10.0  # of every consumer group: the group removes a frozen member after this time
+LEASE_SECONDS = 10.0  # of a training; the run sets it
 BROKER_SESSION_SECONDS = 3.0
 _POLL_SECONDS = 0.1
 
 
 class UnprovenError(Exception):
-    """The fault did not hit something that worked, or nothing shows that it did."""
+    """The fault did not hit a working target, or nothing proves that it did."""
 
 
 @dataclass(kw_only=True)
-class Site:
-    """Everything that faults work on."""
+class FaultContext:
+    """Everything that faults act on."""
 
     urls: Mapping[str, str]
     supervisor: Supervisor
     watch: Watch
     leadership: Leadership
     fleet: ProducerFleet
-    clocks: Clockwork
+    clocks: FakeClocks
     traps: BatchTraps
     proxies: dict[tuple[str, str], FaultProxy]
     disks: dict[str, SmallDisk]
@@ -56,14 +56,14 @@ class Site:
     generator: np.random.Generator
 
     def state(self, name: str) -> ProcessState:
-        """Return a supervised process."""
+        """Return the state of a supervised process."""
         return self.supervisor.state(name)
 
     def pid(self, name: str) -> int:
-        """Return the id of a process that runs.
+        """Return the id of a running process.
 
         Raises:
-            UnprovenError: it does not.
+            UnprovenError: the process does not run.
         """
         pid = self.state(name).pid
         if pid is None:
@@ -71,10 +71,10 @@ class Site:
         return pid
 
     async def until(self, holds: Callable[[], bool | Awaitable[bool]], what: str, *, seconds: float) -> float:
-        """Wait for something and return how long it took.
+        """Wait until ``holds`` is true; return how many seconds that took.
 
         Raises:
-            UnprovenError: it did not come to pass.
+            UnprovenError: it was not true in time.
         """
         began = time.monotonic()
         while time.monotonic() - began < seconds:
@@ -85,7 +85,7 @@ class Site:
         raise UnprovenError(f"waited {seconds:g} s for {what}")
 
     async def until_back(self, name: str, *, after: int) -> float:
-        """Wait until another process is ready in the place of ``after``."""
+        """Wait until a process other than ``after`` is ready under this name; return how many seconds that took."""
         return await self.until(
             lambda: self.state(name).phase is Phase.READY and self.state(name).pid != after,
             f"{name} to come back",
@@ -94,18 +94,18 @@ class Site:
 
 
 class Fault:
-    """One fault. ``before`` may be asked several times; ``heal`` follows every ``inject``, ``proof`` every ``heal``."""
+    """One fault. ``before`` may run several times; ``heal`` follows every ``inject``, ``proof`` follows every ``heal``."""
 
     about: ClassVar[str] = ""
-    _pid = 0  # nobody's, until the fault has a victim
+    _pid = 0  # no process until the fault has a victim
 
-    def __init__(self, planned: PlannedFault, site: Site) -> None:
+    def __init__(self, planned: PlannedFault, context: FaultContext) -> None:
         self.planned = planned
-        self.site = site
+        self.context = context
         self.target = planned.target
 
     async def before(self) -> Evidence:
-        """Return what shows that the target is at work.
+        """Return evidence that the target is working.
 
         Raises:
             UnprovenError: it is not.
@@ -113,32 +113,32 @@ class Fault:
         return self.at_work()
 
     async def inject(self) -> None:
-        """Do it."""
+        """Inject the fault."""
         raise NotImplementedError
 
     async def heal(self) -> None:
-        """Undo it; called once, also when injecting failed."""
+        """Undo the fault. Called once, also when the injection failed."""
 
     async def proof(self) -> Evidence:
-        """Return what shows that it hit and is over.
+        """Return evidence that the fault took effect and is over.
 
         Raises:
-            UnprovenError: nothing does.
+            UnprovenError: there is none.
         """
         raise NotImplementedError
 
     def at_work(self) -> Evidence:
-        """Return that the target was seen at work within the last seconds.
+        """Return evidence that the target worked within the last seconds.
 
         Raises:
-            UnprovenError: it was not.
+            UnprovenError: it did not.
         """
-        state = self.site.state(self.target)
+        state = self.context.state(self.target)
         if state.phase is not Phase.READY:
             raise UnprovenError(f"{self.target} is {state.phase}")
-        if not self.site.watch.is_at_work(self.target):
+        if not self.context.watch.is_at_work(self.target):
             raise UnprovenError(f"{self.target} was not at work")
-        ago = round(self.site.watch.worked_seconds_ago(self.target), 2)
+        ago = round(self.context.watch.worked_seconds_ago(self.target), 2)
         return {"pid": state.pid, "at_work_seconds_ago": ago}
 
 

@@ -1,7 +1,7 @@
-"""Which fault hits whom and when: a pure function of the seed.
+"""Decides which fault hits which target, and when: a pure function of the seed.
 
-Two faults overlap only where the system can still heal: one broker at a time, never a broker and the database, one streams
-worker stalled at a time, and nobody twice at once.
+Faults overlap only where the system can still heal: at most one broker is away, never a broker and the database at once,
+at most one streams worker is stalled, and no target is hit twice at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LAST_ENDS_BEFORE_SECONDS = 1.0
 
 
 class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault: ``seconds`` is how long it lasts, ``size`` what its kind makes of it (a shift in seconds, a delay)."""
+    """One fault. ``seconds`` is its duration; ``size`` depends on the kind (a clock shift in seconds, a delay)."""
 
     number: int
     kind: str
@@ -28,13 +28,13 @@ class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def claims(self) -> frozenset[str]:
-        """Return what nobody else may disturb meanwhile."""
+        """Return what no other fault may disturb meanwhile."""
         return claims_of(self.kind, self.target)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KindRule:
-    """How a kind is drawn: how often among the others, whom it may hit, how long it lasts, and how long until all is healed."""
+    """How a kind is drawn: its weight, its possible targets, its duration, and the time until the system has healed."""
 
     weight: int
     targets: tuple[str, ...]
@@ -44,7 +44,7 @@ class KindRule:
 
 
 def claims_of(kind: str, target: str) -> frozenset[str]:
-    """Return what a fault needs for itself: its target, and what must not be weakened twice."""
+    """Return what a fault reserves: its target, and the shared parts that must not be weakened twice."""
     claims = {target}
     if target.startswith("broker") or kind in {"postmaster_kill", "disk_full"} or target == "postgres":
         claims.add("services")
@@ -56,14 +56,14 @@ def claims_of(kind: str, target: str) -> frozenset[str]:
 def planned(
     seed: int, *, seconds: float, every_seconds: float, rules: Mapping[str, KindRule], only: Collection[str] = ()
 ) -> tuple[PlannedFault, ...]:
-    """Return the faults of a run of ``seconds``, one about every ``every_seconds``, in the order of their time.
+    """Return the faults of a run of ``seconds``, about one every ``every_seconds``, in order of time.
 
-    Every kind comes once before any comes often: kinds are drawn from a bag that holds each by its weight.
+    Every kind comes once before any kind repeats: kinds are drawn from a bag that holds each one as often as its weight.
     """
     generator = np.random.default_rng([seed, 1])
     chosen = {kind: rule for kind, rule in rules.items() if not only or kind in only}
     faults: list[PlannedFault] = []
-    busy: list[tuple[float, frozenset[str]]] = []  # until when, and what
+    busy: list[tuple[float, frozenset[str]]] = []  # (busy until, claims)
     bag: list[str] = []
     at = FIRST_AT_SECONDS
     while chosen and at < seconds:
@@ -80,7 +80,7 @@ def planned(
 
 
 def _bag(generator: np.random.Generator, rules: Mapping[str, KindRule]) -> list[str]:
-    """Return every kind once in some order, and below them the rest of their weights, so that ``pop`` takes the first kinds first."""
+    """Return a bag from which ``pop`` takes every kind once, in random order, and then the rest of the weights."""
     rest = [kind for kind, rule in rules.items() for _ in range(rule.weight - 1)]
     return [*_shuffled(generator, rest), *_shuffled(generator, list(rules))]
 
@@ -98,7 +98,7 @@ def _drawn(
     at: float,
     number: int,
 ) -> PlannedFault | None:
-    """Take the first kind of the bag that can hit somebody who is free; None when nobody is."""
+    """Take the first kind from the bag that has a free target; return None if no kind has one."""
     for place in reversed(range(len(bag))):
         kind = bag[place]
         rule = rules[kind]

@@ -1,4 +1,4 @@
-"""Faults of our own processes: killed, joined and left, told the wrong time. Frozen ones stand in ``faults_freezes.py``."""
+"""Faults of our own processes: killed, joining and leaving, wrong clocks. Freezes are in ``freezes.py``."""
 
 from __future__ import annotations
 
@@ -15,88 +15,90 @@ from tests.chaos.faults.fault import READY_WITHIN_SECONDS, Evidence, Fault, Unpr
 from tests.chaos.rig.watch import LogTail, processor_seconds
 
 CLOCK_TOLERANCE_SECONDS = 120.0
-BUSY_SECONDS = 0.5  # of processor time: a training that has begun
-A_SEND_SECONDS = 0.5  # in which a producer that is at work sends something
+BUSY_SECONDS = 0.5  # of processor time: the training has begun
+A_SEND_SECONDS = 0.5  # a working producer sends something within this time
 
 
 class Kill(Fault):
     """SIGKILL of one of our processes."""
 
-    about = "kill -9 of a streams worker, trainer, deployer or replica; proof: the process is gone and another is ready in its place"
+    about = "kill -9 of a streams worker, trainer, deployer or replica; proof: the process is gone and its replacement is ready"
 
     async def inject(self) -> None:
-        """Kill it with its group."""
-        self._pid = self.site.pid(self.target)
+        """Kill it and its process group."""
+        self._pid = self.context.pid(self.target)
         self._born = birth_of(self._pid)
-        self.site.supervisor.kill(self.target)
+        self.context.supervisor.kill(self.target)
 
     async def proof(self) -> Evidence:
-        """The process is gone, and another one works in its place."""
-        await self.site.until(self._is_gone, f"process {self._pid} to be gone", seconds=5.0)
-        back = await self.site.until_back(self.target, after=self._pid)
-        return {"killed_pid": self._pid, "gone": True, "pid": self.site.state(self.target).pid, "back_seconds": back}
+        """The process is gone, and its replacement works."""
+        await self.context.until(self._is_gone, f"process {self._pid} to be gone", seconds=5.0)
+        back = await self.context.until_back(self.target, after=self._pid)
+        return {"killed_pid": self._pid, "gone": True, "pid": self.context.state(self.target).pid, "back_seconds": back}
 
     def _is_gone(self) -> bool:
         return birth_of(self._pid) != self._born
 
 
 class KillProducer(Fault):
-    """SIGKILL of a producer: what it had under way may or may not be in the topic."""
+    """SIGKILL of a producer: the events in flight may or may not be in the topic."""
 
-    about = "kill -9 of a producer in the middle of its sends; a new one with a journal of its own takes its place"
+    about = "kill -9 of a producer while it sends; a new one with its own journal replaces it"
 
     async def before(self) -> Evidence:
         """Its journal grows."""
-        first = self.site.fleet.journal_bytes(self.target)
+        first = self.context.fleet.journal_bytes(self.target)
         await asyncio.sleep(A_SEND_SECONDS)
-        grown = self.site.fleet.journal_bytes(self.target)
+        grown = self.context.fleet.journal_bytes(self.target)
         if grown <= first:
             raise UnprovenError(f"{self.target} writes nothing")
-        return {"pid": self.site.fleet.pid(self.target), "journal_bytes": grown}
+        return {"pid": self.context.fleet.pid(self.target), "journal_bytes": grown}
 
     async def inject(self) -> None:
         """Kill it."""
-        self._pid = self.site.fleet.pid(self.target)
-        self._bytes = self.site.fleet.journal_bytes(self.target)
-        await self.site.fleet.kill(self.target)
+        self._pid = self.context.fleet.pid(self.target)
+        self._bytes = self.context.fleet.journal_bytes(self.target)
+        await self.context.fleet.kill(self.target)
 
     async def proof(self) -> Evidence:
-        """It is gone, it had written something, and its successor writes."""
+        """It is gone, it had written something, and its replacement writes."""
         if birth_of(self._pid) is not None or not self._bytes:
             raise UnprovenError(f"{self.target} had written {self._bytes} bytes")
-        await self.site.until(
-            lambda: self.site.fleet.journal_bytes(self.target) > 0, "a new journal", seconds=READY_WITHIN_SECONDS
+        await self.context.until(
+            lambda: self.context.fleet.journal_bytes(self.target) > 0, "a new journal", seconds=READY_WITHIN_SECONDS
         )
-        return {"killed_pid": self._pid, "gone": True, "pid": self.site.fleet.pid(self.target)}
+        return {"killed_pid": self._pid, "gone": True, "pid": self.context.fleet.pid(self.target)}
 
 
 class KillTraining(Fault):
-    """SIGKILL of a child that fits a model, whichever trainer has one; its trainer lives on."""
+    """SIGKILL of the child process that fits a model, of whichever trainer has one; the trainer keeps running."""
 
-    about = "kill -9 of the child process in which a training runs; proof: it was fitting, and is gone"
+    about = "kill -9 of the child process of a training; proof: it was fitting, and is gone"
 
     async def before(self) -> Evidence:
         """A child uses processor time."""
         child = self._busy_child()
         if child is None:
-            raise UnprovenError("nothing is trained")
+            raise UnprovenError("nothing is being trained")
         return {"pid": child.pid, "processor_seconds": round(sum(child.cpu_times()[:2]), 2)}
 
     async def inject(self) -> None:
         """Kill the child."""
         child = self._busy_child()
         if child is None:
-            raise UnprovenError("nothing is trained any more")
+            raise UnprovenError("nothing is being trained any more")
         self._pid, self._born = child.pid, birth_of(child.pid)
         child.kill()
 
     async def proof(self) -> Evidence:
         """The child is gone."""
-        await self.site.until(lambda: birth_of(self._pid) != self._born, "the child to be gone", seconds=5.0)
+        await self.context.until(lambda: birth_of(self._pid) != self._born, "the child to be gone", seconds=5.0)
         return {"killed_pid": self._pid, "gone": True}
 
     def _busy_child(self) -> psutil.Process | None:
-        pids = [state.pid for state in self.site.supervisor.states() if state.name.startswith("trainer") and state.pid]
+        pids = [
+            state.pid for state in self.context.supervisor.states() if state.name.startswith("trainer") and state.pid
+        ]
         children: list[psutil.Process] = []
         for pid in pids:
             with contextlib.suppress(psutil.Error):
@@ -105,28 +107,28 @@ class KillTraining(Fault):
 
 
 class Rebalance(Fault):
-    """A further worker joins the group and leaves it in order."""
+    """An additional worker joins the group, then leaves it cleanly."""
 
-    about = "a third streams worker joins, counts, and leaves in order; proof: it had partitions and counted"
+    about = "a third streams worker joins, counts, and leaves cleanly; proof: it had partitions and counted"
 
     async def before(self) -> Evidence:
-        """It rests, and the others count."""
-        if self.site.state(self.target).pid is not None or not self.site.watch.ledger_is_moving():
+        """It is stopped, and the others count."""
+        if self.context.state(self.target).pid is not None or not self.context.watch.ledger_is_moving():
             raise UnprovenError(f"{self.target} runs already, or nothing is committed")
-        return {"ledger": self.site.watch.ledger}
+        return {"ledger": self.context.watch.ledger}
 
     async def inject(self) -> None:
-        """Let it join; returns when it is ready."""
+        """Start it; return when it is ready."""
         self._began = time.monotonic()
         async with asyncio.timeout(READY_WITHIN_SECONDS):
-            await self.site.supervisor.start(self.target)
+            await self.context.supervisor.start(self.target)
         self._ready_after = time.monotonic() - self._began
-        self._pid = self.site.pid(self.target)
+        self._pid = self.context.pid(self.target)
 
     async def heal(self) -> None:
-        """Let it leave."""
-        self._counted = self.site.watch.moved.get(self.target, 0.0) > self._began
-        await self.site.supervisor.stop(self.target)
+        """Stop it."""
+        self._counted = self.context.watch.moved.get(self.target, 0.0) > self._began
+        await self.context.supervisor.stop(self.target)
 
     async def proof(self) -> Evidence:
         """It counted, and is gone."""
@@ -146,26 +148,26 @@ class ClockJump(Fault):
     about = "the wall clock of one process jumps by hours and back (libfaketime); proof: its own answers carry the moved date"
 
     async def inject(self) -> None:
-        """Move its clock; returns when it shows."""
-        self._tail = LogTail(self.site.logs / f"{self.target}.log")
+        """Move its clock; return when the move shows."""
+        self._tail = LogTail(self.context.logs / f"{self.target}.log")
         self._began = time.monotonic()
-        self._pid = self.site.pid(self.target)
-        self.site.clocks.move(self.target, self.planned.size)
-        await self.site.until(self._is_moved, "the clock to jump", seconds=5.0)
+        self._pid = self.context.pid(self.target)
+        self.context.clocks.move(self.target, self.planned.size)
+        await self.context.until(self._is_moved, "the clock to jump", seconds=5.0)
 
     async def heal(self) -> None:
         """Move it back."""
         self._held = time.monotonic() - self._began
         self._was_moved = await self._is_moved()
-        shifts = self._tail.shifts(self.site.clock)
+        shifts = self._tail.shifts(self.context.clock)
         self._lines = sum(abs(shift - self.planned.size) < CLOCK_TOLERANCE_SECONDS for shift in shifts)
-        self.site.clocks.move(self.target, 0)
+        self.context.clocks.move(self.target, 0)
 
     async def proof(self) -> Evidence:
-        """The same process answered with the moved date from first to last, and with the true one now."""
-        if not self._was_moved or self.site.state(self.target).pid != self._pid:
+        """The same process answered with the moved date from start to end, and answers with the true date now."""
+        if not self._was_moved or self.context.state(self.target).pid != self._pid:
             raise UnprovenError(f"{self.target} did not run under the moved clock to the end")
-        back = await self.site.until(self._is_true, "the clock to be right again", seconds=5.0)
+        back = await self.context.until(self._is_true, "the clock to be right again", seconds=5.0)
         return {
             "pid": self._pid, "moved_seconds": self.planned.size, "held_seconds": round(self._held, 2), "lines_under_it": self._lines,
             "back_seconds": back,
@@ -180,13 +182,13 @@ class ClockJump(Fault):
         return shift is not None and abs(shift) < CLOCK_TOLERANCE_SECONDS
 
     async def _shift(self) -> float | None:
-        """Return by how much the date of the process's answers differs from the true one."""
+        """Return by how many seconds the date of the process's answers differs from the true date."""
         try:
             async with httpx.AsyncClient(timeout=2.0) as client:
-                answer = await client.get(f"{self.site.urls[self.target]}/health/live")
+                answer = await client.get(f"{self.context.urls[self.target]}/health/live")
         except httpx.HTTPError:
             return None
         if "date" not in answer.headers:
             return None
-        said = email.utils.parsedate_to_datetime(answer.headers["date"])
-        return said.timestamp() - self.site.clock.now().timestamp()
+        answered_at = email.utils.parsedate_to_datetime(answer.headers["date"])
+        return answered_at.timestamp() - self.context.clock.now().timestamp()

@@ -1,4 +1,4 @@
-"""A small TCP proxy that makes a connection slow, narrow, silent or cut, while it runs."""
+"""A small TCP proxy that makes a connection slow, narrow, silent or cut while it runs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from contextlib import asynccontextmanager
 
 CHUNK_BYTES = 65_536
 HOST = "127.0.0.1"
-_RESET = struct.pack("ii", 1, 0)  # linger for no time: closing sends a reset
+_RESET = struct.pack("ii", 1, 0)  # linger for zero seconds: closing sends a reset
 
 
 class FaultProxy:
     """Forwards ``listen_port`` to ``target_port``. The attributes below may be changed at any time.
 
     Attributes:
-        delay_seconds: each chunk arrives so much later, in both directions.
-        bytes_per_second: the most that passes in each direction of a connection; None for no limit.
-        silent: nothing passes and nobody is told (a black hole); it goes on where it stopped.
-        passed_bytes: what has passed so far.
-        held_chunks: chunks that were slowed down or held back so far.
-        cut_connections: connections that ``cut`` has ended so far.
+        delay_seconds: added to each chunk, in both directions.
+        bytes_per_second: the limit in each direction of a connection; None for no limit.
+        silent: nothing passes and neither side notices (a black hole); traffic resumes where it stopped.
+        passed_bytes: the bytes forwarded so far.
+        held_chunks: the chunks delayed or held back so far.
+        cut_connections: the connections that ``cut`` has ended so far.
     """
 
     def __init__(self, listen_port: int, target_port: int) -> None:
@@ -40,8 +40,8 @@ class FaultProxy:
         self._closed = False
         self._open: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._serving: set[asyncio.Task[None]] = set()
-        self._loud = asyncio.Event()
-        self._loud.set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
 
     @property
     def connections(self) -> int:
@@ -62,20 +62,20 @@ class FaultProxy:
             await asyncio.gather(*self._serving, return_exceptions=True)
 
     def cut(self, *, closed: bool = True) -> None:
-        """Reset every connection, and every new one until :meth:`heal`, unless ``closed`` is false."""
+        """Reset every connection; unless ``closed`` is false, also every new one until :meth:`heal`."""
         self._closed = closed
         self.cut_connections += len(self._open)
         self._reset_all()
 
-    def hush(self) -> None:
-        """Let nothing pass any more, without a word."""
+    def silence(self) -> None:
+        """Stop forwarding without closing any connection."""
         self.silent = True
-        self._loud.clear()
+        self._flowing.clear()
 
     def heal(self) -> None:
-        """Forward again as if nothing had been."""
+        """Forward normally again."""
         self.delay_seconds, self.bytes_per_second, self.silent, self._closed = 0.0, None, False, False
-        self._loud.set()
+        self._flowing.set()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._serve(reader, writer))
@@ -89,7 +89,7 @@ class FaultProxy:
             return
         try:
             onward_reader, onward_writer = await asyncio.open_connection(HOST, self._ports[1])
-        except OSError:  # nobody there: the client sees a connection that ends
+        except OSError:  # nobody listens: the client sees its connection end
             _reset(writer)
             return
         pair = (writer, onward_writer)
@@ -120,7 +120,7 @@ class FaultProxy:
             self.held_chunks += 1
         if seconds:
             await asyncio.sleep(seconds)
-        await self._loud.wait()
+        await self._flowing.wait()
 
     def _reset_all(self) -> None:
         for pair in list(self._open):

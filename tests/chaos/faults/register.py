@@ -1,4 +1,4 @@
-"""The register of faults: every kind by its name."""
+"""Every kind of fault by its name."""
 
 from __future__ import annotations
 

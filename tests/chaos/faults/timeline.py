@@ -1,4 +1,4 @@
-"""What was done to the system and when: one line for each begin and end of a fault, with the evidence that it hit."""
+"""What was done to the system, and when: one line for the begin and the end of each fault, with the evidence."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class Timeline:
         self.evidence: list[dict[str, Any]] = []
 
     def begin(self, fault: PlannedFault, evidence: dict[str, Any]) -> None:
-        """Note that the fault is about to be injected into something that works."""
+        """Record that the fault is about to be injected into a working target."""
         self._write(fault, "begin", evidence)
 
     def end(self, fault: PlannedFault, evidence: dict[str, Any]) -> None:
-        """Note that the fault is healed and proven."""
+        """Record that the fault is healed and proven."""
         self.proven[fault.kind] += 1
         self.evidence.append({"kind": fault.kind, "target": fault.target, **evidence})
         self._write(fault, "end", evidence)
 
     def unproven_end(self, fault: PlannedFault, reason: str) -> None:
-        """Note that the fault did not hit, or could not be shown to have; it does not count."""
+        """Record that the fault did not take effect, or that nothing proves it; it does not count."""
         self.unproven[fault.kind] += 1
         self._write(fault, "unproven", {"reason": reason})
 
-    def note(self, what: str, **facts: Any) -> None:  # noqa: ANN401 - whatever is worth knowing
-        """Note something that is no fault."""
+    def note(self, what: str, **facts: Any) -> None:  # noqa: ANN401 - any facts
+        """Record something that is not a fault."""
         self._append({"t": self._clock.now().timestamp(), "phase": what, **facts})
 
     def _write(self, fault: PlannedFault, phase: str, evidence: dict[str, Any]) -> None:

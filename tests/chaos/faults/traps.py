@@ -1,4 +1,4 @@
-"""The traps that stop a streams worker with a batch in hand: a worker that was started with one can be stopped again and again."""
+"""Traps that stop a streams worker with a batch in hand. A worker that starts with a trap can be stopped again and again."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ POINT = "batch:before"
 
 
 class BatchInHand(NamedTuple):
-    """The batch with which a worker has stopped: it begins at ``from_offset``, and nothing of it is written."""
+    """The batch that a stopped worker has in hand: it begins at ``from_offset``, and nothing of it is written."""
 
     partition: int
     from_offset: int
 
 
 class BatchTraps:
-    """One trap for each worker that was started by its :meth:`launcher`; it springs once each time that it is armed."""
+    """One trap for each worker that starts through :meth:`launcher`; it triggers once each time it is armed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def launcher(self, name: str, room: str) -> tuple[str, ...]:
-        """Return module and arguments that start ``room`` with the trap of ``name`` in it."""
+    def launcher(self, name: str, service: str) -> tuple[str, ...]:
+        """Return module and arguments that start ``service`` with the trap of ``name``."""
         return (
             *("tests.chaos.rig.launch", "--at", POINT, "--act", "stop", "--again"),
-            *("--when", str(self._armed(name)), "--trace", str(self._trace(name)), "--", room),
+            *("--when", str(self._armed(name)), "--trace", str(self._trace(name)), "--", service),
         )
 
     def arm(self, name: str) -> None:
-        """Let the worker stop at its next batch."""
+        """Stop the worker at its next batch."""
         self._armed(name).touch()
 
     def disarm(self, name: str) -> None:
-        """Let it go on counting; a trap that has sprung has disarmed itself."""
+        """Let the worker continue; a triggered trap has disarmed itself."""
         self._armed(name).unlink(missing_ok=True)
 
-    def sprung(self, name: str, pid: int) -> BatchInHand | None:
-        """Return the batch with which process ``pid`` was stopped last."""
+    def stopped_batch(self, name: str, pid: int) -> BatchInHand | None:
+        """Return the last batch at which process ``pid`` was stopped."""
         trace = self._trace(name)
         lines = trace.read_bytes().splitlines() if trace.exists() else []
-        found = [said for line in lines if (said := msgspec.json.decode(line))["pid"] == pid and said.get("batch")]
+        found = [entry for line in lines if (entry := msgspec.json.decode(line))["pid"] == pid and entry.get("batch")]
         return BatchInHand(*found[-1]["batch"]) if found else None
 
     def _armed(self, name: str) -> Path:

@@ -1,30 +1,30 @@
-"""What a law says about a run: whether it holds, and in one sentence on what that rests."""
+"""The verdict on an invariant: whether it holds in a run, and one sentence of evidence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-MOST_COMPLAINTS_SHOWN = 4
-NOT_SHOWN = "not shown"  # how the detail of a law begins for which too little was there to judge
+MOST_VIOLATIONS_SHOWN = 4
+NOT_EXERCISED = "not exercised"  # begins the detail of an invariant for which the run had too little to judge
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
-    """A law's verdict. One that was not shown often enough does not hold: ``detail`` says what was missing."""
+class Verdict:
+    """The verdict on one invariant. It does not hold if the run exercised it too little; ``detail`` says what was missing."""
 
     holds: bool
     detail: str
 
 
-def verdict(complaints: Iterable[str], *, seen: Mapping[str, tuple[int, int]]) -> Law:
-    """Return the verdict: ``seen`` says of each thing how many there were, and how many it takes to count as shown."""
-    found = list(complaints)
+def verdict_of(violations: Iterable[str], *, seen: Mapping[str, tuple[int, int]]) -> Verdict:
+    """Return the verdict. ``seen`` holds, for each thing, how many there were and how many the invariant needs."""
+    found = list(violations)
     missing = [f"{number:,} {name}, at least {least:,}" for name, (number, least) in seen.items() if number < least]
     shown = ", ".join(f"{number:,} {name}" for name, (number, _) in seen.items())
     if found:
-        more = f" … and {len(found) - MOST_COMPLAINTS_SHOWN:,} more" if len(found) > MOST_COMPLAINTS_SHOWN else ""
-        return Law(holds=False, detail="; ".join(found[:MOST_COMPLAINTS_SHOWN]) + more + f" ({shown})")
+        more = f" … and {len(found) - MOST_VIOLATIONS_SHOWN:,} more" if len(found) > MOST_VIOLATIONS_SHOWN else ""
+        return Verdict(holds=False, detail="; ".join(found[:MOST_VIOLATIONS_SHOWN]) + more + f" ({shown})")
     if missing:
-        return Law(holds=False, detail=f"{NOT_SHOWN}: {'; '.join(missing)}")
-    return Law(holds=True, detail=shown)
+        return Verdict(holds=False, detail=f"{NOT_EXERCISED}: {'; '.join(missing)}")
+    return Verdict(holds=True, detail=shown)

@@ -1,9 +1,9 @@
-"""What a chaos run must hold before its laws count as shown: more, the longer it is. Pure."""
+"""How much a chaos run must contain before its invariants count as exercised: the longer the run, the more. Pure."""
 
 from __future__ import annotations
 
-SHORT_SECONDS = 90.0  # the start of such a run is a good part of it
-# A third or less of what slow machines have shown, by second of load.
+SHORT_SECONDS = 90.0  # the start takes a large part of such a run
+# Per second of load: at most a third of what slow machines have shown.
 BY_SECOND = {
     "events": 100.0,
     "duplicates": 5.0,
@@ -16,11 +16,11 @@ BY_SECOND = {
     "swaps": 0.03,
 }
 EACH = {"users": 200, "models with epochs": 4, "replicas": 3, "deployment states": 4}
-SECONDS_PER_ZOMBIE = 225.0  # with a batch in hand twelve are planned in 900 s, and one in some minutes of 60
+SECONDS_PER_ZOMBIE = 225.0  # with a batch in hand: twelve are planned in 900 s, one in some runs of 60 s
 
 
 def minimums(*, seconds: float, has_all_faults: bool) -> dict[str, int]:
-    """Return the least number of each thing for a run with ``seconds`` of load."""
+    """Return the minimum of each thing for a run with ``seconds`` of load."""
     found = {name: max(1, int(rate * seconds)) for name, rate in BY_SECOND.items()} | EACH
     if seconds < SHORT_SECONDS:
         found |= {"users": 100, "models with epochs": 2}

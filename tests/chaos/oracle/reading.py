@@ -1,4 +1,4 @@
-"""Fetches what a run left behind: journals from its folder, topics from their beginning, tables. Judges nothing."""
+"""Reads what a run left behind: the journals in its folder, the topics from their beginning, the tables. Judges nothing."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from tests.chaos.oracle.world import (
     World,
 )
 
-PATIENCE_SECONDS = 10.0  # of a consumer without a single record, although some are missing
+PATIENCE_SECONDS = 10.0  # of a consumer that gets no record although some are missing
 MOST_CONSUMERS = 6
-MOST_READINGS = 5  # of topics and tables; what is not marked even then is judged so
+MOST_READINGS = 5  # of topics and tables; a row that is not marked by then counts as unmarked
 FETCH_BYTES = 6 * 1024 * 1024
 WIDE_TOPICS = LEDGER_TOPICS
 
@@ -52,10 +52,10 @@ _TABLES: Mapping[str, tuple[type[Any], str]] = {
 
 
 async def read_world(folder: Path, *, brokers: str, database_url: str) -> World:
-    """Return all of the run in ``folder``: call it when nobody sends any more.
+    """Return everything about the run in ``folder``. Call it after the producers have stopped.
 
-    Some things are still said then, an alert that ends after a quiet minute for one. Topics and tables are read again
-    until all that is in the outbox was on the topics before their ends were taken.
+    Some messages still arrive then, for example the end of an alert after a quiet minute. Topics and tables are therefore
+    read again until every outbox row had been published before the ends of the topics were taken.
     """
     run = msgspec.json.decode((folder / "run.json").read_bytes())
     world = World(run=run, timeline=list(_lines(folder / "timeline.jsonl")), sends=list(read_journals(folder)))
@@ -73,7 +73,7 @@ def read_journals(folder: Path) -> Iterator[Send]:
     """Yield the sends of all producers, each with whether it was acknowledged."""
     for journal in sorted((folder / "producers").glob("*.jsonl")):
         lines = list(_lines(journal))
-        acknowledged = {line["id"] for line in lines if line["op"] == "ack"}  # numbers are the journal's own
+        acknowledged = {line["id"] for line in lines if line["op"] == "ack"}  # ids are unique within a journal
         for line in lines:
             if line["op"] == "send":
                 yield Send(
@@ -87,7 +87,7 @@ def read_journals(folder: Path) -> Iterator[Send]:
 
 
 def _lines(file: Path) -> Iterator[Json]:
-    """Yield the lines of a journal; the last one of a process that was killed may be torn, and says nothing."""
+    """Yield the lines of a journal. A killed process may leave a torn last line, which is skipped."""
     if not file.exists():
         return
     for line in file.read_bytes().split(b"\n"):
@@ -98,7 +98,7 @@ def _lines(file: Path) -> Iterator[Json]:
 
 
 async def _read_topics(world: World, brokers: str) -> None:
-    """Read all topics from where they were read to; a consumer that stops getting anything is replaced by a new one."""
+    """Read all topics from where the last reading ended. A consumer that gets nothing any more is replaced by a new one."""
     read_to = dict(world.ends)
     places = await _ends(world, brokers)
     records = {place.topic: list(world.records.get(place.topic, ())) for place in places}
@@ -117,7 +117,7 @@ async def _read_topics(world: World, brokers: str) -> None:
 
 
 async def _ends(world: World, brokers: str) -> list[TopicPartition]:
-    """Take down where each partition begins and ends, and return the partitions."""
+    """Record where each partition begins and ends; return the partitions."""
     wide = int(world.run["wide_partitions"])
     async with _consumer(brokers) as consumer:
         existing = await consumer.topics()
@@ -136,7 +136,7 @@ async def _ends(world: World, brokers: str) -> list[TopicPartition]:
 async def _read_on(
     consumer: AIOKafkaConsumer, world: World, *, records: dict[str, list[Record]], left: dict[TopicPartition, int]
 ) -> None:
-    """Read partitions from where ``left`` says to their ends, moving it along; returns early when nothing comes any more."""
+    """Read partitions from ``left`` to their ends and update ``left``; return early when nothing arrives any more."""
     consumer.assign(list(left))
     for place, at in left.items():
         consumer.seek(place, at)
@@ -174,8 +174,8 @@ def _record(item: Any) -> Record:  # noqa: ANN401 - aiokafka ships no types
 
 async def _read_tables(world: World, connection: asyncpg.Connection) -> None:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        for name, (kind, question) in _TABLES.items():
-            setattr(world, name, [kind(*row) for row in await connection.fetch(question)])
+        for name, (kind, query) in _TABLES.items():
+            setattr(world, name, [kind(*row) for row in await connection.fetch(query)])
         ledger = await connection.fetch("SELECT topic, partition, next_offset FROM ledger")
         predictions = await connection.fetch("SELECT prediction_id::text FROM predictions")
     world.ledger = {(row["topic"], row["partition"]): row["next_offset"] for row in ledger}

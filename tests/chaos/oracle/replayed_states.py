@@ -1,7 +1,7 @@
-"""The law of user states: each is a replay of the archive. A second reducer, written field by field from the contract. Pure.
+"""The invariant of user states: each one equals a replay of the archive by a second reducer, written from the contract. Pure.
 
-A state is an array of fields; :data:`FIELDS` says for each, in order, what it is after a user's events. A field that
-is added to the state is one line there.
+A state is an array of fields. :data:`FIELDS` defines each one, in order, as a function of a user's events; a new field
+is one more line there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from tests.chaos.oracle.invariants import Law, verdict
+from tests.chaos.oracle.invariants import Verdict, verdict_of
 from tests.chaos.oracle.world import ArchivedEvent, Json, World, moment
 
 VERSION = 2
@@ -26,7 +26,7 @@ KEPT_DAYS = 434
 RECENT_WINDOW = 31 * DAY
 MOST_RECENT, MOST_GOALS, MOST_SCHEDULED, MOST_SHOWN, MOST_VOTES = 512, 32, 64, 256, 8
 MOST_BALANCES = 8
-SHARED_NAME = "auto_generated"  # of a recommendation: the prediction tells such ones apart
+SHARED_NAME = "auto_generated"  # the id of many recommendations; their prediction ids tell them apart
 CREDIT = -1
 SENSIBLE_DAYS = 1e6
 CATEGORIES = "groceries dine_out entertainment bills transport shopping health fitness savings income other".split()  # noqa: SIM905 - a sentence of words
@@ -49,19 +49,19 @@ OUTCOMES = {"achieve": 1, "fail": 2, "delete": 3}
 
 
 class Seen(NamedTuple):
-    """One event of a user's history; ``at`` in milliseconds since 1970."""
+    """One event of a user's history; ``at`` is in milliseconds since 1970."""
 
     at: int
     event: Json
 
     @property
     def kind(self) -> str:
-        """Its type."""
+        """Its event type."""
         return str(self.event["event_type"])
 
     @property
     def step(self) -> str:
-        """Its interaction."""
+        """Its interaction type."""
         return str(self.event.get("interaction_type", ""))
 
 
@@ -98,7 +98,7 @@ def _steps(history: History, kind: str, steps: Sequence[str]) -> list[int]:
 
 
 def _recent(history: History) -> list[list[Any]]:
-    """The newest transactions in the order of their time; what has left the window does not come back."""
+    """The newest transactions in order of time. A transaction that has left the window does not come back."""
     kept: list[list[Any]] = []
     for seen in _transactions(history):
         event = seen.event
@@ -113,7 +113,7 @@ def _recent(history: History) -> list[list[Any]]:
 
 
 def _days(history: History) -> dict[int, int]:
-    """Debits of each day, within the days that are kept."""
+    """The sum of debits of each day, within the days that are kept."""
     sums: dict[int, int] = {}
     for seen in _transactions(history, "debit"):
         day = seen.at // DAY
@@ -129,7 +129,7 @@ def _mark(text: str) -> int:
 
 
 def _shown(history: History) -> list[int]:
-    """Marks of the recommendations that were shown, newest last; negative once they were answered."""
+    """The marks of the recommendations shown, newest last; a mark is negative once its recommendation was answered."""
     kept: list[int] = []
     for seen in history:
         if seen.kind != "recommendation_interaction":
@@ -148,7 +148,7 @@ def _shown(history: History) -> list[int]:
 
 
 def _currency(history: History) -> tuple[str, int]:
-    """The currency that leads, and its lead: each transaction in it adds one, each other takes one off."""
+    """The leading currency and its lead: each transaction in it adds one, each other transaction subtracts one."""
     leader, lead = "", 0
     for seen in _transactions(history):
         currency = seen.event["currency"]
@@ -162,23 +162,23 @@ def _currency(history: History) -> tuple[str, int]:
 
 
 def _balances(history: History) -> list[int]:
-    """What the balance may be: what was told, moved on by all that came after it; what confirms one of them stands alone."""
+    """The possible balances: those reported, moved by all later amounts; a report that confirms one of them replaces all."""
     possible: list[int] = []
     newest = -math.inf
     for seen in _transactions(history):
         if seen.at < newest:
-            continue  # late: a newer balance knows of it
+            continue  # late: a newer balance already includes it
         newest = seen.at
         moved = seen.event["amount_minor"] * (1 if seen.event["transaction_type"] == "credit" else -1)
         possible = [balance + moved for balance in possible]
-        told = seen.event.get("balance_after_minor")
-        if told is not None:
-            possible = [told] if told in possible else [*possible, told][-MOST_BALANCES:]
+        reported = seen.event.get("balance_after_minor")
+        if reported is not None:
+            possible = [reported] if reported in possible else [*possible, reported][-MOST_BALANCES:]
     return possible
 
 
 def _session(history: History) -> tuple[int, int]:
-    """The latest session by arrival, and its newest moment."""
+    """The session that arrived last, and the time of its newest event."""
     named = [(_mark(seen.event["session_id"]), seen.at) for seen in history if seen.event.get("session_id") is not None]
     if not named:
         return 0, 0
@@ -187,12 +187,12 @@ def _session(history: History) -> tuple[int, int]:
     return last, max(at for _, at in moments)
 
 
-# A goal is an array too; the names of its places.
+# A goal is an array, too; these are the names of its fields.
 GOAL = "goal_id created_at kind target_minor due_at status progress updates scored score_sum score_last timed late_days schedule".split()  # noqa: SIM905 - see above
 
 
 class Goals:
-    """A user's goals, replayed."""
+    """The replayed goals of a user."""
 
     def __init__(self, history: History) -> None:
         self.kept: list[Json] = []
@@ -202,7 +202,7 @@ class Goals:
                 self._take(seen)
 
     def arrays(self) -> list[list[Any]]:
-        """Return them as they are stored."""
+        """Return the goals as they are stored."""
         return [[goal[name] for name in GOAL] for goal in self.kept]
 
     def _take(self, seen: Seen) -> None:
@@ -260,7 +260,7 @@ def _number(value: object) -> float | None:
     return float(value) if abs(value) < SENSIBLE_DAYS else None
 
 
-# The fields of a state in their order: name, and what it is after a history.
+# The fields of a state in order: the name of each, and its value after a history.
 FIELDS: tuple[tuple[str, Callable[[History], Any]], ...] = (
     ("reducer_version", lambda _: VERSION),
     ("transactions", lambda history: len(_transactions(history))),
@@ -290,11 +290,11 @@ FIELDS: tuple[tuple[str, Callable[[History], Any]], ...] = (
 )
 
 
-def states_replayed(world: World) -> Law:
-    """The state of each user is what the archive says, up to its last event."""
+def states_replayed(world: World) -> Verdict:
+    """The state of each user equals a replay of the archive up to the user's last event."""
     histories = histories_of(world.archive)
     stored = {row.user_id: row for row in world.states}
-    complaints = [
+    violations = [
         *(f"user {user} has consented events and no state" for user in histories.keys() - stored.keys()),
         *(f"user {user} has a state and no consented event" for user in stored.keys() - histories.keys()),
     ]
@@ -303,11 +303,13 @@ def states_replayed(world: World) -> Law:
         if row is None:
             continue
         place = (rows[-1].partition, rows[-1].offset, VERSION)
-        if (row.partition, row.state_offset, row.reducer_version) != place:
-            said = (row.partition, row.state_offset, row.reducer_version)
-            complaints.append(f"the state of {user} says (partition, offset, version) {said}, the archive {place}")
-        complaints += _differences(user, msgspec.msgpack.decode(row.state), rows)
-    return verdict(complaints, seen=world.shown(users=len(histories)))
+        stored_place = (row.partition, row.state_offset, row.reducer_version)
+        if stored_place != place:
+            violations.append(
+                f"the state of {user} has (partition, offset, version) {stored_place}, the archive {place}"
+            )
+        violations += _differences(user, msgspec.msgpack.decode(row.state), rows)
+    return verdict_of(violations, seen=world.with_minimums(users=len(histories)))
 
 
 def histories_of(archive: Iterable[ArchivedEvent]) -> dict[str, list[ArchivedEvent]]:

@@ -1,7 +1,7 @@
 """What a run left behind, as plain values: journals, topics and tables. Judging them needs neither broker nor database.
 
-Nothing here or beside it (``oracle*.py``, ``laws.py``, ``replayed_states.py``) imports the product: names of topics,
-rules of counting and shapes of messages are said a second time, in the oracle's own words.
+Nothing in this package imports the product: the names of topics, the rules of counting and the shapes of messages are
+written a second time, in the oracle's own words.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ DEAD = "fincoach.dead-letters"
 ALERTS = "fincoach.alerts"
 TRAINING_PROGRESS = "fincoach.training-progress"
 LEDGER_TOPICS = (EVENTS, PREDICTIONS)
-# Everything on these topics is announced by an outbox row; on the others processes also speak for themselves.
+# Every message on these topics comes from an outbox row; on the others processes also publish directly.
 OUTBOX_TOPICS = (PROGRESS, THRESHOLDS, READY, DEPLOYMENTS, RESULTS)
 READ_TOPICS = (*LEDGER_TOPICS, *OUTBOX_TOPICS, STATUS, DEAD, ALERTS, TRAINING_PROGRESS)
 MODELS = ("recommendation", "segmentation", "spending", "goal")
 
-# How much of a thing a run must hold before a law about it counts as shown; ``run.json`` may say otherwise.
-LEAST = {
+# How much of a thing a run must contain before an invariant counts as exercised; ``run.json`` may change it.
+DEFAULT_MINIMUMS = {
     "events": 1_000,
     "duplicates": 10,
     "dead letters": 10,
@@ -47,13 +47,13 @@ LEAST = {
     "models with epochs": 1,
 }
 
-FUTURE_SECONDS = 300.0  # an event or answer further ahead of its record's own time is refused
+FUTURE_SECONDS = 300.0  # an event or prediction further ahead of its record's time is refused
 Json = dict[str, Any]
 EventKey = tuple[str, dt.datetime]
 
 
 class Send(NamedTuple):
-    """One send of a producer, from its journal; ``acknowledged`` says that the broker has it for certain."""
+    """One send of a producer, from its journal; ``acknowledged`` means that the broker certainly has it."""
 
     id: str
     kind: str
@@ -90,7 +90,7 @@ class ArchivedEvent(NamedTuple):
 
     @property
     def key(self) -> EventKey:
-        """What makes it one event."""
+        """What identifies the event."""
         return self.event_id, self.occurred_at
 
 
@@ -110,11 +110,11 @@ class Pane(NamedTuple):
     closed_at: dt.datetime
 
     def counted(self, model: str) -> int:
-        """What the pane adds to a model's data set."""
+        """Return what the pane adds to a model's data set."""
         return int(self.counts.get(model, {}).get("counted", 0))
 
     def __str__(self) -> str:
-        """Name it by its offsets."""
+        """Return its topic, partition and offsets."""
         return f"pane {self.topic}/{self.partition} [{self.from_offset}, {self.to_offset})"
 
 
@@ -187,7 +187,7 @@ class Deployment(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class World:
-    """A whole run. ``begins`` and ``ends`` are the offsets of each (topic, partition) as the broker gives them."""
+    """A whole run. ``begins`` and ``ends`` are the offsets of each (topic, partition) that the broker reports."""
 
     run: Json = field(default_factory=dict)
     timeline: Sequence[Json] = ()
@@ -207,26 +207,26 @@ class World:
     deployments: Sequence[Deployment] = ()
     predictions: Sequence[str] = ()
 
-    def least(self, name: str) -> int:
-        """How many of ``name`` a law needs to count as shown."""
-        return int(self.run.get("minimums", {}).get(name, LEAST[name]))
+    def minimum(self, name: str) -> int:
+        """Return how many of ``name`` an invariant needs to count as exercised."""
+        return int(self.run.get("minimums", {}).get(name, DEFAULT_MINIMUMS[name]))
 
-    def shown(self, **numbers: int) -> dict[str, tuple[int, int]]:
-        """What a verdict is told: each number beside its least; underscores stand for blanks."""
+    def with_minimums(self, **numbers: int) -> dict[str, tuple[int, int]]:
+        """Return each number with its minimum, for a verdict; underscores stand for blanks."""
         named = {name.replace("_", " "): number for name, number in numbers.items()}
-        return {name: (number, self.least(name)) for name, number in named.items()}
+        return {name: (number, self.minimum(name)) for name, number in named.items()}
 
 
 def is_ahead(occurred_at: dt.datetime, record: Record) -> bool:
-    """Say whether something happened so far ahead of its record's own time that it is refused."""
+    """Return whether something happened so far ahead of its record's time that it is refused."""
     return occurred_at.timestamp() - record.at_ms / 1000 > FUTURE_SECONDS
 
 
 def moment(text: str) -> dt.datetime:
-    """Return an ISO moment in UTC."""
+    """Return an ISO time in UTC."""
     return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
 
 
 def key_of(event: Json) -> EventKey:
-    """Return what makes ``event`` one event: sent again it keeps both."""
+    """Return what identifies ``event``: it is the same when the event is sent again."""
     return str(event["event_id"]).lower(), moment(event["occurred_at"])

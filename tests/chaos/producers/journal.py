@@ -1,7 +1,7 @@
-"""A producer's own book: a line before each send, a line after each acknowledgement. The oracle recounts from it.
+"""A producer's journal: a line before each send, a line after each acknowledgement. The oracle recounts from it.
 
-Lines are written whole and at once, before what they announce is done, so that the death of the producer leaves at
-most one torn line, at the end.
+Each line is written whole, before the send that it announces, so a killed producer leaves at most one torn line, at the
+end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TAIL_BYTES = 262_144
 
 
 class SendLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="send"):
-    """What is about to be sent. ``event`` is the JSON as sent, or null where the bytes are no JSON object."""
+    """What is about to be sent. ``event`` is the JSON as sent, or null if the bytes are not a JSON object."""
 
     t: float
     id: int
@@ -33,7 +33,7 @@ class SendLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="s
 
 
 class AckLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="ack"):
-    """Where the broker says it put what was sent; ``offset`` is null where the client does not tell."""
+    """Where the broker put what was sent; ``offset`` is null if the client does not report it."""
 
     t: float
     id: int
@@ -43,7 +43,7 @@ class AckLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="ac
 
 
 class EndLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="unsent"):
-    """What was not accepted by the client, or given up by it; it may be in the topic all the same."""
+    """What the client refused or gave up; it may still be in the topic."""
 
     t: float
     id: int
@@ -51,7 +51,7 @@ class EndLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="un
 
 
 class ProducerJournal:
-    """Appends to one file; one per life of a producer, because its numbers begin anew."""
+    """Appends to one file. Each restart of a producer has its own, because its numbers begin anew."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ class ProducerJournal:
         self._next = 0
 
     def sending(self, kind: str, raw: bytes | None, *, valid: bool) -> int:
-        """Note what is about to be sent and return its number; ``raw`` is None for a record without value."""
+        """Record what is about to be sent and return its number; ``raw`` is None for a record without a value."""
         self._next += 1
         line = SendLine(
             t=self._now(), id=self._next, kind=kind, valid=valid, event=_as_json(raw),
@@ -70,12 +70,12 @@ class ProducerJournal:
         return self._next
 
     def acknowledged(self, number: int, *, topic: str, partition: int, offset: int | None) -> None:
-        """Note that the broker has it."""
+        """Record that the broker has it."""
         known = None if offset is None or offset < 0 else offset
         self._write(AckLine(t=self._now(), id=number, topic=topic, partition=partition, offset=known))
 
     def unsent(self, number: int, reason: str) -> None:
-        """Note that the client refused it or gave it up."""
+        """Record that the client refused it or gave it up."""
         self._write(EndLine(t=self._now(), id=number, reason=reason))
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class ProducerJournal:
 
 
 def _as_json(raw: bytes | None) -> msgspec.Raw | None:
-    """Return ``raw`` where it is a JSON object on one line, as it stands."""
+    """Return ``raw`` unchanged if it is a JSON object on one line."""
     if not raw or not raw.startswith(b"{") or b"\n" in raw:
         return None
     try:
@@ -110,7 +110,7 @@ def read_lines(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
 
 
 class _Sent(msgspec.Struct, frozen=True):
-    """What others need of a line."""
+    """The part of a line that other producers need."""
 
     op: str
     valid: bool = False
@@ -121,7 +121,7 @@ _sent = msgspec.json.Decoder(_Sent)
 
 
 def last_events(path: Path) -> list[bytes]:
-    """Return the valid events that were sent last by the owner of a journal, as raw bytes."""
+    """Return the last valid events in a journal, as raw bytes."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         lines = file.read().split(b"\n")[1:-1]

@@ -1,4 +1,4 @@
-"""The mix of good and bad records: what is drawn, as bytes and key, and whether the contract allows it. Seeded; no input or output."""
+"""The mix of good and bad records: bytes, key, and whether the contract allows them. Seeded; no input or output."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 
 from fincoach_events.events import MAX_EVENT_BYTES, AnyBehavioralEvent, encode_event
-from tests.chaos.producers.world import World
+from tests.chaos.producers.population import Population
 
 REMEMBERED = 400
-# Shares of the kinds. What the product's client lets through is less than what a broken one sends.
+# Shares of the kinds. The product's client lets less through than a broken one sends.
 CLIENT_MIX = {"good": 0.92, "duplicate": 0.04, "late": 0.03, "malformed": 0.01}
 RAW_MIX = {
     "good": 0.85,
@@ -31,7 +31,7 @@ RAW_MIX = {
 
 
 class Drawn(NamedTuple):
-    """One record to send; ``event`` is there where the product's client could send it as an event."""
+    """One record to send; ``event`` is set if the product's client can send it as an event."""
 
     kind: str
     valid: bool
@@ -41,18 +41,18 @@ class Drawn(NamedTuple):
 
 
 class Mix:
-    """Draws records by their shares. ``foreign`` gives events that other producers have sent lately."""
+    """Draws records by their shares. ``foreign`` returns events that other producers sent recently."""
 
     def __init__(
         self,
         generator: np.random.Generator,
-        world: World,
+        population: Population,
         shares: Mapping[str, float],
         *,
         foreign: Callable[[], Sequence[bytes]] = tuple,
     ) -> None:
         self._generator = generator
-        self._world = world
+        self._population = population
         self._kinds = tuple(shares)
         self._shares = np.array(list(shares.values())) / sum(shares.values())
         self._foreign = foreign
@@ -64,7 +64,7 @@ class Mix:
         return getattr(self, f"_{kind}")()  # type: ignore[no-any-return]
 
     def _good(self) -> Drawn:
-        event = self._world.next()
+        event = self._population.next()
         self._sent.append(event)
         return _valid("good", event)
 
@@ -80,10 +80,10 @@ class Mix:
         return Drawn("foreign_duplicate", True, str(user).encode(), raw)  # noqa: FBT003 - a field of the tuple
 
     def _late(self) -> Drawn:
-        return _valid("late", self._world.late())
+        return _valid("late", self._population.late())
 
     def _malformed(self) -> Drawn:
-        event = self._earlier() if self._sent else self._world.late()
+        event = self._earlier() if self._sent else self._population.late()
         fields = self._fields(event)
         broken = (
             b"this is no JSON",
@@ -98,17 +98,17 @@ class Mix:
         return _invalid("malformed", str(event.user_id).encode(), raw)
 
     def _wrong_type(self) -> Drawn:
-        event = self._world.late()
+        event = self._population.late()
         raw = msgspec.json.encode(self._fields(event) | {"occurred_at": 20_000, "consent": "maybe"})
         return _invalid("wrong_type", str(event.user_id).encode(), raw)
 
     def _key_mismatch(self) -> Drawn:
-        event = self._world.late()
+        event = self._population.late()
         key = (None, b"somebody-else", str(event.user_id).upper().encode())[int(self._generator.integers(3))]
         return _invalid("key_mismatch", key, encode_event(event))
 
     def _in_the_future(self) -> Drawn:
-        event = self._world.late()
+        event = self._population.late()
         ahead = dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
         raw = msgspec.json.encode(self._fields(event) | {"occurred_at": ahead.isoformat()})
         return _invalid("in_the_future", str(event.user_id).encode(), raw)
@@ -117,7 +117,7 @@ class Mix:
         return _invalid("no_value", b"tombstone", None)
 
     def _oversized(self) -> Drawn:
-        event = self._world.late()
+        event = self._population.late()
         size = MAX_EVENT_BYTES + int(self._generator.integers(1, MAX_EVENT_BYTES))
         raw = msgspec.json.encode(self._fields(event) | {"additional_data": {"note": "x" * size}})
         return _invalid("oversized", str(event.user_id).encode(), raw)
@@ -126,8 +126,8 @@ class Mix:
         return self._sent[int(self._generator.integers(len(self._sent)))]
 
     def _fields(self, event: AnyBehavioralEvent) -> dict[str, Any]:
-        """Return the event's JSON as plain values, under an id of its own: what is broken is no duplicate."""
-        fields: dict[str, Any] = msgspec.json.decode(encode_event(self._world.late()))
+        """Return the event's JSON as plain values with a new id, so that a broken record is not a duplicate."""
+        fields: dict[str, Any] = msgspec.json.decode(encode_event(self._population.late()))
         return fields | {"user_id": str(event.user_id)}
 
 

@@ -1,7 +1,7 @@
-"""One producer in a process of its own: ``python -m tests.chaos.producers.producer ORDER``, where ORDER is JSON (see :class:`Order`).
+"""One producer in its own process: ``python -m tests.chaos.producers.producer ORDER``, where ORDER is JSON (see :class:`Order`).
 
-Half of the producers use the product's client, the others a plain Kafka client with raw bytes, as a host without our
-client would; one of these has no idempotence, so that its retries arrive twice. SIGTERM ends the production in order.
+Half of the producers use the product's client. The others send raw bytes through a plain Kafka client, like a host
+without our client; one of these is not idempotent, so its retries arrive twice. SIGTERM stops a producer cleanly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fincoach_events import EventProducer, OutgoingEvent, ProducerBusyError
 from fincoach_events.events import BEHAVIORAL_EVENTS_TOPIC
 from tests.chaos.producers.journal import ProducerJournal, last_events
 from tests.chaos.producers.mix import CLIENT_MIX, RAW_MIX, Drawn, Mix
-from tests.chaos.producers.world import World
+from tests.chaos.producers.population import Population
 
 TICK_SECONDS = 0.05
 MOST_UNANSWERED = 4_000
@@ -37,13 +37,13 @@ LARGEST_REQUEST_BYTES = 3 * 1024 * 1024
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What a producer is to do.
+    """The instructions for a producer.
 
     Attributes:
-        name: unique among the producers and their lives; names the journal.
+        name: unique among the producers and their restarts; names the journal.
         client: ``product``, ``raw``, or ``raw_at_least_once``.
-        event_time: event time when the wall clock shows ``wall_time``, both in unix seconds.
-        days_per_second: speed of event time, which never runs ahead of the wall clock.
+        event_time: the event time when the wall clock shows ``wall_time``, both in unix seconds.
+        days_per_second: the speed of event time, which never passes the wall clock.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sender(Protocol):
-    """A client of one kind, and its own account in the journal."""
+    """A client of one kind; it records its sends in the journal."""
 
     async def start(self) -> None:
         """Connect."""
@@ -68,7 +68,7 @@ class Sender(Protocol):
         """Journal and send one record."""
 
     async def stop(self) -> None:
-        """Wait for what is under way, for a limited time."""
+        """Wait a limited time for the sends in flight."""
 
     @property
     def unanswered(self) -> int:
@@ -104,7 +104,7 @@ class ProductSender:
             self._journal.unsent(number, "busy")
 
     async def stop(self) -> None:
-        """Deliver what waits."""
+        """Deliver the waiting events."""
         await self._producer.close(FLUSH_SECONDS)
 
     @property
@@ -120,10 +120,10 @@ class ProductSender:
         self._journal.unsent(self._number_of(outgoing.value), reason)
 
     def _number_of(self, value: bytes) -> int:
-        """Return the oldest open number of these bytes: equal records go to one partition and are answered in their order.
+        """Return the oldest open number for these bytes: equal records go to one partition and are answered in order.
 
         Raises:
-            KeyError: the client sent other bytes than it was given.
+            KeyError: the client sent bytes that it was not given.
         """
         numbers = self._numbers[value]
         if not numbers:
@@ -135,7 +135,7 @@ class ProductSender:
 
 
 class RawSender:
-    """A plain Kafka client; with ``idempotent`` false its retries may arrive twice and out of order."""
+    """A plain Kafka client. Unless it is ``idempotent``, its retries may arrive twice and out of order."""
 
     def __init__(self, order: Order, journal: ProducerJournal, *, idempotent: bool) -> None:
         self._order = order
@@ -145,7 +145,7 @@ class RawSender:
         self._open: set[asyncio.Future[Any]] = set()
 
     async def start(self) -> None:
-        """Connect; tries again while no broker answers."""
+        """Connect; retry while no broker answers."""
         while self._producer is None:
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._order.brokers, client_id=self._order.name, acks="all", enable_idempotence=self._idempotent,
@@ -159,7 +159,7 @@ class RawSender:
                 await asyncio.sleep(0.5)
 
     async def send(self, drawn: Drawn) -> None:
-        """Journal and send one record; a client that failed for good is thrown away."""
+        """Journal and send one record; replace the client if it failed for good."""
         number = self._journal.sending(drawn.kind, drawn.value, valid=drawn.valid)
         if self._producer is None:
             await self.start()
@@ -174,7 +174,7 @@ class RawSender:
         future.add_done_callback(lambda done: self._answered(number, done))
 
     async def stop(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the sends in flight."""
         if self._open:
             await asyncio.wait(set(self._open), timeout=FLUSH_SECONDS)
         if self._producer is not None:
@@ -202,16 +202,16 @@ class RawSender:
 
 
 class Production:
-    """Draws and sends at a steady rate until told to stop; holds back while too much is unanswered."""
+    """Draws and sends records at a steady rate until stopped; holds back while too many are unanswered."""
 
     def __init__(self, order: Order, clock: Clock) -> None:
         self._order = order
         self._clock = clock
         self._journal = ProducerJournal(Path(order.folder) / f"{order.name}.jsonl", clock)
         generator = np.random.default_rng([order.seed, *order.name.encode()])
-        world = World(generator, name=f"{order.seed}:{order.name}", users=order.users, now=self._event_time)
+        population = Population(generator, name=f"{order.seed}:{order.name}", users=order.users, now=self._event_time)
         product = order.client == "product"
-        self._mix = Mix(generator, world, CLIENT_MIX if product else RAW_MIX, foreign=self._foreign)
+        self._mix = Mix(generator, population, CLIENT_MIX if product else RAW_MIX, foreign=self._foreign)
         self._sender: Sender = (
             ProductSender(order, self._journal)
             if product
@@ -221,16 +221,16 @@ class Production:
         self._known_at = float("-inf")
 
     async def run(self, stopped: asyncio.Event) -> None:
-        """Produce until ``stopped``, then deliver what is under way."""
+        """Produce until ``stopped``, then deliver what is in flight."""
         await self._sender.start()
         began = time.monotonic()
         sent = 0
         while not stopped.is_set():
             due = int((time.monotonic() - began) * self._order.events_per_second)
-            room = MOST_UNANSWERED - self._sender.unanswered
-            for _ in range(min(due - sent, room)):
+            capacity = MOST_UNANSWERED - self._sender.unanswered
+            for _ in range(min(due - sent, capacity)):
                 await self._sender.send(self._mix.next())
-            sent = due  # what was held back is not made up for: the rate stays steady
+            sent = due  # records that were held back are not made up for: the rate stays steady
             await asyncio.sleep(TICK_SECONDS)
         await self._sender.stop()
         self._journal.close()
@@ -241,7 +241,7 @@ class Production:
         return min(now, dt.datetime.fromtimestamp(self._order.event_time + passed, dt.UTC))
 
     def _foreign(self) -> list[bytes]:
-        """Return what other producers have sent lately."""
+        """Return events that other producers sent recently."""
         if time.monotonic() - self._known_at > FOREIGN_EVERY_SECONDS:
             own = self._order.name.partition(".")[0]
             others = [

@@ -1,13 +1,13 @@
-"""A host at a steady rate, in a process of its own: ``python -m tests.chaos.producers.steady_caller ORDER``, where ORDER is JSON.
+"""A host that calls at a steady rate, in its own process: ``python -m tests.chaos.producers.steady_caller ORDER`` (JSON).
 
-Each event is a call of its own, as each request of a web application would make. A call that is refused because the
-client is busy is noted in a file and made again later with the same idempotency key. SIGTERM ends the calls; then
-everything refused is sent, and a report is written.
+Each event is one call, like a request to a web application. A call that is refused because the client is busy is written
+to a file and repeated later with the same idempotency key. SIGTERM ends the calls; then all refused calls are repeated
+and a report is written.
 
-A call is timed twice: as its caller sees it, and without the time in which this process was ready to run and stood in
-the kernel's queue for a processor. No client can shorten that queue, and a machine that runs two brokers, two databases
-and two workers beside the hosts makes it seconds long. What the client itself does or waits for stays in; only where it
-waits while its process is starved the two overlap, so a quiet machine judges more sharply than a busy one.
+Each call is timed twice: as its caller sees it, and without the time in which this process was ready to run but waited
+for a processor. No client can shorten that wait, which takes seconds on a machine that also runs two brokers, two
+databases and two workers. All time that the client itself uses or waits is counted. Only its waits that overlap with
+such starvation are deducted, so a quiet machine judges more strictly than a busy one.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from backends.waiting import wait_at_most
 from fincoach_events import EventProducer, OutgoingEvent, ProducerBusyError
 
 TICK_SECONDS = 0.01
-# After a stall a server takes so many requests at once and leaves the others in its backlog: to take all would be the next stall.
+# After a stall a server accepts this many requests at once and leaves the rest in its backlog; taking all would stall again.
 MOST_PER_TICK = 500
 AGAIN_AT_ONCE, AGAIN_EVERY_SECONDS = 400, 0.05
 FLUSH_SECONDS = 90.0
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller is to do.
+    """The instructions for the caller.
 
     Attributes:
-        begins_at: when the first event happened; the others follow at the rate, whenever they are sent.
-        folder: where the refused calls and the report are written.
+        begins_at: the time of the first event; the others follow at the rate, whenever they are sent.
+        folder: receives the refused calls and the report.
     """
 
     brokers: str
@@ -52,14 +52,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the calls.
+    """The results of the calls.
 
     Attributes:
-        made: events that the host made, each recorded in the end.
-        refused: calls to which the client said that it is busy; later ones for the same event count again.
-        longest_call_seconds: the longest that a call held its caller.
-        longest_held_seconds: the longest that a call held its caller, or the event loop a call that was due, without the time
-            in which this process waited for a processor.
+        made: events that the host made; each one is recorded in the end.
+        refused: calls that the client refused because it was busy; a refused repetition counts again.
+        longest_call_seconds: the longest time that a call held its caller.
+        longest_held_seconds: the longest time that a call held its caller, or that the event loop delayed a due call, without
+            the time in which this process waited for a processor.
         acknowledged: events that the broker has.
         undelivered: accepted events that the client gave up.
     """
@@ -73,14 +73,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Starvation:
-    """How long the thread that made it was ready to run and had no processor; 0 where the kernel keeps no account of it."""
+    """How long the thread that created it was ready to run without a processor; 0 where the kernel does not measure it."""
 
     def __init__(self) -> None:
         account = Path("/proc/thread-self/schedstat")
         self._account = os.open(account, os.O_RDONLY) if account.exists() else None
 
     def seconds(self) -> float:
-        """Return the sum since the thread began."""
+        """Return the total since the thread began."""
         if self._account is None:
             return 0.0
         _ran, waited, _turns = os.pread(self._account, 96, 0).split()
@@ -88,7 +88,7 @@ class Starvation:
 
 
 class SteadyCaller:
-    """Makes events at a rate, and sees to it that each is accepted in the end."""
+    """Makes events at a rate, and repeats calls until each event is accepted."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
@@ -107,13 +107,13 @@ class SteadyCaller:
         )
 
     def stop(self) -> None:
-        """Make no more events."""
+        """Stop making events."""
         self._stopping.set()
 
     async def run(self) -> Report:
-        """Make events until :meth:`stop`, then send again what was refused; return the report."""
+        """Make events until :meth:`stop`, then repeat the refused calls; return the report."""
         await self._producer.start()
-        with self._refusals.open("a", buffering=1) as noted:  # what is to be sent again must not grow in memory
+        with self._refusals.open("a", buffering=1) as noted:  # refused calls must not pile up in memory
             again = asyncio.create_task(self._send_again())
             await self._make(noted)
             await asyncio.gather(*self._calls)
@@ -140,14 +140,14 @@ class SteadyCaller:
                 call.add_done_callback(self._calls.discard)
             self._made = max(self._made, due)
             await wait_at_most(self._stopping, TICK_SECONDS)
-            self._note_held(time.monotonic() - began, starved)  # a request would have come meanwhile
+            self._note_held(time.monotonic() - began, starved)  # a request could have come meanwhile
 
     async def _call_noted(self, number: int, noted: TextIO) -> None:
         if not await self._call(number):
             noted.write(f"{number}\n")
 
     async def _send_again(self) -> None:
-        """Send what was refused, in its order and at a rate; ends when the calls have ended and nothing is left."""
+        """Repeat refused calls in order and at a rate; end when no call is running and none is left."""
         with self._refusals.open() as file:
             waiting: collections.deque[int] = collections.deque()
             while True:
@@ -160,7 +160,7 @@ class SteadyCaller:
                 await asyncio.sleep(AGAIN_EVERY_SECONDS)
 
     async def _call(self, number: int) -> bool:
-        """Record one event; return whether the client took it."""
+        """Record one event; return whether the client accepted it."""
         order, started, starved = self._order, time.monotonic(), self._starvation.seconds()
         try:
             await self._producer.record(

@@ -1,4 +1,4 @@
-"""Processes of an aimed run: started through the launcher, waited for, killed, woken."""
+"""Processes of an aimed run: started by the launcher, waited for, killed, resumed."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tests.chaos.rig.watch import is_stopped
 PATIENCE_SECONDS = 20.0
 
 
-class YardError(AssertionError):
-    """A run did not go as it was meant to: its fault did not hit, or what it waited for did not come."""
+class AimedRunError(AssertionError):
+    """A run did not go as planned: its fault did not take effect, or something it waited for did not happen."""
 
 
 async def eventually(check: Callable[[], Awaitable[Any]], *, what: str, seconds: float = PATIENCE_SECONDS) -> Any:  # noqa: ANN401 - what the check returns
-    """Return the first true answer of ``check``.
+    """Return the first true result of ``check``.
 
     Raises:
-        YardError: after ``seconds``, saying what was waited for.
+        AimedRunError: after ``seconds``; the message says what was awaited.
     """
     deadline = time.monotonic() + seconds
     while not (answer := await check()):
         if time.monotonic() > deadline:
-            raise YardError(f"waited {seconds:.0f} s in vain for {what}")
+            raise AimedRunError(f"waited {seconds:.0f} s in vain for {what}")
         await asyncio.sleep(0.02)
     return answer
 
 
 @dataclass
-class Room:
-    """A process of a room."""
+class AimedProcess:
+    """A process of a service."""
 
     name: str
     process: asyncio.subprocess.Process
@@ -48,8 +48,8 @@ class Room:
     hold: Path | None = None
 
     @property
-    def room(self) -> str:
-        """Which room it is of."""
+    def service(self) -> str:
+        """The service that it runs."""
         return self.name.partition("-")[0]
 
     def release(self) -> None:
@@ -63,16 +63,16 @@ class Room:
         return self.process.returncode is not None
 
     async def died_at_the_trap(self, *, seconds: float = PATIENCE_SECONDS) -> None:
-        """Return when it has ended with the trap's own status: that is the proof that it was there.
+        """Return when it has ended with the trap's exit status, which proves that it reached the trap.
 
         Raises:
-            YardError: when it lives on, or ended otherwise.
+            AimedRunError: it keeps running, or ended otherwise.
         """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), timeout=seconds)
         if self.process.returncode != EXIT_STATUS:
-            raise YardError(
-                f"{self.name} was to end with status {EXIT_STATUS}, it has {self.process.returncode} ({self.log})"
+            raise AimedRunError(
+                f"{self.name} should end with status {EXIT_STATUS}, but has {self.process.returncode} ({self.log})"
             )
 
     async def stopped_at_the_trap(self) -> None:
@@ -83,22 +83,22 @@ class Room:
 
         await eventually(is_frozen, what=f"{self.name} to freeze ({self.log})")
 
-    def go_on(self) -> None:
-        """Wake it."""
+    def resume(self) -> None:
+        """Resume it."""
         self.process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """End it as the machine would."""
+        """Kill it with SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
 
     async def ready(self) -> None:
-        """Return when it says that it is ready."""
+        """Return when it reports that it is ready."""
 
         async def is_ready() -> bool:
             if self.process.returncode is not None:
-                raise YardError(f"{self.name} has ended with {self.process.returncode} ({self.log})")
+                raise AimedRunError(f"{self.name} has ended with {self.process.returncode} ({self.log})")
             with contextlib.suppress(httpx.TransportError):
                 async with httpx.AsyncClient(timeout=5) as client:
                     return (await client.get(f"http://127.0.0.1:{self.port}/health/ready")).is_success
@@ -106,14 +106,14 @@ class Room:
 
         await eventually(is_ready, what=f"readiness of {self.name} ({self.log})")
 
-    def said(self, text: str) -> int:
-        """Return how often its log says ``text``."""
+    def log_count(self, text: str) -> int:
+        """Return how often ``text`` is in its log."""
         return self.log.read_text(errors="replace").count(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trap:
-    """Where a process is to be hit, and how; see ``launch.py``."""
+    """Where a process is interrupted, and how; see ``launch.py``."""
 
     at: str
     act: str = "exit"
@@ -122,7 +122,7 @@ class Trap:
     when: Path | None = None
 
     def arguments(self, trace: Path) -> list[str]:
-        """Return them for the launcher."""
+        """Return the launcher's arguments for it."""
         given = [
             "--at",
             self.at,

@@ -1,4 +1,4 @@
-"""The topics of aimed runs: emptied between two runs, and groups told that their dead members have left."""
+"""The topics of aimed runs: emptied between runs; dead members are removed from their consumer groups."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.chaos.rig.aimed_processes import eventually
 
 
 async def empty_topics(brokers: str, *, wide_partitions: int) -> None:
-    """Delete all topics and create those of the register anew; what groups committed goes with them, and so do dead members."""
+    """Delete all topics and create the registered ones anew; committed offsets and dead group members go with them."""
 
     async def are_created() -> bool:
-        with contextlib.suppress(SettingsError):  # a deletion that is still under way
+        with contextlib.suppress(SettingsError):  # a deletion is still in progress
             await create_topics(brokers, wide_partitions=wide_partitions)
             return True
         return False
@@ -28,7 +28,7 @@ async def empty_topics(brokers: str, *, wide_partitions: int) -> None:
 
 
 async def remove_topics(brokers: str) -> None:
-    """Delete all topics; what groups committed goes with them, and so do dead members."""
+    """Delete all topics; committed offsets and dead group members go with them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
 
@@ -37,26 +37,26 @@ async def remove_topics(brokers: str) -> None:
 
     async def are_gone() -> bool:
         left = await ours()
-        if left:  # asked for again: topics that have just been created are refused without a word
+        if left:  # repeated: the broker silently keeps topics that have just been created
             await admin.delete_topics(left)
         return not left
 
     try:
-        await _forget(admin, await _groups(admin))
+        await _remove_members(admin, await _groups(admin))
         await eventually(are_gone, what="deleted topics to be gone")
     finally:
         await admin.close()
 
 
-async def forget_the_dead(brokers: str, room: str) -> None:
-    """Tell the broker that the members of a room's group have left: call it when they are dead.
+async def remove_dead_members(brokers: str, service: str) -> None:
+    """Remove the members of a service's group from the broker. Call it when they are dead.
 
-    Otherwise their partitions are given to others only when their sessions have run out, which is tested elsewhere.
+    Otherwise others get their partitions only after their sessions have expired, which other tests cover.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
     await admin.start()
     try:
-        await _forget(admin, [group for group in await _groups(admin) if room in group])
+        await _remove_members(admin, [group for group in await _groups(admin) if service in group])
     finally:
         await admin.close()
 
@@ -65,7 +65,7 @@ async def _groups(admin: AIOKafkaAdminClient) -> list[str]:
     return [name for name, *_ in await admin.list_consumer_groups()]
 
 
-async def _forget(admin: AIOKafkaAdminClient, groups: Iterable[str]) -> None:
+async def _remove_members(admin: AIOKafkaAdminClient, groups: Iterable[str]) -> None:
     for group in groups:
         with contextlib.suppress(KafkaError):
             coordinator = await admin.find_coordinator(group)

@@ -1,4 +1,4 @@
-"""Whether everything that was sent has arrived everywhere: asked of database and brokers, not of the processes."""
+"""Checks whether everything that was sent has arrived everywhere; asks the database and the brokers, not the processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEDGER = "SELECT topic, partition, next_offset FROM ledger"
 OPEN = """
 SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox,
        (SELECT count(*) FROM epochs e WHERE NOT EXISTS (
-          SELECT FROM training_jobs j WHERE j.model_type = e.model_type AND j.epoch = e.epoch)) AS epochs_unheard
+          SELECT FROM training_jobs j WHERE j.model_type = e.model_type AND j.epoch = e.epoch)) AS epochs_without_job
 """
 TRAININGS = "SELECT count(*) FROM training_jobs WHERE status IN ('queued', 'running')"
 UNDECIDED = """
@@ -32,7 +32,7 @@ _PAUSE_SECONDS = 0.4
 
 @dataclass(frozen=True)
 class CaughtUp:
-    """How long it took; None and what is behind when it did not come to pass."""
+    """How many seconds catching up took; None, and what is behind, if it did not happen in time."""
 
     seconds: float | None
     behind: dict[str, int]
@@ -41,7 +41,7 @@ class CaughtUp:
 async def caught_up(
     brokers: str, watch: Watch, *, wide_partitions: int, since: float, within_seconds: float
 ) -> CaughtUp:
-    """Wait until nothing is behind any more, at most ``within_seconds`` more; the seconds count from ``since`` (monotonic)."""
+    """Wait until nothing is behind, for at most ``within_seconds``; the result counts from ``since`` (monotonic)."""
     began = time.monotonic()
     behind: dict[str, int] = {"never asked": 1}
     while time.monotonic() - began < within_seconds:
@@ -56,7 +56,7 @@ async def caught_up(
 
 
 async def _behind(brokers: str, watch: Watch, wide_partitions: int) -> dict[str, int]:
-    """Return what is behind and by how much: ledgers, groups, outbox, epochs that no trainer has heard of."""
+    """Return what is behind, and by how much: ledgers, groups, the outbox, epochs without a job."""
     topics = [BEHAVIORAL_EVENTS, PREDICTIONS, *GROUPS.values()]
     ends, ledger, groups, work = await asyncio.gather(
         end_offsets(brokers, topics, wide_partitions=wide_partitions),
@@ -72,7 +72,7 @@ async def _behind(brokers: str, watch: Watch, wide_partitions: int) -> dict[str,
 
 
 async def trained(watch: Watch, *, within_seconds: float) -> CaughtUp:
-    """Wait until no training waits or runs and every winner is decided about: how long a fit takes is no part of the promise."""
+    """Wait until no training is queued or running and every winner is decided. How long a fit takes is not part of the promise."""
     began = time.monotonic()
     behind: dict[str, int] = {"never asked": 1}
     while time.monotonic() - began < within_seconds:

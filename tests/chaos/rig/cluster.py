@@ -1,4 +1,4 @@
-"""The real stack of a chaos run: three brokers, two workers and a spare, two trainers, a deployer, three replicas; and what stands between."""
+"""The real stack of a chaos run: three brokers, two workers and a spare, two trainers, a deployer, three replicas, and proxies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from backends.clock import SystemClock
 from schemas.vocabulary import Room
 from stack.processes import ProcessSpec, RestartPolicy
 from stack.system import Say, System, SystemPlan
-from tests.chaos.faults.clockwork import Clockwork, faketime_library
 from tests.chaos.faults.disk import SmallDisk
-from tests.chaos.faults.fault import LEASE_SECONDS, SESSION_SECONDS, Site
+from tests.chaos.faults.fake_clocks import FakeClocks, faketime_library
+from tests.chaos.faults.fault import LEASE_SECONDS, SESSION_SECONDS, FaultContext
 from tests.chaos.faults.plan import KindRule
 from tests.chaos.faults.proxy import FaultProxy
 from tests.chaos.faults.traps import BatchTraps
@@ -37,16 +37,16 @@ BROKERS = ("broker-1", "broker-2", "broker-3")
 DETOURED = ("streams-1", "trainer-1")
 CLOCKED = ("streams-2", "trainer-2", "deployer-1", "replica-3")
 SMALL_BROKER, SMALL_BROKER_MIB = "broker-3", 768
-# Postgres has its log on a small disk; room for max_wal_size twice over, and for what a checkpoint holds on to.
+# The log of Postgres is on a small disk, with space for twice max_wal_size and for what a checkpoint keeps.
 SMALL_DATABASE, SMALL_LOG_MIB = "postgres", 640
 SMALL_LOG_SETTINGS = {"max_wal_size": "192MB", "min_wal_size": "80MB"}
-# Nothing is given up during chaos, and what died is back soon: the time between faults is short.
+# Every dead process is restarted, and soon: the time between faults is short.
 RESTARTS = RestartPolicy(deaths=10_000, first_delay_seconds=0.2, longest_delay_seconds=1.0)
 HOUR = 3_600.0
 
 
 class TrappedSystem(System):
-    """The system as it is, but its streams workers are started with a trap in them."""
+    """The normal system, except that its streams workers start with a trap."""
 
     def __init__(self, plan: SystemPlan, traps: BatchTraps) -> None:
         self._traps = traps
@@ -61,20 +61,20 @@ class TrappedSystem(System):
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """A running stack with everything that faults work on."""
+    """A running stack, with everything that faults act on."""
 
     system: System
     installation: Installation
-    site: Site
+    context: FaultContext
 
     @property
     def brokers(self) -> str:
-        """Return where clients connect."""
+        """Return the address for clients."""
         return self.installation.brokers
 
 
 def rules(settings: ChaosSettings, *, disk: bool, clocks: bool) -> dict[str, KindRule]:
-    """Return how each kind is drawn on this machine; what it does not allow is left out."""
+    """Return how each kind is drawn on this machine, without the kinds that the machine does not allow."""
     producers = tuple(f"producer-{number}" for number in range(1, settings.producers + 1))
     ways = tuple(f"{process}>{service}" for process in DETOURED for service in ("postgres", "broker"))
     freeze = (SESSION_SECONDS + 2.0, SESSION_SECONDS + 4.0)
@@ -107,13 +107,13 @@ def rules(settings: ChaosSettings, *, disk: bool, clocks: bool) -> dict[str, Kin
 
 @asynccontextmanager
 async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cluster]:
-    """Start everything but the producers; stop it when the block ends.
+    """Start everything except the producers; stop it at the end of the block.
 
     Raises:
-        ProcessFailedError: something did not start.
+        ProcessFailedError: a process did not start.
     """
     folder = settings.folder / "stack"
-    clocks = Clockwork(settings.folder / "clocks")
+    clocks = FakeClocks(settings.folder / "clocks")
     async with AsyncExitStack() as stack:
         disks = _mounted(folder, settings.folder / "wal", stack, say)
         plan = SystemPlan(
@@ -137,7 +137,7 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
         await stack.enter_async_context(system.supervisor)
         installation = await system.start(say)
         workers = {endpoint.name: endpoint.url for endpoint in system.planned if endpoint.room == Room.STREAMS}
-        site = Site(
+        context = FaultContext(
             urls={endpoint.name: endpoint.url for endpoint in system.planned},
             supervisor=system.supervisor,
             watch=Watch(system.supervisor.states, database_url=system.database_url, worker_urls=workers),
@@ -146,11 +146,11 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
             clocks=clocks, traps=traps, proxies=proxies, disks=disks, logs=folder / "logs", clock=SystemClock(),
             generator=np.random.default_rng([settings.seed, 2]),
         )  # fmt: skip
-        yield Cluster(system=system, installation=installation, site=site)
+        yield Cluster(system=system, installation=installation, context=context)
 
 
 def _mounted(folder: Path, log: Path, stack: AsyncExitStack, say: Say) -> dict[str, SmallDisk]:
-    """Give one broker, and the log of the database, a small disk each; none where this machine does not allow it."""
+    """Give one broker and the database's log a small disk each; return none where this machine does not allow it."""
     disks = {
         SMALL_BROKER: SmallDisk(folder / SMALL_BROKER.replace("broker", "kafka"), mebibytes=SMALL_BROKER_MIB),
         SMALL_DATABASE: SmallDisk(log, mebibytes=SMALL_LOG_MIB),
@@ -165,7 +165,7 @@ def _mounted(folder: Path, log: Path, stack: AsyncExitStack, say: Say) -> dict[s
 
 
 def _move_log(place: Path, disk: SmallDisk) -> None:
-    """Move the log of a database that does not run yet onto a disk of its own."""
+    """Move the log of a stopped database to its own disk."""
     there = disk.folder / "pg_wal"
     owner = place.stat()
     shutil.move(place, there)  # keeps modes, not owners
@@ -176,7 +176,7 @@ def _move_log(place: Path, disk: SmallDisk) -> None:
 
 
 def clocks_can_be_moved(say: Say) -> bool:
-    """Return whether libfaketime is there, and say so when it is not."""
+    """Return whether libfaketime is available; report it if not."""
     if faketime_library() is None:
         say("no clock will jump: `pip install libfaketime` (or run `make setup` again)")
         return False

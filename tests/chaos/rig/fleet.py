@@ -1,4 +1,4 @@
-"""The producers, each in a process of its own with a journal for each of its lives."""
+"""The producers, each in its own process, with a journal for each restart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Producer:
 
 
 class ProducerFleet:
-    """Starts, kills and stops producers. Journals: ``producers/NAME.LIFE.jsonl``."""
+    """Starts, kills and stops producers. Journals: ``producers/NAME.LIFE.jsonl``, where LIFE counts the restarts."""
 
     def __init__(self, orders: list[Order], *, folder: Path) -> None:
         self._producers = {order.name: _Producer(order) for order in orders}
@@ -47,17 +47,17 @@ class ProducerFleet:
             await self._spawn(producer)
 
     async def kill(self, name: str) -> None:
-        """Kill one and start another in its place."""
+        """Kill one and start its replacement."""
         producer = self._producers[name]
         if producer.process is not None:
-            with contextlib.suppress(ProcessLookupError):  # it died before: that is seen when the run ends
+            with contextlib.suppress(ProcessLookupError):  # it died before: the end of the run shows that
                 producer.process.kill()
             await producer.process.wait()
         producer.life += 1
         await self._spawn(producer)
 
     async def stop(self) -> list[str]:
-        """Let all deliver what they have under way and end; return the names of those that did not end well."""
+        """Let all producers deliver what is in flight and end; return the names of those that did not end cleanly."""
         processes = {producer.name: producer.process for producer in self._producers.values() if producer.process}
         for process in processes.values():
             if process.returncode is None:
@@ -71,18 +71,18 @@ class ProducerFleet:
         return [name for name, process in processes.items() if process.returncode != 0]
 
     def kill_all(self) -> None:
-        """Kill whatever still runs."""
+        """Kill every producer that still runs."""
         for producer in self._producers.values():
             if producer.process is not None and producer.process.returncode is None:
                 producer.process.kill()
 
     def pid(self, name: str) -> int:
-        """Return a producer's process."""
+        """Return the id of a producer's process."""
         process = self._producers[name].process
         return process.pid if process is not None else 0
 
     def journal_bytes(self, name: str) -> int:
-        """Return how much the present life of a producer has written."""
+        """Return how many bytes a producer has written since its last start."""
         path = self._folder / f"{self._producers[name].name}.jsonl"
         return path.stat().st_size if path.exists() else 0
 
@@ -107,7 +107,7 @@ def orders(
     seconds: float,
     days_per_second: float,
 ) -> list[Order]:
-    """Return the orders of a run's producers; event time reaches the wall clock when the load ends."""
+    """Return the orders for a run's producers; event time reaches the wall clock when the load ends."""
     return [
         Order(
             name=f"producer-{number}",

@@ -1,10 +1,10 @@
-"""Starts a room with a trap or a planted bug in it: ``python -m tests.chaos.rig.launch --at POINT --act exit -- streams``.
+"""Starts a service with a trap or a seeded fault: ``python -m tests.chaos.rig.launch --at POINT --act exit -- streams``.
 
-The product has no switch for any of this: functions of it are replaced before the room's own ``__main__`` runs. A
-function that is not where it was is an error, so that no trap is quietly set where nobody passes.
+The product has no switch for any of this: its functions are replaced before the service's own ``__main__`` runs. A
+function that has moved is an error, so a trap is never silently placed where nothing passes.
 
-A point is ``SEAM:before`` or ``SEAM:after``; a seam is a function of the product (see ``seams.py``) or the commit of
-the transactions in which that function was called.
+A point is ``SEAM:before`` or ``SEAM:after``. A seam is a function of the product (see ``seams.py``), or the commit of the
+transactions in which that function was called.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from typing import Any
 
 import msgspec
 
-from tests.chaos.rig import seams
-from tests.chaos.rig import seeded_faults_code as planted_bugs_code
+from tests.chaos.rig import seams, seeded_faults_code
 
 EXIT_STATUS = 77
 ACTS = ("exit", "stop", "delay", "skip")
 
-# What was called within the transaction that is open in this task.
+# The functions called within the open transaction of this task.
 _called: ContextVar[set[str] | None] = ContextVar("called", default=None)
 
 
 class Trap:
-    """Springs once, when the point is passed for the ``hit``-th time (counted from when ``when`` exists, where it is given).
+    """Triggers once, at the ``hit``-th passage (counted from when the file ``when`` exists, if given).
 
-    With ``again`` it springs each time that ``when`` appears, and removes it.
+    With ``again`` it triggers each time ``when`` appears, and removes it.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Trap:
         self._trace = trace
 
     def passed(self, *arguments: object) -> bool:
-        """Count a passage with ``arguments``, and do what is to be done; return True where the call is to be left out."""
+        """Count a passage with ``arguments`` and act if it is the one; return whether the call must be skipped."""
         if self._left <= 0 or (self._when is not None and not self._when.exists()):
             return False
         self._left -= 1
@@ -65,11 +64,11 @@ class Trap:
         if self._act == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         if self._act == "delay":
-            time.sleep(self._seconds)  # the whole process: what others do meanwhile is the fault
+            time.sleep(self._seconds)  # it stops the whole process: the fault is what others do meanwhile
         return self._act == "skip"
 
     def _is_armed_anew(self) -> bool:
-        """Whether a trap that springs again and again still has the file that armed it: whoever set it may take it back."""
+        """Return whether a repeating trap still has the file that armed it: whoever armed it may have taken it back."""
         if not self._again or self._when is None:
             return True
         self._left = self._hit
@@ -81,13 +80,13 @@ class Trap:
 
     def _note(self, arguments: tuple[object, ...]) -> None:
         if self._trace is not None:
-            line = {"sprung": self._act, "pid": os.getpid(), "batch": _batch_among(arguments)}
+            line = {"triggered": self._act, "pid": os.getpid(), "batch": _batch_among(arguments)}
             with self._trace.open("ab") as file:
                 file.write(msgspec.json.encode(line) + b"\n")
 
 
 def _batch_among(arguments: tuple[object, ...]) -> tuple[int, int] | None:
-    """Return partition and first offset of the batch that a function was called with, where it was."""
+    """Return partition and first offset of the batch among the arguments, if there is one."""
     for one in arguments:
         if hasattr(one, "partition") and hasattr(one, "from_offset"):
             return one.partition, one.from_offset
@@ -95,10 +94,10 @@ def _batch_among(arguments: tuple[object, ...]) -> tuple[int, int] | None:
 
 
 def set_trap(point: str, trap: Trap) -> None:
-    """Put ``trap`` at ``point``.
+    """Place ``trap`` at ``point``.
 
     Raises:
-        SeamGoneError: the product has no such function any more.
+        SeamGoneError: the product no longer has this function.
     """
     name, _, moment = point.rpartition(":")
     seam = seams.seam(name)
@@ -118,7 +117,7 @@ def _trapped(original: Callable[..., Any], trap: Trap, moment: str) -> Callable[
         return _trapped_plain(original, trap, moment)
 
     @functools.wraps(original)
-    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the function takes and gives
+    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the arguments and the result of any function
         if moment == "before" and trap.passed(*args):
             return None
         given = await original(*args, **kwargs)
@@ -143,7 +142,7 @@ def _trapped_plain(original: Callable[..., Any], trap: Trap, moment: str) -> Cal
 
 
 def _trap_commit(seam: seams.Seam, trap: Trap, moment: str) -> None:
-    """Let the trap be passed at the commit of transactions in which the seam's function was called."""
+    """Let the trap be passed at the commit of transactions that called the seam's function."""
     owner, attribute, original = seams.found(seam.target)
     setattr(owner, attribute, _noted(original, seam.name))
     database = importlib.import_module("backends.database.unit_of_work").Database
@@ -168,7 +167,7 @@ def _trap_commit(seam: seams.Seam, trap: Trap, moment: str) -> None:
 
 def _noted(original: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(original)
-    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the function takes and gives
+    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the arguments and the result of any function
         called = _called.get()
         if called is not None:
             called.add(name)
@@ -177,46 +176,46 @@ def _noted(original: Callable[..., Awaitable[Any]], name: str) -> Callable[..., 
     return call
 
 
-def _held(room: str, until: Path) -> None:
-    """Load what takes time, then wait: a process that takes over from another one is there at once."""
-    importlib.import_module(f"{room}.bootstrap")
+def _held(service: str, until: Path) -> None:
+    """Import what is slow to load, then wait, so that a successor is ready at once."""
+    importlib.import_module(f"{service}.bootstrap")
     while not until.exists():
         if os.getppid() == 1:
-            sys.exit("whoever held this process is gone")
+            sys.exit("the process that held this one is gone")
         time.sleep(0.01)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(prog="python -m tests.chaos.rig.launch", description=__doc__)
-    made.add_argument("--at", metavar="POINT", help="where the trap is: SEAM:before or SEAM:after")
-    made.add_argument("--act", choices=ACTS, default="exit", help="what it does (default: exit at once)")
-    made.add_argument("--hit", type=int, default=1, help="at which passage (default: the first)")
+    made.add_argument("--at", metavar="POINT", help="where to place the trap: SEAM:before or SEAM:after")
+    made.add_argument("--act", choices=ACTS, default="exit", help="what the trap does (default: exit at once)")
+    made.add_argument("--hit", type=int, default=1, help="the passage at which it triggers (default: the first)")
     made.add_argument("--seconds", type=float, default=1.0, help="how long a delay takes")
-    made.add_argument("--when", type=Path, help="passages count from when this file exists")
-    made.add_argument("--again", action="store_true", help="spring each time that the file of --when appears")
-    made.add_argument("--trace", type=Path, help="a file that says that the trap has sprung")
-    made.add_argument("--hold", type=Path, help="load the room, and run it when this file exists")
-    made.add_argument("--plant", choices=sorted(planted_bugs_code.BUGS), help="a bug to live with")
-    made.add_argument("room", help="streams, trainers, deployer or serving")
-    made.add_argument("arguments", nargs="*", help="of the room")
+    made.add_argument("--when", type=Path, help="count passages once this file exists")
+    made.add_argument("--again", action="store_true", help="trigger each time the file of --when appears")
+    made.add_argument("--trace", type=Path, help="a file in which a triggered trap leaves a line")
+    made.add_argument("--hold", type=Path, help="load the service, and run it when this file exists")
+    made.add_argument("--seed-fault", choices=sorted(seeded_faults_code.FAULT_CODE), help="a fault to seed")
+    made.add_argument("service", help="streams, trainers, deployer or serving")
+    made.add_argument("arguments", nargs="*", help="passed to the service")
     return made
 
 
 def main() -> None:
-    """Set what is asked for, then run the room as ``python -m ROOM`` would."""
+    """Apply the options, then run the service as ``python -m SERVICE`` would."""
     given = parser().parse_args()
-    if given.plant:
-        planted_bugs_code.BUGS[given.plant]()
+    if given.seed_fault:
+        seeded_faults_code.FAULT_CODE[given.seed_fault]()
     if given.at:
         trap = Trap(
             given.act, hit=given.hit, seconds=given.seconds, when=given.when, trace=given.trace, again=given.again
         )
         set_trap(given.at, trap)
     if given.hold:
-        _held(given.room, given.hold)
-    sys.argv = [given.room, *given.arguments]
-    runpy.run_module(given.room, run_name="__main__", alter_sys=True)
+        _held(given.service, given.hold)
+    sys.argv = [given.service, *given.arguments]
+    runpy.run_module(given.service, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who leads which partition, and whether every copy is in step: asked of the cluster itself."""
+"""Which broker leads each partition, and whether all copies are in sync, as the cluster itself reports it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Leadership:
         return sum(leader == node for leader, _, _ in await self._partitions())
 
     async def is_whole(self) -> bool:
-        """Return whether every partition has a leader and all of its copies in step."""
+        """Return whether every partition has a leader and all its copies in sync."""
         return all(leader >= 0 and in_step == copies for leader, in_step, copies in await self._partitions())
 
     async def until_led_by_others(self, node: int, *, seconds: float) -> float | None:
-        """Wait until ``node`` leads nothing; return how long that took, or None when it did not come to pass."""
+        """Wait until ``node`` leads nothing; return how many seconds that took, or None if it did not happen in time."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while loop.time() - began < seconds:
@@ -40,7 +40,7 @@ class Leadership:
         return None
 
     async def until_whole(self, *, seconds: float) -> bool:
-        """Wait until all copies are in step again; False when they are not in time."""
+        """Wait until all copies are in sync again; return False if they are not in time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while loop.time() < deadline:
@@ -53,7 +53,7 @@ class Leadership:
         return False
 
     async def _partitions(self) -> list[tuple[int, int, int]]:
-        """Return (leader, copies in step, copies) of every partition."""
+        """Return (leader, copies in sync, copies) of every partition."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self._addresses, request_timeout_ms=3_000)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

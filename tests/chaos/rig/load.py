@@ -1,4 +1,4 @@
-"""Predictions asked of every replica all the while, and commands that swap versions: what must not fail during faults."""
+"""Steady load that must not fail during faults: predictions from every replica, and commands that swap versions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from backends.database.engine import DATABASE_AWAY_ERRORS
 from schemas.errors import CommandRejectedError, FinCoachError
 from schemas.messages.control import Command, DeployModel, RollBackModel
 from schemas.vocabulary import ModelType
-from tests.chaos.producers.world import NAMESPACE
+from tests.chaos.producers.population import NAMESPACE
 from tests.chaos.rig.watch import Watch
 from tests.four_models import FOUR_MODELS
 
 LONGEST_ANSWER_SECONDS = 10.0
 Excuse = Callable[[str, float], bool]
-"""Whether a replica was killed, frozen or not yet there at some moment since the given one (monotonic seconds)."""
+"""Whether a replica was killed, frozen or not yet running at some time since the given one (monotonic seconds)."""
 
 
 class PredictionLoad:
-    """Asks each replica in turn. A failure counts unless the replica itself was hit meanwhile."""
+    """Asks each replica in turn. A failure counts unless the replica itself was killed or frozen meanwhile."""
 
     def __init__(self, urls: dict[str, str], excuse: Excuse, *, per_second: float, seed: int) -> None:
         self.answered = 0
@@ -42,7 +42,7 @@ class PredictionLoad:
         self._generator = np.random.default_rng([seed, 3])
 
     async def run(self) -> None:
-        """Ask until cancelled; what is under way is then waited for."""
+        """Ask until cancelled, then wait for the requests in flight."""
         names = list(self._urls)
         running: set[asyncio.Task[None]] = set()
         turn = 0
@@ -68,7 +68,7 @@ class PredictionLoad:
         excused = self._excuse(name, began)
         if error is None:
             self.answered += 1
-            if not excused:  # who was frozen meanwhile answers late
+            if not excused:  # a replica that was frozen meanwhile answers late
                 self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
         elif excused:
             self.excused += 1
@@ -91,7 +91,7 @@ def _user(generator: np.random.Generator) -> str:
 
 
 class Swaps:
-    """Deploys and rolls back known versions by command, now and then."""
+    """Deploys and rolls back known versions by command, at intervals."""
 
     VERSIONS = "SELECT model_type, version, is_active FROM model_versions ORDER BY created_at DESC"
 
@@ -111,10 +111,10 @@ class Swaps:
             await asyncio.sleep(self._every_seconds)
             with contextlib.suppress(*DATABASE_AWAY_ERRORS):
                 known = await self._watch.rows(self.VERSIONS)
-                if (wish := self._wish(known)) is not None:
-                    await self._command(*wish)
+                if (command := self._next_command(known)) is not None:
+                    await self._command(*command)
 
-    def _wish(self, known: list[dict[str, Any]]) -> tuple[type[Command], str, dict[str, Any]] | None:
+    def _next_command(self, known: list[dict[str, Any]]) -> tuple[type[Command], str, dict[str, Any]] | None:
         idle = [row for row in known if not row["is_active"]]
         if not idle:
             return None

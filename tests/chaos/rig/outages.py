@@ -1,6 +1,6 @@
-"""One outage of a minute under twice the usual rate: real processes, what they hold in memory, and what is there afterwards.
+"""A one-minute outage at twice the usual rate: real processes, their memory, and what was stored afterwards.
 
-All rooms run. Nothing is trained: how much a training holds is another question, and is bounded by a setting of its own.
+All services run. Nothing is trained: the memory of a training is a separate question, bounded by its own setting.
 """
 
 from __future__ import annotations
@@ -37,44 +37,44 @@ from tests.services import WIDE_PARTITIONS, connect, running_in_background
 if TYPE_CHECKING:
     from stack.processes import ProcessSpec
 
-ROOMS = (Room.STREAMS, Room.TRAINERS, Room.DEPLOYER, Room.SERVING)
+SERVICES = (Room.STREAMS, Room.TRAINERS, Room.DEPLOYER, Room.SERVING)
 USUAL_RATE = 1_000.0
 RATE = 2 * USUAL_RATE
 OUTAGE_SECONDS = 60.0
-# The caches of so few users are full when the outage begins; what grows then grows for want of the service.
+# The caches are full for so few users when the outage begins; memory that grows later grows because of the outage.
 USERS = 400
 WARM_UP_SECONDS = 20.0
 AFTERWARDS_SECONDS = 5.0
-# Bounds of waiting, not promises: a busy machine takes its time to start and to warm up.
+# Limits for waiting, not promises: a busy machine is slow to start and to warm up.
 START_SECONDS, CATCH_UP_SECONDS = 240.0, 150.0
 _MIB = 1024 * 1024
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What was seen of an outage.
+    """What was measured in an outage.
 
     Attributes:
-        report: of the host that called.
+        report: from the calling host.
         archived: events in the archive.
         counted: events that the panes count as new.
-        holes: panes that do not begin where the one before them ended.
-        growth_mib: by process, the most that it held in memory afterwards beyond what it held when the outage began.
-        catch_up_seconds: from the end of the outage until the ledger held everything the broker had acknowledged.
-        announcements: rows of the outbox that were written, and those of them that were published.
+        gaps: panes that do not begin where the previous one ended.
+        growth_mib: by process, the peak memory afterwards minus the memory when the outage began.
+        catch_up_seconds: from the end of the outage until the ledger held everything that the broker had acknowledged.
+        announcements: how many outbox rows were written, and how many of them were published.
     """
 
     report: Report
     archived: int
     counted: int
-    holes: int
+    gaps: int
     growth_mib: dict[str, float]
     catch_up_seconds: float
     announcements: tuple[int, int] = (0, 0)
 
 
-class Service:
-    """A service in a folder of its own, which can be taken away and brought back at the same address."""
+class Dependency:
+    """A broker or database with its own folder; it can be stopped and started again at the same address."""
 
     def __init__(self, spec: ProcessSpec, folder: Path) -> None:
         self._spec = spec
@@ -91,7 +91,7 @@ class Service:
 
 
 class Memory:
-    """Looks twice a second at what processes hold in memory, and remembers the most of each."""
+    """Samples the memory of processes twice a second and keeps the peak of each."""
 
     def __init__(self, pids: dict[str, int]) -> None:
         self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
@@ -99,13 +99,13 @@ class Memory:
         self._most = dict(self._before)
 
     async def watch(self) -> None:
-        """Look until cancelled."""
+        """Sample until cancelled."""
         while True:
             self._most = {name: max(self._most[name], held) for name, held in self._now().items()}
             await asyncio.sleep(0.5)
 
     def growth_mib(self) -> dict[str, float]:
-        """Return by process how much more it held at most than at the beginning."""
+        """Return, by process, its peak minus its first sample."""
         return {name: (self._most[name] - before) / _MIB for name, before in self._before.items()}
 
     def _now(self) -> dict[str, int]:
@@ -113,79 +113,82 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where an outage happens: both services, the worker and the database connection that looks on."""
+class OutageSetup:
+    """The setting of an outage: the broker, the database, and their addresses."""
 
     folder: Path
-    services: dict[str, Service]
+    dependencies: dict[str, Dependency]
     database_url: str
     brokers: str
 
 
 async def outage_of(gone: str) -> Outcome:
-    """Run a worker and a host, take ``postgres`` or ``broker`` away for a minute, and return what was seen."""
+    """Run all services and a host, stop ``postgres`` or ``broker`` for a minute, and return what was measured."""
     with tempfile.TemporaryDirectory(prefix=f"fincoach-outage-{gone}-") as name:
-        async with _place(Path(name)) as place, _rooms(place) as rooms, _calling(place) as caller:
-            await _until_ledger(place, int(RATE * WARM_UP_SECONDS), seconds=START_SECONDS)
-            memory = Memory({"client": caller.pid, **{room: one.process.pid for room, one in rooms.items()}})
+        async with _outage_setup(Path(name)) as setup, _services(setup) as services, _calling(setup) as caller:
+            await _until_ledger(setup, int(RATE * WARM_UP_SECONDS), seconds=START_SECONDS)
+            memory = Memory({"client": caller.pid, **{service: one.process.pid for service, one in services.items()}})
             watching = asyncio.create_task(memory.watch())
-            written = await _outage(place, gone)
+            written = await _outage(setup, gone)
             ended_at = time.monotonic()
             await _pass(AFTERWARDS_SECONDS)
-            report = await _report(place, caller)
-            await _until_ledger(place, report.acknowledged, seconds=CATCH_UP_SECONDS)
+            report = await _report(setup, caller)
+            await _until_ledger(setup, report.acknowledged, seconds=CATCH_UP_SECONDS)
             catch_up_seconds = time.monotonic() - ended_at
-            published = await _published(place, written)
+            published = await _published(setup, written)
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-            for room, one in rooms.items():
-                assert one.process.returncode is None, f"{room}: {one.log.read_text()[-3_000:]}"
+            for service, one in services.items():
+                assert one.process.returncode is None, f"{service}: {one.log.read_text()[-3_000:]}"
             return await _outcome(
-                place, report, memory, catch_up_seconds=catch_up_seconds, announcements=(written, published)
+                setup, report, memory, catch_up_seconds=catch_up_seconds, announcements=(written, published)
             )
 
 
 @contextlib.asynccontextmanager
-async def _place(folder: Path) -> AsyncIterator[Place]:
+async def _outage_setup(folder: Path) -> AsyncIterator[OutageSetup]:
     postgres, broker = EmbeddedPostgres(folder / "postgres"), EmbeddedBroker(folder / "broker")
-    services = {
-        name: Service(spec, folder / f"{name}-run")
+    dependencies = {
+        name: Dependency(spec, folder / f"{name}-run")
         for name, spec in (("postgres", postgres.spec()), ("broker", broker.spec()))
     }
     try:
-        await asyncio.gather(*(service.start() for service in services.values()))
+        await asyncio.gather(*(dependency.start() for dependency in dependencies.values()))
         await migrate(postgres.url)
         await create_topics(broker.address, wide_partitions=WIDE_PARTITIONS)
-        yield Place(folder=folder, services=services, database_url=postgres.url, brokers=broker.address)
+        yield OutageSetup(folder=folder, dependencies=dependencies, database_url=postgres.url, brokers=broker.address)
     finally:
-        await asyncio.gather(*(service.stop() for service in services.values()))
+        await asyncio.gather(*(dependency.stop() for dependency in dependencies.values()))
 
 
 @contextlib.asynccontextmanager
-async def _rooms(place: Place) -> AsyncIterator[dict[str, RunningRoom]]:
-    settings = {"brokers": place.brokers, "database_url": place.database_url, "wide_partitions": WIDE_PARTITIONS}
-    async with _connected(place) as connection:
+async def _services(setup: OutageSetup) -> AsyncIterator[dict[str, RunningRoom]]:
+    settings = {"brokers": setup.brokers, "database_url": setup.database_url, "wide_partitions": WIDE_PARTITIONS}
+    async with _connected(setup) as connection:
         await connection.execute(
             "UPDATE thresholds SET threshold = 1000000000, adaptive = false, max_age_seconds = NULL"
         )
         await connection.execute("UPDATE training_datasets SET threshold = 1000000000")
     async with contextlib.AsyncExitStack() as stack:
-        rooms = {str(room): await stack.enter_async_context(running(room, place.folder, **settings)) for room in ROOMS}
-        for room in rooms.values():
-            await room.ready()
-        yield rooms
+        services = {
+            str(service): await stack.enter_async_context(running(service, setup.folder, **settings))
+            for service in SERVICES
+        }
+        for service in services.values():
+            await service.ready()
+        yield services
 
 
 @contextlib.asynccontextmanager
-async def _calling(place: Place) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _calling(setup: OutageSetup) -> AsyncIterator[asyncio.subprocess.Process]:
     order = Order(
-        brokers=place.brokers,
-        folder=str(place.folder),
+        brokers=setup.brokers,
+        folder=str(setup.folder),
         begins_at=SystemClock().now() - dt.timedelta(minutes=10),
         events_per_second=RATE,
         users=USERS,
     )
-    with (place.folder / "caller.log").open("wb") as log:
+    with (setup.folder / "caller.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.chaos.producers.steady_caller", msgspec.json.encode(order).decode()),
             stdout=log,
@@ -200,23 +203,23 @@ async def _calling(place: Place) -> AsyncIterator[asyncio.subprocess.Process]:
             await process.wait()
 
 
-async def _outage(place: Place, gone: str) -> int:
-    """Take a service away for a minute; return how many announcements were written meanwhile."""
-    service = place.services[gone]
-    await service.stop()
+async def _outage(setup: OutageSetup, gone: str) -> int:
+    """Stop a broker or database for a minute; return how many announcements were written meanwhile."""
+    dependency = setup.dependencies[gone]
+    await dependency.stop()
     written = 0
     if gone == "broker":
-        written = await _announce(place, seconds=OUTAGE_SECONDS)
+        written = await _announce(setup, seconds=OUTAGE_SECONDS)
     else:
         await _pass(OUTAGE_SECONDS)
-    await service.start()
+    await dependency.start()
     return written
 
 
-async def _announce(place: Place, *, seconds: float) -> int:
-    """Write announcements at the same rate as the events, for the worker's relay to publish."""
+async def _announce(setup: OutageSetup, *, seconds: float) -> int:
+    """Write announcements at the rate of the events; the worker's relay publishes them."""
     written, started = 0, time.monotonic()
-    async with _connected(place) as connection:
+    async with _connected(setup) as connection:
         while time.monotonic() - started < seconds:
             due = int((time.monotonic() - started) * RATE) - written
             await connection.execute(
@@ -229,9 +232,9 @@ async def _announce(place: Place, *, seconds: float) -> int:
     return written
 
 
-async def _published(place: Place, written: int) -> int:
-    """Wait until no announcement waits; return how many are on their topic's side of the relay."""
-    async with _connected(place) as connection:
+async def _published(setup: OutageSetup, written: int) -> int:
+    """Wait until all announcements are published; return their number."""
+    async with _connected(setup) as connection:
         query = "SELECT count(*) FROM outbox WHERE topic = $1 AND published_at IS NOT NULL"
 
         async def all_published() -> bool:
@@ -241,16 +244,16 @@ async def _published(place: Place, written: int) -> int:
         return int(await connection.fetchval(query, ALERTS.name))
 
 
-async def _report(place: Place, caller: asyncio.subprocess.Process) -> Report:
+async def _report(setup: OutageSetup, caller: asyncio.subprocess.Process) -> Report:
     caller.send_signal(signal.SIGTERM)
     async with asyncio.timeout(CATCH_UP_SECONDS):
         status = await caller.wait()
-    assert status == 0, (place.folder / "caller.log").read_text()[-3_000:]
-    return msgspec.json.decode((place.folder / "report.json").read_bytes(), type=Report)
+    assert status == 0, (setup.folder / "caller.log").read_text()[-3_000:]
+    return msgspec.json.decode((setup.folder / "report.json").read_bytes(), type=Report)
 
 
-async def _until_ledger(place: Place, records: int, *, seconds: float) -> None:
-    async with _connected(place) as connection:
+async def _until_ledger(setup: OutageSetup, records: int, *, seconds: float) -> None:
+    async with _connected(setup) as connection:
 
         async def there() -> bool:
             query = "SELECT coalesce(sum(next_offset), 0) FROM ledger WHERE topic = $1"
@@ -260,9 +263,9 @@ async def _until_ledger(place: Place, records: int, *, seconds: float) -> None:
 
 
 async def _outcome(
-    place: Place, report: Report, memory: Memory, *, catch_up_seconds: float, announcements: tuple[int, int]
+    setup: OutageSetup, report: Report, memory: Memory, *, catch_up_seconds: float, announcements: tuple[int, int]
 ) -> Outcome:
-    async with _connected(place) as connection:
+    async with _connected(setup) as connection:
         archived, counted = await connection.fetchrow(
             "SELECT (SELECT count(*) FROM behavioral_events), (SELECT sum(archived) FROM panes WHERE topic = $1)",
             BEHAVIORAL_EVENTS.name,
@@ -271,7 +274,7 @@ async def _outcome(
             report=report,
             archived=archived,
             counted=counted,
-            holes=await holes(connection),
+            gaps=await holes(connection),
             growth_mib=memory.growth_mib(),
             catch_up_seconds=catch_up_seconds,
             announcements=announcements,
@@ -279,8 +282,8 @@ async def _outcome(
 
 
 @contextlib.asynccontextmanager
-async def _connected(place: Place) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connect(place.database_url)
+async def _connected(setup: OutageSetup) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(setup.database_url)
     try:
         yield connection
     finally:
@@ -288,5 +291,5 @@ async def _connected(place: Place) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def _pass(seconds: float) -> None:
-    """Let time pass: an outage is nothing but its length."""
+    """Let time pass: the outage is defined by its duration alone."""
     await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What a run found, as a document and as lines for a person."""
+"""The findings of a run, as a document and as lines for a person."""
 
 from __future__ import annotations
 
@@ -8,34 +8,28 @@ from typing import Any
 
 import msgspec
 
+from tests.chaos.oracle.invariants import Verdict
 from tests.chaos.producers.journal import read_lines
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One law: whether it holds, and the figures."""
-
-    holds: bool
-    detail: str
-
-
 class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The report of a run. ``faults`` holds only those that are proven to have hit; ``own_ends`` is how processes ended that nobody killed."""
+    """The report of a run. ``faults`` counts proven faults only; ``own_exits`` counts exits of processes that nobody killed."""
 
     seed: int
     seconds: float
     faults: dict[str, int]
     unproven: dict[str, int]
-    laws: dict[str, Verdict]
+    invariants: dict[str, Verdict]
     events: dict[str, Any]
     predictions: dict[str, Any]
     swaps: dict[str, int]
-    own_ends: dict[str, int]
+    own_exits: dict[str, int]
     caught_up_seconds: float | None
     ok: bool
 
 
 def count_events(folder: Path) -> dict[str, Any]:
-    """Return what the producers' journals say: sends and acknowledgements, by kind."""
+    """Return the sends and acknowledgements in the producers' journals, by kind."""
     sent: Counter[str] = Counter()
     acknowledged = unsent = 0
     for line in read_lines(sorted(folder.glob("*.jsonl"))):
@@ -48,8 +42,8 @@ def count_events(folder: Path) -> dict[str, Any]:
     return {"sent": sent.total(), "acknowledged": acknowledged, "unsent": unsent, "by_kind": dict(sorted(sent.items()))}
 
 
-def own_ends(supervisor_log: Path) -> dict[str, int]:
-    """Return how processes ended by themselves, and how often: a bug, or a service that was away for too long."""
+def own_exits(supervisor_log: Path) -> dict[str, int]:
+    """Return how often each process ended by itself: by a bug, or because broker or database were away too long."""
     found: Counter[str] = Counter()
     for line in read_lines([supervisor_log]):
         if line["phase"] == "backing_off" and "SIGKILL" not in (line["last_exit"] or ""):
@@ -58,14 +52,14 @@ def own_ends(supervisor_log: Path) -> dict[str, int]:
 
 
 def rendered(report: ChaosReport) -> str:
-    """Return the report as lines: the faults, the laws that hold, then those that do not."""
+    """Return the report as lines: the faults, the invariants that hold, then those that do not."""
     faults = ", ".join(f"{number} {kind}" for kind, number in report.faults.items())
-    laws = sorted(report.laws.items(), key=lambda item: not item[1].holds)
+    verdicts = sorted(report.invariants.items(), key=lambda item: not item[1].holds)
     lines = [
         f"seed {report.seed}, {report.seconds:g} s, {sum(report.faults.values())} faults ({faults})",
         f"events {report.events}",
-        f"predictions {report.predictions}, swaps {report.swaps}, ended by themselves {report.own_ends}",
-        *(f"{'holds ' if law.holds else 'BROKEN'} {name}: {law.detail}" for name, law in laws),
-        "every law holds" if report.ok else "NOT OK",
+        f"predictions {report.predictions}, swaps {report.swaps}, ended by themselves {report.own_exits}",
+        *(f"{'holds ' if verdict.holds else 'BROKEN'} {name}: {verdict.detail}" for name, verdict in verdicts),
+        "every invariant holds" if report.ok else "NOT OK",
     ]
     return "\n".join(lines)

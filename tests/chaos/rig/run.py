@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,12 +22,13 @@ from tests.chaos.faults.fault import Fault, UnprovenError
 from tests.chaos.faults.plan import PlannedFault, planned
 from tests.chaos.faults.register import FAULTS
 from tests.chaos.faults.timeline import Timeline
+from tests.chaos.oracle.invariants import Verdict
 from tests.chaos.oracle.minimums import minimums
 from tests.chaos.rig.catching_up import CaughtUp, caught_up, trained
 from tests.chaos.rig.cluster import Cluster, clocks_can_be_moved, rules, running_cluster
 from tests.chaos.rig.fleet import ProducerFleet, orders
 from tests.chaos.rig.load import PredictionLoad, Swaps
-from tests.chaos.rig.report import ChaosReport, Verdict, count_events, own_ends
+from tests.chaos.rig.report import ChaosReport, count_events, own_exits
 from tests.chaos.rig.settings import ChaosSettings
 
 Say = Callable[[str], None]
@@ -39,7 +39,7 @@ LONGEST_TRAINING_SECONDS = 240.0
 COUNT_ALONE = """
 UPDATE thresholds SET adaptive = false, quality_gate = 0, cool_down_seconds = 0, max_age_seconds = NULL, user_share = 0.5
 """
-Judge = Callable[..., Awaitable[dict[str, Any]]]
+Judge = Callable[..., Awaitable[dict[str, Verdict]]]
 
 
 class InterruptedRunError(FinCoachError):
@@ -47,7 +47,7 @@ class InterruptedRunError(FinCoachError):
 
 
 class ChaosRun:
-    """One run in its folder."""
+    """One chaos run in its folder."""
 
     def __init__(self, settings: ChaosSettings, say: Say) -> None:
         self._settings = settings
@@ -55,17 +55,17 @@ class ChaosRun:
         self._clock = SystemClock()
         self._timeline = Timeline(settings.folder / "timeline.jsonl", self._clock)
         self._claims: dict[str, asyncio.Lock] = {}
-        self._hit: dict[str, float] = {}  # when a process was last under a fault (monotonic)
+        self._last_fault_at: dict[str, float] = {}  # when each process was last under a fault (monotonic)
         self._under: set[str] = set()
 
     async def run(self, judge: Judge | None) -> ChaosReport:
-        """Carry the run through and return its report."""
+        """Run everything and return the report."""
         settings = self._settings
         settings.folder.mkdir(parents=True, exist_ok=True)
         clocks = clocks_can_be_moved(self._say)
         async with running_cluster(settings, self._say) as cluster:
             await self._set_thresholds(cluster)
-            kinds = rules(settings, disk=bool(cluster.site.disks), clocks=clocks)
+            kinds = rules(settings, disk=bool(cluster.context.disks), clocks=clocks)
             faults = planned(
                 settings.seed,
                 seconds=settings.seconds,
@@ -80,41 +80,42 @@ class ChaosRun:
                 faults_ended = time.monotonic()
             load_ended_at = self._clock.now().timestamp()
             healed = await self._heal(cluster)
-            self._say("everything is healed and the producers are done; waiting until all has caught up")
+            self._say("all processes are healed and the producers are done; waiting until everything has caught up")
             done = await caught_up(
                 cluster.brokers,
-                cluster.site.watch,
+                cluster.context.watch,
                 wide_partitions=settings.wide_partitions,
                 since=faults_ended,
                 within_seconds=LONGEST_CATCH_UP_SECONDS,
             )
             self._write_run(cluster, faults, started_at=started_at, load_ended_at=load_ended_at, done=done)
             self._say("waiting until everything is trained")
-            ended = await trained(cluster.site.watch, within_seconds=LONGEST_TRAINING_SECONDS)
-            laws = self._own_laws(done, healed, predictions)
-            laws["trained"] = Verdict(
+            ended = await trained(cluster.context.watch, within_seconds=LONGEST_TRAINING_SECONDS)
+            verdicts = self._own_verdicts(done, healed, predictions)
+            verdicts["trained"] = Verdict(
                 holds=ended.seconds is not None, detail=f"after {ended.seconds} s {ended.behind or ''}".strip()
             )
             if judge is not None:
                 self._say("judging")
                 found = await judge(settings.folder, brokers=cluster.brokers, database_url=cluster.system.database_url)
-                laws |= {name: Verdict(holds=law.holds, detail=law.detail) for name, law in found.items()}
+                verdicts |= found
             report = ChaosReport(
                 seed=settings.seed, seconds=settings.seconds, faults=dict(sorted(self._timeline.proven.items())),
-                unproven=dict(sorted(self._timeline.unproven.items())), laws=laws,
+                unproven=dict(sorted(self._timeline.unproven.items())), invariants=verdicts,
                 events=count_events(settings.folder / "producers"),
                 predictions={"answered": predictions.answered, "excused": predictions.excused, "failed": len(predictions.failures),
                              "slowest_seconds": round(predictions.slowest_seconds, 2)},
-                swaps=dict(swaps.outcomes), own_ends=own_ends(settings.folder / "stack" / "logs" / "supervisor.log"), caught_up_seconds=done.seconds,
-                ok=judge is not None and all(law.holds for law in laws.values()),
+                swaps=dict(swaps.outcomes), own_exits=own_exits(settings.folder / "stack" / "logs" / "supervisor.log"), caught_up_seconds=done.seconds,
+                ok=judge is not None and all(verdict.holds for verdict in verdicts.values()),
             )  # fmt: skip
-            for disk in cluster.site.disks.values():
+            for disk in cluster.context.disks.values():
                 disk.keeps = settings.keep or not report.ok
             return report
-        raise InterruptedRunError("it was stopped by a signal")  # the supervisor ends its block quietly then
+        # After a signal the supervisor ends its block without an error.
+        raise InterruptedRunError("it was stopped by a signal")
 
     async def _set_thresholds(self, cluster: Cluster) -> None:
-        """Let epochs close often, by command as an operator would, and by count alone: the oracle knows no other rule."""
+        """Let epochs close often and by count alone, the only rule that the oracle knows; by command, as an operator would."""
         gateway = CommandGateway(cluster.brokers, issuer="chaos", clock=self._clock)
         await gateway.start(timeout_seconds=30.0)
         try:
@@ -123,31 +124,31 @@ class ChaosRun:
                 await gateway.execute(command, timeout_seconds=30.0)
         finally:
             await gateway.stop()
-        await cluster.site.watch.rows(COUNT_ALONE)
+        await cluster.context.watch.rows(COUNT_ALONE)
 
     @asynccontextmanager
     async def _load(self, cluster: Cluster) -> AsyncIterator[tuple[PredictionLoad, Swaps]]:
-        """Let producers, predictions, swaps and the watch run; the producers deliver what they have when the block ends."""
-        settings, site = self._settings, cluster.site
-        site.fleet = self._fleet(cluster)
+        """Run producers, predictions, swaps and the watch; when the block ends, the producers deliver what they have."""
+        settings, context = self._settings, cluster.context
+        context.fleet = self._fleet(cluster)
         replicas = {endpoint.name: endpoint.url for endpoint in cluster.system.planned if endpoint.room == Room.SERVING}
         predictions = PredictionLoad(
             replicas, self._excuse(cluster), per_second=settings.predictions_per_second, seed=settings.seed
         )
-        swaps = Swaps(cluster.brokers, site.watch, seed=settings.seed, every_seconds=settings.swap_every_seconds)
+        swaps = Swaps(cluster.brokers, context.watch, seed=settings.seed, every_seconds=settings.swap_every_seconds)
         async with AsyncExitStack() as stack:
-            stack.callback(site.fleet.kill_all)
-            watching = asyncio.create_task(site.watch.run())
+            stack.callback(context.fleet.kill_all)
+            watching = asyncio.create_task(context.watch.run())
             stack.push_async_callback(_ended, watching)
             tasks = [asyncio.create_task(predictions.run()), asyncio.create_task(swaps.run())]
-            await site.fleet.start()
+            await context.fleet.start()
             try:
                 yield predictions, swaps
             finally:
                 await asyncio.gather(*map(_ended, tasks))
-            for name in await site.fleet.stop():
+            for name in await context.fleet.stop():
                 self._timeline.note("producer_failed", producer=name)
-                self._say(f"{name} did not end well; its log stands beside its journal")
+                self._say(f"{name} did not end cleanly; its log is beside its journal")
 
     def _fleet(self, cluster: Cluster) -> ProducerFleet:
         settings, folder = self._settings, self._settings.folder / "producers"
@@ -159,7 +160,7 @@ class ChaosRun:
         return ProducerFleet(found, folder=folder)
 
     async def _carry_out(self, faults: tuple[PlannedFault, ...], cluster: Cluster) -> None:
-        """Inject each fault at its time; returns when the time is over and the last one has healed."""
+        """Inject each fault at its time; return when the time is over and the last fault has healed."""
         began = time.monotonic()
         running: set[asyncio.Task[None]] = set()
         for fault in faults:
@@ -170,14 +171,14 @@ class ChaosRun:
             await asyncio.gather(*running)
 
     async def _one(self, planned_fault: PlannedFault, cluster: Cluster, began: float) -> None:
-        """Carry one fault out, after those that hold what it needs."""
+        """Carry out one fault, after waiting for the faults that hold its claims."""
         async with AsyncExitStack() as stack:
             for claim in sorted(planned_fault.claims):
                 await stack.enter_async_context(self._claims.setdefault(claim, asyncio.Lock()))
             if time.monotonic() - began + planned_fault.seconds > self._settings.seconds:
-                self._timeline.unproven_end(planned_fault, "its time was over")
+                self._timeline.unproven_end(planned_fault, "no time was left")
                 return
-            await self._inject(FAULTS[planned_fault.kind](planned_fault, cluster.site), planned_fault)
+            await self._inject(FAULTS[planned_fault.kind](planned_fault, cluster.context), planned_fault)
 
     async def _inject(self, fault: Fault, planned_fault: PlannedFault) -> None:
         name = f"{planned_fault.kind} of {planned_fault.target}"
@@ -195,39 +196,39 @@ class ChaosRun:
                     await fault.heal()
                 evidence = await fault.proof()
             self._timeline.end(planned_fault, evidence)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong with one fault: it does not count, and the run goes on
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong with one fault: it does not count, and the run continues
             self._timeline.unproven_end(planned_fault, str(error) if isinstance(error, UnprovenError) else repr(error))
             self._say(f"{planned_fault.number:3d} {name} does not count: {error}")
 
     @contextlib.contextmanager
     def _under_fault(self, fault: PlannedFault) -> Iterator[None]:
-        """Note who cannot answer meanwhile: what is killed or frozen. Under any other fault a replica must."""
+        """Note which process cannot answer meanwhile: a killed or frozen one. Under any other fault a replica must answer."""
         away = {fault.target} if fault.kind in {"kill", "freeze"} else set()
         self._under |= away
         try:
             yield
         finally:
             self._under -= away
-            self._hit |= dict.fromkeys(away, time.monotonic())
+            self._last_fault_at |= dict.fromkeys(away, time.monotonic())
 
     def _excuse(self, cluster: Cluster) -> Callable[[str, float], bool]:
         def excused(name: str, since: float) -> bool:
-            state = cluster.site.state(name)
-            return name in self._under or self._hit.get(name, float("-inf")) > since or state.pid is None
+            state = cluster.context.state(name)
+            return name in self._under or self._last_fault_at.get(name, float("-inf")) > since or state.pid is None
 
         return excused
 
     async def _heal(self, cluster: Cluster) -> float | None:
-        """Wait until every process is ready again; return how long it took, None when it did not come to pass."""
+        """Wait until every process is ready again; return how many seconds that took, or None if it did not happen."""
         began = time.monotonic()
         wanted = [state.name for state in cluster.system.supervisor.states() if state.name != "streams-3"]
         while time.monotonic() - began < HEAL_SECONDS:
-            if all(cluster.site.state(name).phase is Phase.READY for name in wanted):
+            if all(cluster.context.state(name).phase is Phase.READY for name in wanted):
                 return round(time.monotonic() - began, 1)
             await asyncio.sleep(0.1)
         return None
 
-    def _own_laws(self, done: CaughtUp, healed: float | None, predictions: PredictionLoad) -> dict[str, Verdict]:
+    def _own_verdicts(self, done: CaughtUp, healed: float | None, predictions: PredictionLoad) -> dict[str, Verdict]:
         limit = self._settings.catch_up_seconds
         total = sum(self._timeline.proven.values())
         fewest = int(self._settings.seconds / 9.0) if not self._settings.only else 1
@@ -235,7 +236,7 @@ class ChaosRun:
             "healed": Verdict(holds=healed is not None, detail=f"all processes ready {healed} s after the last fault"),
             "caught_up": Verdict(
                 holds=done.seconds is not None and done.seconds <= limit,
-                detail=f"{done.seconds} s of {limit:g} after the last fault, what the producers had under way included"
+                detail=f"{done.seconds} s after the last fault, with what the producers had in flight (at most {limit:g} s)"
                 if done.seconds is not None
                 else f"behind: {done.behind}",
             ),
@@ -250,7 +251,7 @@ class ChaosRun:
         }
 
     def _zombies_refused(self) -> int:
-        """Return how many batches of woken workers, counted by others meanwhile, the ledger has refused."""
+        """Return how many batches of woken workers the ledger refused because others had counted them."""
         return sum(int(one.get("lost_compares", 0)) for one in self._timeline.evidence)
 
     def _write_run(
@@ -280,10 +281,10 @@ class ChaosRun:
 
 
 async def _at_work(fault: Fault) -> dict[str, Any]:
-    """Wait until the target is at work, and return what shows it.
+    """Wait until the target works, and return the evidence.
 
     Raises:
-        UnprovenError: it is not within some seconds.
+        UnprovenError: it does not work within some seconds.
     """
     deadline = time.monotonic() + UNTIL_AT_WORK_SECONDS
     while True:
@@ -296,12 +297,7 @@ async def _at_work(fault: Fault) -> dict[str, Any]:
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """End a background task; what it failed with is raised."""
+    """Cancel a background task; raise what it failed with."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def folder_of(root: Path, seed: int) -> Path:
-    """Return where a run with ``seed`` writes."""
-    return root / f"chaos-{seed}"

@@ -1,4 +1,4 @@
-"""The bugs themselves: each replaces a function of the product, in the process that ``launch.py`` starts, by one that is wrong."""
+"""The seeded faults: each replaces a function of the product by a wrong one, in the process that ``launch.py`` starts."""
 
 from __future__ import annotations
 
@@ -28,27 +28,25 @@ def _attribute(thing: object, name: str) -> Any:  # noqa: ANN401 - whatever the 
     """Return a private attribute of the product.
 
     Raises:
-        SeamGoneError: when it is gone.
+        SeamGoneError: it is gone.
     """
     try:
         return getattr(thing, name)
     except AttributeError as error:
-        raise SeamGoneError(
-            f"the seam {type(thing).__name__}.{name} is gone; say in tests/chaos where it is now"
-        ) from error
+        raise SeamGoneError(f"the seam {type(thing).__name__}.{name} is gone; update it in tests/chaos") from error
 
 
 @contextlib.asynccontextmanager
 async def _elsewhere(holder: Any) -> AsyncIterator[None]:  # noqa: ANN401 - a repository
-    """Let what runs inside write over a connection of its own, which commits at once: whatever ``holder`` writes through is exchanged.
+    """Let the block write through its own connection, which commits at once: all that ``holder`` writes through is exchanged.
 
     Raises:
-        SeamGoneError: when it writes through nothing that is known here.
+        SeamGoneError: ``holder`` writes through nothing that is known here.
     """
     kept = dict(vars(holder))
     connection = next((found for found in map(_connection_of, kept.values()) if found is not None), None)
     if connection is None:
-        raise SeamGoneError(f"{type(holder).__name__} holds no connection any more; say in tests/chaos what it holds")
+        raise SeamGoneError(f"{type(holder).__name__} holds no connection any more; update this in tests/chaos")
     async with connection.engine.begin() as own:
         await own.execute(sa.text("SELECT 1"))  # begins the transaction that the driver's own statements join
         driver = (await own.get_raw_connection()).driver_connection
@@ -72,7 +70,7 @@ def _connection_of(value: object) -> AsyncConnection | None:
 
 
 def offset_before_work() -> None:
-    """The ledger moves on before the work is done, in a transaction of its own."""
+    """The ledger advances before the work is done, in a transaction of its own."""
 
     def wrong(original: Callable[..., Any]) -> Callable[..., Any]:
         async def advance_ledger(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the product's own
@@ -85,7 +83,7 @@ def offset_before_work() -> None:
 
 
 def no_compare_and_set() -> None:
-    """The ledger is set, wherever it stands."""
+    """The ledger is set without comparing it first."""
 
     def wrong(original: Callable[..., Any]) -> Callable[..., Any]:
         async def advance_ledger(self: Any, from_offset: int, to_offset: int) -> bool:  # noqa: ANN401 - see above
@@ -101,7 +99,7 @@ def no_compare_and_set() -> None:
 
 
 def start_from_committed() -> None:
-    """A worker starts where its group has committed, not where the ledger stands."""
+    """A worker starts at its group's committed offset, not at the ledger's."""
 
     def wrong(original: Callable[..., Any]) -> Callable[..., Any]:
         async def next_offsets(database: Any, topic: Any, partitions: list[int]) -> dict[int, int]:  # noqa: ANN401 - see above
@@ -117,7 +115,7 @@ def start_from_committed() -> None:
 
 
 def no_contiguity_guard() -> None:
-    """What is delivered is taken, also behind a hole."""
+    """Records are accepted even after a gap."""
 
     def wrong(original: Callable[..., Any]) -> Callable[..., Any]:
         def admit(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - see above
@@ -130,7 +128,7 @@ def no_contiguity_guard() -> None:
 
 
 def duplicates_counted() -> None:
-    """An event that is archived already counts as new."""
+    """An event that is already archived counts as new."""
 
     def wrong(original: Callable[..., Any]) -> Callable[..., Any]:
         async def archive(self: Any, table: Any, rows: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - see above
@@ -144,7 +142,7 @@ def duplicates_counted() -> None:
 
 
 class _Always(int):
-    """An offset that is equal to every other."""
+    """An offset that equals every other one."""
 
     __hash__ = int.__hash__
 
@@ -156,7 +154,7 @@ class _Always(int):
 
 
 class _Kept(dict[Any, Any]):
-    """Remembers: what is taken out stays in, and holds wherever the ledger stands."""
+    """A memory that keeps what is removed and treats it as current, wherever the ledger stands."""
 
     def get(self, key: Any, default: Any = None) -> Any:  # noqa: ANN401 - a dictionary
         memory = super().get(key, default)
@@ -169,7 +167,7 @@ class _Kept(dict[Any, Any]):
 
 
 def cache_kept() -> None:
-    """States in memory outlive a lost compare and a revocation, whatever others have written since."""
+    """Cached states survive a lost compare and a revocation, whatever others have written since."""
 
     def wrong(original: Callable[..., Any]) -> Callable[..., Any]:
         def begin(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - see above
@@ -184,7 +182,7 @@ def cache_kept() -> None:
 
 
 def pane_outside() -> None:
-    """The pane is written in a transaction of its own, before the batch's is committed."""
+    """The pane is written in a transaction of its own, before the batch commits."""
 
     def wrong(original: Callable[..., Any]) -> Callable[..., Any]:
         async def save_pane(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - see above
@@ -215,7 +213,7 @@ async def _publish(relay: Any, rows: Any) -> None:  # noqa: ANN401 - see above
 
 
 def relay_by_cursor() -> None:
-    """The relay goes on behind the highest row that it has published; what commits later with a lower id is never seen."""
+    """The relay continues after the highest published row, so it never sees a lower id that commits later."""
 
     def wrong(_: Callable[..., Any]) -> Callable[..., Any]:
         async def publish_once(self: Any) -> int:  # noqa: ANN401 - see above
@@ -258,7 +256,7 @@ def marked_first() -> None:
 
 
 def cursor_outside() -> None:
-    """The cursors of a data set move before its epoch is committed, in a transaction of their own."""
+    """The cursors of a data set move in a transaction of their own, before the epoch commits."""
 
     def wrong(original: Callable[..., Any]) -> Callable[..., Any]:
         async def move_cursors(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - see above
@@ -270,12 +268,12 @@ def cursor_outside() -> None:
     _replace(f"{_DATASETS}.move_cursors", wrong)
 
 
-def _named(*bugs: Callable[[], None]) -> Iterator[tuple[str, Callable[[], None]]]:
-    for bug in bugs:
-        yield bug.__name__.replace("_", "-"), bug
+def _named(*faults: Callable[[], None]) -> Iterator[tuple[str, Callable[[], None]]]:
+    for fault in faults:
+        yield fault.__name__.replace("_", "-"), fault
 
 
-BUGS: dict[str, Callable[[], None]] = dict(
+FAULT_CODE: dict[str, Callable[[], None]] = dict(
     _named(
         offset_before_work,
         no_compare_and_set,

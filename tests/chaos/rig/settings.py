@@ -1,4 +1,4 @@
-"""What a run is made of; the command line sets it."""
+"""The settings of a run, set by the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schemas.vocabulary import ModelType
 
-# So small that every model's epochs close every 15 to 20 seconds at 400 events a second.
+# Small enough for the epochs of every model to close every 15 to 20 seconds at 400 events a second.
 THRESHOLDS = {
     "recommendation": 600,
     "segmentation": 150,
@@ -21,14 +21,14 @@ class ChaosSettings:
     """One run.
 
     Attributes:
-        seed: of the plan of faults and of everything else that is drawn.
+        seed: determines the plan of faults and everything else that is random.
         seconds: how long load and faults last.
-        folder: everything that the run writes.
-        keep: keep the folder of a run that holds, too.
-        only: kinds of faults; all when empty.
+        folder: where the run writes.
+        keep: keep the folder even if every invariant holds.
+        only: kinds of faults; empty means all.
         fault_every_seconds: mean time between two injections.
-        days_per_second: speed of event time: models want weeks of history, a run has minutes.
-        catch_up_seconds: the promise; the run looks for longer to say how long it really took.
+        days_per_second: speed of event time: models need weeks of history, a run takes minutes.
+        catch_up_seconds: the promise; the run waits longer in order to report the real time.
     """
 
     seed: int

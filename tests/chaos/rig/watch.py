@@ -1,6 +1,6 @@
-"""What the processes are doing, looked at from outside all the while: the ground on which the evidence of faults stands.
+"""Observes from outside what the processes do; the evidence of faults is based on it.
 
-Nothing is taken from the product's code: processor time from the kernel, the ledger by plain SQL, metrics and logs as text.
+It uses none of the product's code: processor time comes from the kernel, the ledger from plain SQL, metrics and logs as text.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ States = Callable[[], Sequence["ProcessState"]]
 
 
 def database_address(url: str) -> str:
-    """Return an address of SQLAlchemy's form as asyncpg takes it."""
+    """Return an SQLAlchemy address in the form that asyncpg accepts."""
     return url.replace("postgresql+asyncpg://", "postgresql://", 1)
 
 
 class Watch:
-    """Looks twice a second. ``moved`` holds, by process, when it was last seen at work (monotonic seconds)."""
+    """Looks twice a second. ``moved`` holds when each process was last seen working (monotonic seconds)."""
 
     def __init__(self, states: States, *, database_url: str, worker_urls: dict[str, str]) -> None:
         self.moved: dict[str, float] = {}
@@ -63,11 +63,11 @@ class Watch:
                 await asyncio.sleep(LOOK_SECONDS)
 
     def worked_seconds_ago(self, name: str) -> float:
-        """Return for how long a process was not seen at work."""
+        """Return for how many seconds a process has not been seen working."""
         return time.monotonic() - self.moved.get(name, float("-inf"))
 
     def is_at_work(self, name: str) -> bool:
-        """Return whether a process was seen at work within the last seconds."""
+        """Return whether a process was seen working within the last seconds."""
         return self.worked_seconds_ago(name) < RECENT_SECONDS
 
     def ledger_is_moving(self) -> bool:
@@ -94,24 +94,24 @@ class Watch:
                 self.ledger, self.ledger_moved_at = found, time.monotonic()
                 self.moved["postgres"] = self.ledger_moved_at
 
-    async def ask(self, question: str, *arguments: object) -> Any:  # noqa: ANN401 - whatever was asked for
-        """Return one value from the database, over a connection of its own."""
+    async def ask(self, query: str, *arguments: object) -> Any:  # noqa: ANN401 - any value
+        """Return one value from the database, over a new connection."""
         connection = await asyncpg.connect(self._database_url, timeout=2.0)
         try:
-            return await connection.fetchval(question, *arguments)
+            return await connection.fetchval(query, *arguments)
         finally:
             connection.terminate()
 
-    async def rows(self, question: str, *arguments: object) -> list[dict[str, Any]]:
-        """Return rows from the database, over a connection of its own."""
+    async def rows(self, query: str, *arguments: object) -> list[dict[str, Any]]:
+        """Return rows from the database, over a new connection."""
         connection = await asyncpg.connect(self._database_url, timeout=5.0)
         try:
-            return [dict(row) for row in await connection.fetch(question, *arguments)]
+            return [dict(row) for row in await connection.fetch(query, *arguments)]
         finally:
             connection.terminate()
 
     async def _look_at_worker(self, client: httpx.AsyncClient, name: str) -> None:
-        """A streams worker is at work when it has counted records since the last look."""
+        """A streams worker is working if it has counted records since the last look."""
         try:
             answer = await client.get(f"{self._worker_urls[name]}/metrics")
         except httpx.HTTPError:
@@ -123,7 +123,7 @@ class Watch:
 
 
 def processor_seconds(pid: int) -> float | None:
-    """Return the processor time of a process; None when it is gone."""
+    """Return the processor time of a process; None if it is gone."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
@@ -132,28 +132,28 @@ def processor_seconds(pid: int) -> float | None:
 
 
 class LogTail:
-    """What a process has logged since this was made."""
+    """What a process has logged since this object was created."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._from = path.stat().st_size if path.exists() else 0
 
     def count(self, *words: str) -> int:
-        """Return how many new lines hold one of ``words``."""
+        """Return how many new lines contain one of ``words``."""
         return sum(any(word in line for word in words) for line in self.lines())
 
     def events(self, event: str) -> list[dict[str, Any]]:
-        """Return the new lines that are log entries of this name, as what they say."""
+        """Return the new log entries named ``event``."""
         found = []
         for line in self.lines():
             with contextlib.suppress(msgspec.DecodeError):
-                said = msgspec.json.decode(line)
-                if isinstance(said, dict) and said.get("event") == event:
-                    found.append(said)
+                entry = msgspec.json.decode(line)
+                if isinstance(entry, dict) and entry.get("event") == event:
+                    found.append(entry)
         return found
 
     def shifts(self, clock: Clock) -> list[float]:
-        """Return by how many seconds the time stamps of the new lines differ from now."""
+        """Return by how many seconds the timestamps of the new lines differ from now."""
         now = clock.now().timestamp()
         stamps = [found.group(1) for line in self.lines() if (found := _TIMESTAMP.search(line))]
         return [round(dt.datetime.fromisoformat(stamp).timestamp() - now, 1) for stamp in stamps]
@@ -168,7 +168,7 @@ class LogTail:
 
 
 def is_stopped(pid: int) -> bool:
-    """Return whether a process is there and stopped."""
+    """Return whether a process exists and is stopped."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     except psutil.Error:

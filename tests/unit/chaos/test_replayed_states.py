@@ -1,4 +1,4 @@
-"""The oracle's own reducer: against the product's, over histories that both have never seen."""
+"""The oracle's reducer against the product's, over drawn histories."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def archived(event: AnyBehavioralEvent, offset: int) -> ArchivedEvent:
 
 @given(marked_histories())
 def test_two_reducers_agree(events: list[AnyBehavioralEvent]) -> None:
-    """A law of user states that compares with another rule would break on every run, or on none."""
+    """The oracle's reducer and the product's agree on every history."""
     state: UserState | None = None
     for event in events:
         state = fold(state, event)
@@ -68,5 +68,5 @@ def test_two_reducers_agree(events: list[AnyBehavioralEvent]) -> None:
 
 
 def test_the_oracle_knows_every_field() -> None:
-    """A field that is added to the state would be compared with nothing."""
+    """The oracle defines every field of the user state."""
     assert [name for name, _ in FIELDS] == list(UserState.__struct_fields__)

@@ -1,4 +1,4 @@
-"""Traps and planted bugs are set where the product really passes, and a register of them forgets no write."""
+"""Traps and seeded faults are placed where the product really passes, and every write has a crash point."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from tests.chaos.rig.crash_points import crash_points
 from tests.chaos.rig.crash_scenarios import SCENARIOS
 from tests.chaos.rig.seams import EXEMPT, SEAMS, SeamGoneError, found, seam
-from tests.chaos.rig.seeded_faults import PLANTED
 from tests.chaos.rig.seeded_faults import SCENARIOS as AIMED_RUNS
-from tests.chaos.rig.seeded_faults_code import BUGS
+from tests.chaos.rig.seeded_faults import SEEDED_FAULTS
+from tests.chaos.rig.seeded_faults_code import FAULT_CODE
 
 ROOT = Path(__file__).parents[3]
 # Every file whose functions write to Postgres, Kafka or the store.
@@ -75,8 +75,8 @@ def writing_functions(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", WRITING_FILES, ids=lambda file: file.stem)
 def test_every_write_has_a_crash_point(file: Path) -> None:
-    """A write that nobody dies at would be promised to be safe, and never shown to be."""
-    swept = {item.target.partition(":")[2] for item in SEAMS if item.rooms}
+    """Every write has a crash point, or an exemption with its reason."""
+    swept = {item.target.partition(":")[2] for item in SEAMS if item.services}
     missing = writing_functions(file) - swept - EXEMPT.keys()
     assert not missing, (
         f"{file.relative_to(ROOT)}: add to tests/chaos/rig/seams.py, or exempt with a reason: {sorted(missing)}"
@@ -84,7 +84,7 @@ def test_every_write_has_a_crash_point(file: Path) -> None:
 
 
 def test_the_scan_sees_writes() -> None:
-    """A scan that finds nothing would ask for no crash point, whatever is written."""
+    """The scan finds the functions that write."""
     assert writing_functions(ROOT / "backends/database/repositories/ingestion.py") >= {
         "IngestionRepository.advance_ledger", "IngestionRepository.archive", "IngestionRepository.save_pane", "next_offsets",
     }  # fmt: skip
@@ -94,33 +94,33 @@ def test_the_scan_sees_writes() -> None:
 
 @pytest.mark.parametrize("item", SEAMS, ids=lambda item: item.name)
 def test_every_seam_is_there(item: object) -> None:
-    """A trap would be set where nobody passes, and a sweep would hold because nothing died."""
+    """Every seam exists in the product."""
     assert callable(found(item.target)[2])  # type: ignore[attr-defined]
 
 
 def test_a_seam_that_is_gone_is_an_error() -> None:
-    """A function that was renamed would leave its trap behind in silence."""
+    """A trap for a renamed function is an error."""
     with pytest.raises(SeamGoneError, match="is gone"):
         found("backends.database.outbox:OutboxRelay.publish_twice")
     with pytest.raises(SeamGoneError, match="no seam"):
         seam("nothing")
 
 
-def test_names_of_crash_points_are_unique_and_their_rooms_have_scenarios() -> None:
-    """A resumed sweep would leave a point out because its namesake held."""
+def test_names_of_crash_points_are_unique_and_their_services_have_scenarios() -> None:
+    """Crash points have unique names, and their services have scenarios."""
     names = [point.name for point in crash_points()]
     assert len(names) == len(set(names))
-    assert {point.room for point in crash_points()} == set(SCENARIOS)
+    assert {point.service for point in crash_points()} == set(SCENARIOS)
 
 
-def test_every_planted_bug_has_an_aimed_run() -> None:
-    """A bug would be planted by nobody."""
-    assert {bug.name for bug in PLANTED} == set(BUGS)
-    assert {bug.scenario for bug in PLANTED} == set(AIMED_RUNS)
+def test_every_seeded_fault_has_an_aimed_run() -> None:
+    """Every seeded fault has an aimed run, and every aimed run has one."""
+    assert {fault.name for fault in SEEDED_FAULTS} == set(FAULT_CODE)
+    assert {fault.scenario for fault in SEEDED_FAULTS} == set(AIMED_RUNS)
 
 
-def test_every_bug_can_be_planted() -> None:
-    """A bug whose function is gone would be planted nowhere, and a run without it would be called a find."""
-    planting = "from tests.chaos.rig.seeded_faults_code import BUGS\nfor plant in BUGS.values(): plant()"
-    done = subprocess.run([sys.executable, "-c", planting], check=False, capture_output=True, text=True, cwd=ROOT)
+def test_every_fault_can_be_seeded() -> None:
+    """Every fault can be seeded into the product as it is."""
+    seeding = "from tests.chaos.rig.seeded_faults_code import FAULT_CODE\nfor seed in FAULT_CODE.values(): seed()"
+    done = subprocess.run([sys.executable, "-c", seeding], check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

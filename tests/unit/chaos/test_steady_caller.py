@@ -1,4 +1,4 @@
-"""The host that the outages are seen by: what it counts as the client's, and what as the machine's."""
+"""The steady caller separates the client's share of a delay from the machine's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEASURED_SECONDS = 0.5
 
 @pytest.fixture
 def one_processor() -> Iterator[None]:
-    """Leave this thread, and what it starts, a single processor."""
+    """Restrict this thread, and what it starts, to one processor."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     yield
@@ -33,7 +33,7 @@ def one_processor() -> Iterator[None]:
 
 
 def test_waiting_of_ones_own_is_not_the_machine_s() -> None:
-    """A client that sleeps on its caller's event loop would be excused, and the test of backpressure could not fail."""
+    """A wait of the client itself is not deducted."""
     starvation = Starvation()
     before = starvation.seconds()
     time.sleep(MEASURED_SECONDS)
@@ -42,7 +42,7 @@ def test_waiting_of_ones_own_is_not_the_machine_s() -> None:
 
 @pytest.mark.usefixtures("one_processor")
 def test_only_the_wait_for_a_processor_is_the_machine_s() -> None:
-    """What a neighbour takes would be counted against the client, or the client's own work excused."""
+    """Only the wait for a processor is deducted."""
     starvation = Starvation()
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
         try:

@@ -1,4 +1,4 @@
-"""A small run in which everything is right, as values, for tests that break one thing in it."""
+"""A small healthy run, as values, for tests that break one thing in it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Delivered = tuple[str, bytes, Json | None]
 
 
 def name_of(text: str) -> str:
-    """Return a name that follows from ``text``."""
+    """Return a name that is derived from ``text``."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, text))
 
 
@@ -65,12 +65,12 @@ def paid(number: int, user: str = "anna", **fields: Any) -> Json:  # noqa: ANN40
 
 
 def bytes_of(item: Json) -> bytes:
-    """Return an event as it goes onto the topic."""
+    """Return an event as it is in the topic."""
     return msgspec.json.encode(item)
 
 
 def delivered() -> dict[int, list[Delivered]]:
-    """Return what stands in each partition: kind, bytes and event."""
+    """Return the content of each partition: kind, bytes and event."""
     first: list[Json] = [paid(number) for number in range(12)]
     second: list[Json] = [
         event(20, "bert", "recommendation_interaction", recommendation_id="1", interaction_type=step)
@@ -94,7 +94,7 @@ def delivered() -> dict[int, list[Delivered]]:
 
 
 def healthy() -> World:
-    """Return a run in which every law holds."""
+    """Return a run in which every invariant holds."""
     sent = delivered()
     world = World(
         run={"thresholds": LIMITS, "minimums": dict.fromkeys(_counted_things(), 1), "caught_up_seconds": 3.0, "zombies_refused": 1},
@@ -134,14 +134,14 @@ def _write_journal(world: World, sent: dict[int, list[Delivered]]) -> None:
 def _count(world: World, sent: dict[int, list[Delivered]]) -> None:
     archive: list[ArchivedEvent] = []
     panes: list[Pane] = []
-    letters: list[DeadLetter] = []
+    dead_letters: list[DeadLetter] = []
     for partition, items in sent.items():
         for first in range(0, len(items), BATCH):
             numbers: Counter[str] = Counter()
             before = counted(row.payload for row in archive)
             for offset, (_, raw, item) in enumerate(items[first : first + BATCH], first):
                 if item is None:
-                    letters.append(DeadLetter(EVENTS, partition, offset, "not_json", raw))
+                    dead_letters.append(DeadLetter(EVENTS, partition, offset, "not_json", raw))
                     numbers["dead"] += 1
                 elif key_of(item) in {row.key for row in archive}:
                     numbers["duplicates"] += 1
@@ -156,7 +156,7 @@ def _count(world: World, sent: dict[int, list[Delivered]]) -> None:
                 Pane(EVENTS, partition, first, last, last - first, numbers["archived"], numbers["duplicates"], numbers["dead"],
                      numbers["without"], counts, NOON + dt.timedelta(seconds=len(panes)))
             )  # fmt: skip
-    world.archive, world.panes, world.dead_letters = archive, panes, letters
+    world.archive, world.panes, world.dead_letters = archive, panes, dead_letters
     world.states = [_state(user, rows) for user, rows in histories_of(archive).items()]
 
 
@@ -221,28 +221,28 @@ def _deploy(world: World) -> None:
 
 
 def _announce(world: World) -> None:
-    said: list[tuple[str, Json]] = [(PROGRESS, {"pane": number}) for number in range(len(world.panes))]
-    said += [
+    messages: list[tuple[str, Json]] = [(PROGRESS, {"pane": number}) for number in range(len(world.panes))]
+    messages += [
         (THRESHOLDS, {"model_type": row.model, "epoch": row.epoch, "counted": row.counted, "threshold": row.threshold, "ranges": row.ranges})
         for row in world.epochs
     ]  # fmt: skip
-    said += [
+    messages += [
         (DEPLOYMENTS, {"model_type": model, "sequence": number, "active": number})
         for model in MODELS
         for number in (1, 2)
     ]
     rows = [
         OutboxRow(number, "streams", topic, b"k", msgspec.json.encode(what), is_published=True)
-        for number, (topic, what) in enumerate(said)
+        for number, (topic, what) in enumerate(messages)
     ]
     records: dict[str, list[Record]] = {topic: [] for topic in (PROGRESS, THRESHOLDS, DEPLOYMENTS, DEAD)}
-    for row in [*rows, *rows[:3]]:  # at least once: some are heard twice
+    for row in [*rows, *rows[:3]]:  # at least once: some are published twice
         records[row.topic].append(Record(0, len(records[row.topic]), NOON_MS, row.key, row.payload))
-    for letter in world.dead_letters:
-        rows.append(OutboxRow(len(rows), "streams", DEAD, b"k", letter.raw, is_published=True))
+    for dead_letter in world.dead_letters:
+        rows.append(OutboxRow(len(rows), "streams", DEAD, b"k", dead_letter.raw, is_published=True))
         headers = {
-            "source_topic": letter.topic, "source_partition": str(letter.partition), "source_offset": str(letter.offset), "reason": letter.reason,
+            "source_topic": dead_letter.topic, "source_partition": str(dead_letter.partition), "source_offset": str(dead_letter.offset), "reason": dead_letter.reason,
         }  # fmt: skip
-        records[DEAD].append(Record(0, letter.offset, NOON_MS, b"k", letter.raw, headers))
+        records[DEAD].append(Record(0, dead_letter.offset, NOON_MS, b"k", dead_letter.raw, headers))
     world.outbox = rows
     world.records = {**world.records, **records}

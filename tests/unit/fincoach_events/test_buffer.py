@@ -110,6 +110,23 @@ async def test_an_event_is_settled_once() -> None:
     assert buffer.take(max_bytes=1_000) == slots[1:]
 
 
+async def test_what_is_settled_while_it_is_away_does_not_wait_again() -> None:
+    """A batch that comes back brings only what is still owed; what was given up meanwhile takes no room and wakes nobody."""
+    buffer = EventBuffer(max_events=2, max_bytes=1_000)
+    slots = await filled(buffer, 2)
+    buffer.take(max_bytes=1_000)
+    buffer.settle(slots[0])
+    buffer.put_back([slots[0]])
+    assert buffer.queued_bytes == 0
+    working = asyncio.create_task(buffer.wait_for_work())
+    await asyncio.sleep(0)
+    assert not working.done()
+    buffer.put_back([slots[1]])
+    await asyncio.wait_for(working, 1)
+    assert buffer.queued_bytes == slots[1].size_bytes
+    assert buffer.take(max_bytes=1_000) == slots[1:]
+
+
 async def test_waiting_for_settlement_ignores_what_comes_later() -> None:
     """If it failed, flush() would never return on a busy host."""
     buffer = EventBuffer(max_events=10, max_bytes=1_000)

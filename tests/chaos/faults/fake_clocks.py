@@ -1,4 +1,4 @@
-"""Wall clocks that can be moved while a process runs, by libfaketime; durations (the monotonic clock) stay true."""
+"""Wall clocks that can be moved while a process runs, with libfaketime; the monotonic clock stays true."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import importlib.util
 from pathlib import Path
 
 PACKAGE = "libfaketime"
-REACHES_WITHIN_SECONDS = 2.0  # a process looks at its control file so often
+REACHES_WITHIN_SECONDS = 2.0  # a process reads its control file at least this often
 
 
-class Clockwork:
-    """The clocks of the processes that were started with :meth:`environment`; one control file each."""
+class FakeClocks:
+    """The clocks of the processes that were started with :meth:`environment`, each with a control file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def environment(self, name: str) -> dict[str, str]:
-        """Return what must stand in the environment of a process whose clock is to be moved; empty without the library."""
+        """Return the environment of a process whose clock is to be moved; empty if the library is not installed."""
         library = faketime_library()
         if library is None:
             return {}
@@ -27,12 +27,12 @@ class Clockwork:
             "FAKETIME_TIMESTAMP_FILE": str(self._file(name)),
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            # Its repair of waits on the monotonic clock makes them all too long where nothing of it is faked.
+            # Its correction of monotonic waits makes all of them too long where the monotonic clock is not faked.
             "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         }
 
     def move(self, name: str, seconds: float) -> None:
-        """Let the clock of ``name`` show ``seconds`` more than the true time, within two seconds from now."""
+        """Shift the clock of ``name`` by ``seconds`` from the true time; it shows within two seconds."""
         draft = self._file(name).with_suffix(".new")
         draft.write_text(f"{seconds:+.0f}\n")
         draft.replace(self._file(name))
@@ -42,8 +42,8 @@ class Clockwork:
 
 
 def faketime_library() -> Path | None:
-    """Return the library inside the ``libfaketime`` wheel, or None where it is not installed."""
-    found = importlib.util.find_spec(PACKAGE)  # not imported: importing it looks for a process to start anew
+    """Return the library inside the ``libfaketime`` wheel, or None if it is not installed."""
+    found = importlib.util.find_spec(PACKAGE)  # not imported: on import it tries to restart the process
     if found is None or not found.submodule_search_locations:
         return None
     library = Path(found.submodule_search_locations[0]) / "vendor" / "libfaketime" / "src" / "libfaketime.so.1"

@@ -1,7 +1,7 @@
-"""A small world with real structure: users who live through purchases, recommendations and goals, and then make room for others.
+"""A small population with realistic structure: users make purchases, answer recommendations, pursue goals, and are replaced.
 
-Nothing here contradicts itself, so that the quality of the data stays above every gate: balances follow from amounts, a goal
-is created before its outcome, a recommendation is seen before it is answered. No input or output; time is passed in.
+The data is consistent, so its quality passes every gate: balances follow from amounts, a goal is created before its
+outcome, a recommendation is seen before it is answered. No input or output; the time is passed in.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Now = Callable[[], dt.datetime]
 
 @dataclass(slots=True)
 class _User:
-    """One user: a temperament between 0 (saves) and 1 (spends), a balance, and the steps still to live through."""
+    """One user: a temperament between 0 (saves) and 1 (spends), a balance, and the remaining steps."""
 
     user_id: UUID
     temperament: float
@@ -49,8 +49,8 @@ class _User:
     steps: list[Iterator[AnyBehavioralEvent]] = field(default_factory=list)
 
 
-class World:
-    """The users of one producer; each belongs to it alone, so that one connection keeps their order."""
+class Population:
+    """The users of one producer. No other producer has them, so one connection keeps their order."""
 
     def __init__(self, generator: np.random.Generator, *, name: str, users: int, now: Now) -> None:
         self._generator = generator
@@ -60,7 +60,7 @@ class World:
         self._users = [self._new_user() for _ in range(users)]
 
     def next(self) -> AnyBehavioralEvent:
-        """Return the next event of somebody."""
+        """Return the next event of a random user."""
         while True:
             place = int(self._generator.integers(len(self._users)))
             user = self._users[place]
@@ -74,7 +74,7 @@ class World:
             del user.steps[strand]
 
     def late(self) -> AnyBehavioralEvent:
-        """Return an event that happened long ago: a page view of a user of ours."""
+        """Return an event from long ago: a page view of one of the users."""
         user = self._users[int(self._generator.integers(len(self._users)))]
         days = float(self._generator.uniform(40.0, 300.0))
         return PageViewed(
