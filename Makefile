@@ -53,7 +53,7 @@ test prove: export OMP_NUM_THREADS := 1
 test prove: export OPENBLAS_NUM_THREADS := 1
 
 test: setup ## Run the tests on real brokers and databases, with coverage of branches (WORKERS=0: in one process)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not prove" \
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -m "not prove" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)
 
 prove: setup ## Run what takes too long for `make test`: outages, chaos, crash points, seeded faults, new examples

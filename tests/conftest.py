@@ -36,8 +36,8 @@ OUR_LOGGERS = ("fincoach", "asyncio")
 sys.modules["triton"] = None  # type: ignore[assignment]
 
 # The same examples each time for `make test`; others each time, and more of them, for `make prove`.
-settings.register_profile("test", max_examples=100, deadline=None, derandomize=True)
-settings.register_profile("prove", max_examples=500, deadline=None, print_blob=True)
+settings.register_profile("test", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("prove", max_examples=200, deadline=None, print_blob=True)
 settings.load_profile("test")
 
 

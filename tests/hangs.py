@@ -3,7 +3,8 @@
 pytest-timeout lets go of a test once it has failed. Then its fixtures end, and with them its event loop, which waits for
 every task; one that swallows its cancellation, as Faust's do where the app was not stopped, would hold the run for ever.
 
-Where a run has several processes, only the hanging one ends: its test has failed, and another process takes its place.
+Where a run has several processes, the others finish what they have begun, and then the run ends (``make test`` forbids xdist
+to start another process: it would run the same test again).
 """
 
 from __future__ import annotations

@@ -9,26 +9,22 @@ import pytest
 TESTS = Path(__file__).parent
 # The files that take longest, the longest first; whatever is not named here takes less than half a minute.
 LONG_FILES = (
-    "integration/test_trainers_process.py",
     "integration/test_stack_cli.py",
+    "integration/test_trainers_process.py",
     "integration/test_deployer_process.py",
     "integration/test_streams_ingestion.py",
-    "unit/stack/test_replay_cdnow.py",
-    "integration/test_stack_services.py",
-    "integration/test_dead_letters.py",
-    "integration/test_admin_dead_letters.py",
     "integration/test_streams_outages.py",
-    "integration/test_streams_rebatching.py",
-    "contract/test_trainers.py",
     "unit/streams/test_planted_defects.py",
+    "integration/test_dead_letters.py",
+    "integration/test_stack_services.py",
+    "integration/test_streams_rebatching.py",
+    "property/test_codec.py",
     "unit/models/test_segmentation.py",
     "unit/models/test_goal.py",
-    "unit/models/test_spending.py",
-    "integration/test_deployer_service.py",
-    "integration/test_streams_adaptive.py",
-    "integration/test_admin_cli.py",
     "migrations/test_create_continuous_learning_tables.py",
-    "integration/test_backends_kafka.py",
+    "integration/test_deployer_service.py",
+    "unit/stack/test_replay_sources.py",
+    "unit/stack/test_replay_cdnow.py",
 )
 
 
