@@ -179,7 +179,7 @@ class TrainingOrchestrator:
         order = WorkOrder(
             model_type=run.model_type, run_id=str(run.run_id), snapshot=snapshot.address, seed=settings.training_seed,
             store_url=settings.resolved_store_url, keys_folder=str(settings.resolved_keys_folder),
-            cpu_seconds=int(settings.training_timeout_seconds) + 1, parent_pid=os.getpid(),
+            cpu_seconds=int(settings.training_timeout_seconds) + 1, niceness=settings.training_niceness, parent_pid=os.getpid(),
             champion=champion.address if champion else None, champion_checkpoint=champion.checkpoint if champion else None,
         )  # fmt: skip
         process = TrainingProcess(

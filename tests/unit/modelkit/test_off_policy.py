@@ -27,12 +27,11 @@ from modelkit.training.off_policy import (
     snips,
     uniform_policy,
 )
-from stack.replay.settings import ReplaySettings
+from tests.small_sets import REAL, needs_real_sets
 
 FloatArray = npt.NDArray[np.float64]
 
 ACTIONS = 4
-OPEN_BANDIT = ReplaySettings().data / "openbandit"
 ITEMS = 34
 
 
@@ -190,10 +189,7 @@ class Impressions:
     """A log of Open Bandit: item, position, click, propensity, and context as ones and zeros."""
 
     def __init__(self, name: str) -> None:
-        path = OPEN_BANDIT / f"{name}_men.csv.gz"
-        if not path.is_file():
-            pytest.skip(f"the Open Bandit sample is not at {OPEN_BANDIT} (FINCOACH_DATA names the folder above it)")
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with gzip.open(REAL / "openbandit" / f"{name}_men.csv.gz", "rt", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         self.positions = np.array([int(row["position"]) for row in rows])
         self.log = Log(
@@ -232,6 +228,7 @@ def errors_on(source: Impressions, policy: FloatArray, target: Impressions) -> d
     return {name: abs(found[name] - truth) / truth for name in ("ips", "snips", "dm", "dr", "dros")}
 
 
+@needs_real_sets
 def test_real_random_log_tells_what_thompson_sampling_earned() -> None:
     """The estimators would not hold on real clicks; published errors are .311 (IPS), .157 (DM), .292 (DR), .160 (DRos)."""
     random, thompson = Impressions("random"), Impressions("bts")
@@ -239,6 +236,7 @@ def test_real_random_log_tells_what_thompson_sampling_earned() -> None:
     assert all(error < 0.35 for error in errors.values()), errors
 
 
+@needs_real_sets
 def test_real_thompson_log_carries_the_uniform_policy_only_so_far() -> None:
     """A log of 10,000 rows that is worth 660 would be trusted like one of 10,000."""
     random, thompson = Impressions("random"), Impressions("bts")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from stack.ports import free_port
+from stack.ports import _reserved, free_port
 from stack.probes import HttpProbe, KafkaProbe, answers
 
 
@@ -84,3 +86,11 @@ async def test_a_silent_process_does_not_hang_its_supervisor(monkeypatch: pytest
 
     async with asyncio.timeout(5):
         assert not await answers(silence)
+
+
+def test_a_port_is_given_to_one_process_only() -> None:
+    """Two processes that start servers at the same moment would be given the same port, and one of them would fail."""
+    port = free_port()
+    assert not _reserved(port)
+    asking = f"import stack.ports, sys; sys.exit(stack.ports._reserved({port}))"
+    assert subprocess.run([sys.executable, "-c", asking], check=False).returncode == 0

@@ -25,17 +25,14 @@ from stack.errors import DownloadFailedError
 from stack.replay.catalogue import EXAMPLES, SOURCES, available_sources, open_source
 from stack.replay.jsonl import JsonLinesSource, raw_record
 from stack.replay.packages import Package, fetch_package
-from stack.replay.settings import ReplaySettings
 from stack.replay.source import RawRecord, Source, shift_to_now
 from stack.settings import MachineSettings
+from tests.small_sets import data_folder, needs_real_sets
 
-DATA = ReplaySettings().data
 WITHOUT_FOLDER = {"cdnow", "openbandit"}
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)
+EVERYWHERE = WITHOUT_FOLDER | {"onlineretail", "oulad", "heartsteps"}  # the tests make small sets of these
 every_source = pytest.mark.parametrize(
-    "name", [name if name in WITHOUT_FOLDER else pytest.param(name, marks=needs_data) for name in SOURCES]
+    "name", [name if name in EVERYWHERE else pytest.param(name, marks=needs_real_sets) for name in SOURCES]
 )
 SIZES = {
     "openbandit": 20_115,
@@ -45,6 +42,11 @@ SIZES = {
     "completejourney": 8_691,
     "weblog": 2_152,
 }
+
+
+def opened(name: str) -> Source:
+    """Return a real set, or a small one where this machine has no folder of real ones."""
+    return open_source(name, data=data_folder())
 
 
 def interactions(source: Source) -> collections.Counter[str]:
@@ -57,8 +59,8 @@ def interactions(source: Source) -> collections.Counter[str]:
 @every_source
 def test_events_are_valid_ordered_and_repeatable(name: str) -> None:
     """Events are valid and in order of time; a second replay yields the same ones."""
-    first = list(open_source(name).events(3_000))
-    again = list(open_source(name).events(3_000))
+    first = list(opened(name).events(3_000))
+    again = list(opened(name).events(3_000))
     assert first == again
     events = [item for item in first if not isinstance(item, RawRecord)]
     for event in events:
@@ -71,24 +73,24 @@ def test_events_are_valid_ordered_and_repeatable(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [pytest.param(name, size, marks=[] if name in WITHOUT_FOLDER else needs_data) for name, size in SIZES.items()],
+    [pytest.param(name, size, marks=[] if name in WITHOUT_FOLDER else needs_real_sets) for name, size in SIZES.items()],
 )
 def test_sizes_are_known_before_playing(name: str, size: int) -> None:
     """The size of a source is the number of its events."""
-    source = open_source(name)
+    source = opened(name)
     assert source.size == sum(1 for _ in source.events()) == size
 
 
 @every_source
 def test_limits_are_kept(name: str) -> None:
     """A source yields at most ``limit`` events."""
-    assert sum(1 for _ in open_source(name).events(7)) == 7
-    assert list(open_source(name).events(0)) == []
+    assert sum(1 for _ in opened(name).events(7)) == 7
+    assert list(opened(name).events(0)) == []
 
 
 def test_open_bandit_keeps_true_propensities_and_invents_no_trajectories() -> None:
     """Open Bandit keeps its true propensities, and each impression has its own user."""
-    events = [event for event in open_source("openbandit").events() if isinstance(event, RecommendationInteraction)]
+    events = [event for event in opened("openbandit").events() if isinstance(event, RecommendationInteraction)]
     views = [event for event in events if event.interaction_type == "view"]
     clicks = [event for event in events if event.interaction_type == "click"]
     uniform = [view for view in views if (view.additional_data or {})["policy"] == "random"]
@@ -99,10 +101,10 @@ def test_open_bandit_keeps_true_propensities_and_invents_no_trajectories() -> No
     assert {click.recommendation_id for click in clicks} <= {view.recommendation_id for view in views}
 
 
-@needs_data
+@needs_real_sets
 def test_heartsteps_keeps_the_action_none() -> None:
     """HeartSteps keeps the action "none" and its propensities; answers come after their view."""
-    events = [event for event in open_source("heartsteps").events() if isinstance(event, RecommendationInteraction)]
+    events = [event for event in opened("heartsteps").events() if isinstance(event, RecommendationInteraction)]
     views = collections.Counter(event.action for event in events if event.interaction_type == "view")
     assert views == {"active": 1_386, "sedentary": 1_047, "none": 1_643}
     assert {(event.action, event.propensity) for event in events if event.interaction_type == "view"} == {
@@ -119,10 +121,10 @@ def test_heartsteps_keeps_the_action_none() -> None:
     assert all(moment >= shown[name] + dt.timedelta(minutes=30) for name, moment in done.items())
 
 
-@needs_data
+@needs_real_sets
 def test_online_retail_keeps_its_defects() -> None:
     """Online Retail keeps its lines without a customer and its repeated lines."""
-    items = list(open_source("onlineretail").events())
+    items = list(opened("onlineretail").events())
     without_user = [item for item in items if isinstance(item, RawRecord)]
     assert len(without_user) == 135_080
     with pytest.raises(InvalidEventError) as caught:
@@ -137,11 +139,11 @@ def test_online_retail_keeps_its_defects() -> None:
     assert collections.Counter(invoice.category for invoice in invoices).keys() == {"shopping", "other"}
 
 
-@needs_data
+@needs_real_sets
 def test_an_invoice_is_the_sum_of_its_distinct_lines() -> None:
     """An invoice is the sum of its distinct lines, of one user."""
     lines: list[ProductInteraction] = []
-    for item in itertools.islice(open_source("onlineretail").events(), 20_000):
+    for item in itertools.islice(opened("onlineretail").events(), 20_000):
         if isinstance(item, ProductInteraction):
             lines.append(item)
         elif isinstance(item, TransactionCreated) and item.transaction_type == "debit":
@@ -152,23 +154,23 @@ def test_an_invoice_is_the_sum_of_its_distinct_lines() -> None:
             lines = []
 
 
-@needs_data
+@needs_real_sets
 def test_oulad_ends_each_enrolment_once() -> None:
     """Each enrolment of OULAD is created once and ends once."""
     created: collections.Counter[str] = collections.Counter()
     ended: collections.Counter[str] = collections.Counter()
-    for event in open_source("oulad").events():
+    for event in opened("oulad").events():
         assert isinstance(event, GoalModified)
         created[event.goal_id] += event.interaction_type == "create"
         ended[event.goal_id] += event.interaction_type in {"achieve", "fail"}
     assert set(created.values()) == set(ended.values()) == {1}
-    assert interactions(open_source("oulad")) == {"create": 19_533, "update": 113_183, "achieve": 9_110, "fail": 10_423}
+    assert interactions(opened("oulad")) == {"create": 19_533, "update": 113_183, "achieve": 9_110, "fail": 10_423}
 
 
-@needs_data
+@needs_real_sets
 def test_complete_journey_takes_no_expiry_for_a_dismissal() -> None:
     """An expired campaign yields no feedback."""
-    assert interactions(open_source("completejourney")) == {"view": 6_589, "implement": 2_102}
+    assert interactions(opened("completejourney")) == {"view": 6_589, "implement": 2_102}
 
 
 def test_a_missing_set_is_explained(tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ def test_a_missing_set_is_explained(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--data"):
         open_source("oulad", data=tmp_path)
     with pytest.raises(SettingsError, match="cdnow, openbandit"):
-        open_source("movielens")
+        opened("movielens")
     with pytest.raises(SettingsError, match="not there"):
         open_source("cdnow", jsonl=str(tmp_path / "none.jsonl"))
 
@@ -198,7 +200,7 @@ def test_an_error_inside_the_examples_is_raised(monkeypatch: pytest.MonkeyPatch)
 def test_a_set_can_end_now() -> None:
     """A shifted set ends within the last day, keeps its hours, and has its own ids."""
     now = dt.datetime(2026, 3, 4, 10, 0, tzinfo=dt.UTC)
-    source = open_source("cdnow")
+    source = opened("cdnow")
     moved = shift_to_now(source, now)
     assert now - dt.timedelta(days=1) < moved.ends_at <= now
     assert moved.size == source.size
