@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from admin.cli.app import app
 from admin.installation import Installation, save
 from backends.database.unit_of_work import Database
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.ports import free_port
 from tests.integration.admin_rows import USER, Rows
 from tests.integration.backends_topics import database_of
@@ -63,7 +63,7 @@ def folder(tmp_path: Path, database_url: str) -> Path:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Give a way to the database."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 
