@@ -1,7 +1,7 @@
 """What is installed, looked at from outside: each process's parts loaded in a fresh interpreter, and what that brought along.
 
-``python -m modelkit.inspection PROCESS`` is that interpreter: it loads the parts which the process would import, and
-prints what it found as one line of JSON.
+``python -m modelkit.inspection PROCESS [MODEL ...]`` is that interpreter: it loads the parts which the process would
+import, and prints what it found as one line of JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from fincoach_events.events import EVENT_TYPES
 from modelkit.definition import PARTS_OF_PROCESS, ModelDefinition, Part
-from modelkit.registry import installed
+from modelkit.registry import definition_of, installed
 from schemas.errors import FinCoachError
 from schemas.vocabulary import ModelType
 
@@ -80,13 +80,13 @@ class ProcessImports(msgspec.Struct, frozen=True, kw_only=True):
 _imports = msgspec.json.Decoder(ProcessImports)
 
 
-def imports_of(process: str) -> ProcessImports:
-    """Load the parts that ``process`` imports of each installed model, in an interpreter of its own; takes some seconds.
+def imports_of(process: str, *models: ModelType) -> ProcessImports:
+    """Load the parts that ``process`` imports of these models (default: all), in an interpreter of its own; takes some seconds.
 
     Raises:
         InspectionError: when that interpreter dies or does not end.
     """
-    command = [sys.executable, "-W", "ignore", "-m", "modelkit.inspection", process]
+    command = [sys.executable, "-W", "ignore", "-m", "modelkit.inspection", process, *models]
     try:
         ran = subprocess.run(command, capture_output=True, check=False, timeout=LOAD_SECONDS)
     except subprocess.TimeoutExpired as error:
@@ -99,10 +99,11 @@ def imports_of(process: str) -> ProcessImports:
     return _imports.decode(ran.stdout.splitlines()[-1])
 
 
-def load_parts(process: str) -> ProcessImports:
-    """Load the parts here and say what came with each."""
+def load_parts(process: str, *models: ModelType) -> ProcessImports:
+    """Load the parts of these models (default: all) here, and say what came with each."""
     parts = []
-    for model_type, definition in installed().items():
+    for model_type in models or installed():
+        definition = definition_of(model_type)
         for name in PARTS_OF_PROCESS[process]:
             before = heavy_libraries()
             problem = problem_of(definition, name)
@@ -202,11 +203,11 @@ _CHECKS: Mapping[str, Callable[[ModelDefinition, Any], str | None]] = {
 }
 
 
-def main(process: str) -> int:
+def main(process: str, *models: ModelType) -> int:
     """Print what the parts of ``process`` bring; what they print themselves goes to standard error."""
     with os.fdopen(os.dup(1), "wb") as channel:
         os.dup2(2, 1)
-        channel.write(msgspec.json.encode(load_parts(process)) + b"\n")
+        channel.write(msgspec.json.encode(load_parts(process, *models)) + b"\n")
     return 0
 
 

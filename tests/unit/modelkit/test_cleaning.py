@@ -26,13 +26,13 @@ from modelkit.training.cleaning import (
     feedback_reasons,
     most_of_a_user,
 )
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER
 from models.segmentation.training.examples import segmentation_examples
 from models.spending.training.examples import spending_examples
 from stack.replay.catalogue import open_source
 from stack.replay.settings import ReplaySettings
 from tests.training_factories import FIRST_DAY, shop_history, snapshot_of, transaction
 from trainers.snapshots.decisions import clean, summary_of
-from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER
 
 DATA = ReplaySettings().data
 needs_data = pytest.mark.skipif(

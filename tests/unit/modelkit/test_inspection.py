@@ -81,7 +81,8 @@ def test_a_part_that_fails_at_import_is_one_sentence(folder: Path) -> None:
 )
 def test_a_part_of_another_kind_is_said(part: str, address: str, sentence: str) -> None:
     """A package that names the wrong object learns what is expected there."""
-    changed = replace(definition_of("spending"), **{part: Part[Any](address)})
+    changes: dict[str, Any] = {part: Part(address)}
+    changed = replace(definition_of("spending"), **changes)
     found = inspection.problem_of(changed, part)
     assert found is not None
     assert sentence in found
