@@ -48,6 +48,7 @@ EXACT = tuple(name for name in DatasetStatistics.__struct_fields__ if name != "u
 DISTINCT_WITHIN = 0.05  # two standard errors of the sketch of users
 USERS_LOOKED_AT, MOMENTS_LOOKED_AT = 20, 5
 CHANCES_SUM_WITHIN = 1e-6
+_golden = msgspec.json.Decoder(Golden)
 
 
 class ModelConformance:
@@ -173,7 +174,7 @@ class ModelConformance:
         """A version whose answers are not its golden ones is never served."""
         definition = definition_of(self.model_type)
         artifact = opened(baseline_artifact(definition, KEY, BUILT_AT))
-        golden = msgspec.json.decode(artifact.files[GOLDEN], type=Golden)
+        golden = _golden.decode(artifact.files[GOLDEN])
         outputs = [[value + 1.0 for value in row] for row in golden.outputs]
         changed = msgspec.structs.replace(
             artifact, files={**artifact.files, GOLDEN: golden_file(golden.inputs, outputs)}
