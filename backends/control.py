@@ -14,14 +14,13 @@ from uuid import UUID
 import msgspec
 
 from backends.database.commands import answer, claim, command_name
-from backends.database.engine import DATABASE_AWAY_ERRORS, REFUSED_VALUE_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from schemas import codec
-from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
-from schemas.messages.control import Command, UnreadableCommand
+from schemas.errors import CommandRejectedError, InvalidMessageError
+from schemas.messages.control import Command, CommandOutcome, UnreadableCommand
 from schemas.messages.envelope import AwareDatetime
 from schemas.topics import COMMAND_EXECUTORS, CONTROL, UNKNOWN_COMMAND_EXECUTOR
-from schemas.vocabulary import DeadLetterReason, ModelType
+from schemas.vocabulary import CommandStatus, DeadLetterReason, ModelType
 
 if TYPE_CHECKING:
     from backends.broker.interface import Record
@@ -49,9 +48,9 @@ class _Head(msgspec.Struct):
 
 _head = msgspec.json.Decoder(_Head)
 
-# Carries out a command inside the given transaction; returns (detail, result). Raise CommandRejectedError to refuse.
+# Carries out a command inside the given transaction. Raise CommandRejectedError to refuse.
 # The third argument is the model; None for commands that are about none.
-Execution = Callable[["UnitOfWork", Any, Any], Awaitable[tuple[str, dict[str, Any]]]]
+Execution = Callable[["UnitOfWork", Any, Any], Awaitable[CommandOutcome]]
 
 
 class CommandHandler:
@@ -74,8 +73,8 @@ class CommandHandler:
         """Act on one record of the control topic if it is this room's.
 
         Raises:
-            InvalidMessageError: the record is no command at all, or one that cannot be written down, and this room
-                is the one that says so.
+            InvalidMessageError: the record is no command at all, or one that cannot be written down (nor its refusal),
+                and this room is the one that says so.
             RetryLaterError: the database is away.
         """
         try:
@@ -95,20 +94,16 @@ class CommandHandler:
                     await self._execute(work, command)
         except CommandRejectedError as error:
             await self._reject(command, str(error))
-        except REFUSED_VALUE_ERRORS as error:
-            await self._reject(command, f"the database cannot hold it: {getattr(error, 'orig', error)}")
-        except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
-            raise
-        except DATABASE_AWAY_ERRORS as error:
-            raise RetryLaterError(repr(error)) from error
+        except InvalidMessageError as error:  # the database refuses what is in it
+            await self._reject(command, error.detail)
 
     async def _execute(self, work: UnitOfWork, command: Command) -> None:
         if command.expires_at < self._clock.now():
             message = f"the command expired at {command.expires_at.isoformat()}; send it again"
             raise CommandRejectedError(message)
         model_type = self._known(command.model_type) if command.about_a_model else None
-        detail, result = await self._executions[type(command)](work, command, model_type)
-        await answer(work, command, outcome="succeeded", detail=detail, now=self._clock.now(), result=result)
+        outcome = await self._executions[type(command)](work, command, model_type)
+        await answer(work, command, outcome, now=self._clock.now())
         log.info(
             "command_succeeded", command=command_name(command), model_type=command.model_type, issuer=command.issuer
         )
@@ -120,12 +115,10 @@ class CommandHandler:
         return model_type
 
     async def _reject(self, command: Command, detail: str) -> None:
-        try:
-            async with self._database.transaction() as work:
-                if await claim(work, command):
-                    await answer(work, command, outcome="rejected", detail=detail, now=self._clock.now())
-        except DATABASE_AWAY_ERRORS as error:
-            raise RetryLaterError(repr(error)) from error
+        async with self._database.transaction() as work:
+            if await claim(work, command):
+                rejected = CommandOutcome(detail=detail, status=CommandStatus.REJECTED)
+                await answer(work, command, rejected, now=self._clock.now())
         log.warning("command_rejected", command=command_name(command), model_type=command.model_type, detail=detail)
 
 

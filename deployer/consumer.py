@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.deployment import DeploymentRepository
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from schemas import codec
-from schemas.errors import RetryLaterError
 from schemas.messages.training import ModelReady
 from schemas.topics import MODEL_READY, REPLICA_STATUS
 
@@ -33,7 +31,7 @@ class CandidateConsumer:
         """Decide about a candidate; a failed training is noted and nothing else.
 
         Raises:
-            InvalidMessageError: the record is neither.
+            InvalidMessageError: the record is neither, or the tables cannot hold what is decided about it.
             RetryLaterError: the decision has to be taken again later.
         """
         message = codec.decode(MODEL_READY, record.value)
@@ -55,16 +53,13 @@ class ReplicaStatusConsumer:
         """Note what a replica serves, or that it left.
 
         Raises:
-            InvalidMessageError: the record is no status.
+            InvalidMessageError: the record is no status, or one that the tables cannot hold.
             RetryLaterError: the database is away.
         """
         status = codec.decode(REPLICA_STATUS, record.value) if record.value else None
-        try:
-            async with self._database.transaction() as work:
-                repository = DeploymentRepository(work.connection)
-                if status is None:
-                    await repository.forget_replica((record.key or b"").decode(errors="replace"), at=record.timestamp)
-                else:
-                    await repository.see_replica(status, at=record.timestamp)
-        except DATABASE_AWAY_ERRORS as error:
-            raise RetryLaterError(repr(error)) from error
+        async with self._database.transaction() as work:
+            repository = DeploymentRepository(work.connection)
+            if status is None:
+                await repository.forget_replica((record.key or b"").decode(errors="replace"), at=record.timestamp)
+            else:
+                await repository.see_replica(status, at=record.timestamp)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.deployment import DeploymentRepository
 from backends.telemetry.logs import get_logger
 from deployer.retention import StoredVersion, expendable
 from modelkit.registry import installed
+from schemas.errors import RetryLaterError
 from schemas.vocabulary import ModelType, SemanticVersion
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ArtifactHousekeeping:
         while True:
             try:
                 await self.clean_once()
-            except DATABASE_AWAY_ERRORS as error:
+            except (RetryLaterError, OSError) as error:  # database or store are away
                 log.warning("housekeeping_delayed", error=repr(error))
             await asyncio.sleep(self._pause_seconds)
 

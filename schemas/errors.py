@@ -29,6 +29,10 @@ class RetryLaterError(FinCoachError):
     """A dependency is away for now; back off and try again."""
 
 
+class DatabaseAwayError(RetryLaterError):
+    """The database does not answer for now; back off and try again."""
+
+
 class LostLeaseError(FinCoachError):
     """Another owner has taken over; this work must be dropped."""
 

@@ -74,6 +74,14 @@ class QualityDimension(enum.StrEnum):
     DIVERSITY = "diversity"
 
 
+class CommandStatus(enum.StrEnum):
+    """How a command ended."""
+
+    SUCCEEDED = "succeeded"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
 class ThresholdDecision(enum.StrEnum):
     """What an evaluation of a data set decided."""
 

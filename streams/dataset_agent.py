@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from backends.waiting import wait_at_most
+from schemas.errors import RetryLaterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,9 +65,7 @@ class DatasetAgent:
                     self._announce()  # a crossing need not wait for the relay's next round
                 self._answered_at = self._clock.monotonic()
                 delay = pause_after(self._answered_at - began_at, is_behind=self._is_behind())
-            except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
-                raise
-            except DATABASE_AWAY_ERRORS as error:
+            except RetryLaterError as error:
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
                 log.warning("readiness_delayed", error=repr(error), delay_seconds=delay)
             await asyncio.sleep(delay)

@@ -21,6 +21,7 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     keys_folder: str
     cpu_seconds: int
     parent_pid: int
+    niceness: int = 0
     champion: str | None = None
     champion_checkpoint: str | None = None
 

@@ -31,6 +31,9 @@ class TrainersSettings(ProcessSettings):
     training_memory_bytes: int = Field(
         default=6 * 1024**3, gt=0, description="A training whose resident memory grows beyond this is ended."
     )
+    training_niceness: int = Field(
+        default=10, ge=0, le=19, description="How far a training stands back where other processes want the processors."
+    )
     training_seed: int = Field(
         default=0, ge=0, description="Seed of every fit, split and bootstrap; recorded with the training."
     )

@@ -6,6 +6,8 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.rows import ExpiredLease, FailedTraining, WaitingAnnouncements
+
 LAG_IS_OLD_SECONDS = 60
 READY = "ready"
 
@@ -44,6 +46,17 @@ class ProcessFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReplicaBehind:
+    """A replica that serves another version of a model than is desired, and since when it is."""
+
+    replica_id: str
+    model_type: str
+    serves: str
+    desired: str
+    since: dt.datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoopFacts:
     """All that the verdict rests on. ``database_error`` and ``broker_error`` are None when they answer."""
 
@@ -52,10 +65,10 @@ class LoopFacts:
     broker_error: str | None
     processes: tuple[ProcessFacts, ...]
     readers: tuple[Reader, ...] = ()
-    outbox: tuple[dict[str, Any], ...] = ()
-    expired_leases: tuple[dict[str, Any], ...] = ()
-    failed_trainings: tuple[dict[str, Any], ...] = ()
-    replicas_behind: tuple[dict[str, Any], ...] = ()
+    outbox: tuple[WaitingAnnouncements, ...] = ()
+    expired_leases: tuple[ExpiredLease, ...] = ()
+    failed_trainings: tuple[FailedTraining, ...] = ()
+    replicas_behind: tuple[ReplicaBehind, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,17 +171,15 @@ def _counting(facts: LoopFacts) -> Link:
 
 
 def _outbox(facts: LoopFacts) -> Link:
-    late = [row for row in facts.outbox if (facts.now - row["oldest"]).total_seconds() > LAG_IS_OLD_SECONDS]
+    late = [row for row in facts.outbox if (facts.now - row.oldest).total_seconds() > LAG_IS_OLD_SECONDS]
     if not late:
-        return Link(
-            name="announcing", holds=True, detail=f"{sum(row['rows'] for row in facts.outbox)} outbox rows wait"
-        )
-    oldest = min(late, key=lambda row: row["oldest"])
+        return Link(name="announcing", holds=True, detail=f"{sum(row.rows for row in facts.outbox)} outbox rows wait")
+    oldest = min(late, key=lambda row: row.oldest)
     return Link(
         name="announcing",
         holds=False,
-        detail=f"{oldest['rows']} outbox rows of {oldest['room']} are not published",
-        since=oldest["oldest"],
+        detail=f"{oldest.rows} outbox rows of {oldest.room} are not published",
+        since=oldest.oldest,
         meaning="what this room decided is true in the database but nobody is told",
         next_command="fincoach-learning status   # is that room ready, does the broker answer?",
     )
@@ -180,8 +191,8 @@ def _training(facts: LoopFacts) -> Link:
         return Link(
             name="training",
             holds=False,
-            detail=f"the lease of a {row['model_type']} training has expired",
-            since=row["lease_until"],
+            detail=f"the lease of a {row.model_type} training has expired",
+            since=row.lease_until,
             meaning="its trainer died or is frozen; another one takes the job over",
             next_command="fincoach-learning trainings --queue",
         )
@@ -200,8 +211,8 @@ def _replicas(facts: LoopFacts) -> Link:
     return Link(
         name="swapping",
         holds=False,
-        detail=f"{row['replica_id']} serves {row['model_type']} {row['serves']}, desired is {row['desired']}",
-        since=row.get("since"),
+        detail=f"{row.replica_id} serves {row.model_type} {row.serves}, desired is {row.desired}",
+        since=row.since,
         meaning="that replica could not load the new version, or has not heard of it; it goes on serving the old one",
         next_command="fincoach-learning versions",
     )

@@ -1,37 +1,70 @@
-"""The engine every process uses, with the time-outs that keep a frozen owner from stalling a room."""
+"""The engine every process uses, with the time-outs that keep a frozen owner from stalling a room, and what its errors mean."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import asyncpg
 import msgspec
-from sqlalchemy import event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-# What "the database is away for now" looks like, through SQLAlchemy, asyncpg or the socket.
+from schemas.errors import DatabaseAwayError, InvalidMessageError
+from schemas.vocabulary import DeadLetterReason
+
+# What a database that does not do as it is told looks like, through SQLAlchemy, asyncpg or the socket.
 DATABASE_AWAY_ERRORS: tuple[type[Exception], ...] = (
-    OperationalError,
-    InterfaceError,
     DBAPIError,
+    PoolTimeoutError,  # no connection became free
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # the server died in the middle of an operation
-    OSError,
-    TimeoutError,
+    OSError,  # and with it TimeoutError
 )
-
-
-REFUSED_VALUE_ERRORS: tuple[type[Exception], ...] = (DataError, asyncpg.DataError)  # a value that no column holds
-# What is wrong with a statement or its data, and stays so however often it is tried: a bug. Some of these classes stand
-# below one in DATABASE_AWAY_ERRORS, so catch them first.
+# Of these, what no other try mends: a value that no column or rule takes, or that names what is not there.
+REFUSED_VALUE_ERRORS: tuple[type[Exception], ...] = (
+    asyncpg.DataError,
+    asyncpg.exceptions.ProgramLimitExceededError,
+    asyncpg.NotNullViolationError,
+    asyncpg.CheckViolationError,
+    asyncpg.ForeignKeyViolationError,
+)
+# And what is wrong with the statement itself, or was to be kept out by it: a bug.
 STATEMENT_ERRORS: tuple[type[Exception], ...] = (
     IntegrityError,
     ProgrammingError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.SyntaxOrAccessError,
-    *REFUSED_VALUE_ERRORS,
 )
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Let what a database says inside the block come out in the words of a handler.
+
+    Raises:
+        DatabaseAwayError: the server or the connection is away; whether a commit was done is unknown.
+        InvalidMessageError: a value that the database refuses, however often it is tried.
+        Exception: anything else is a bug, and comes out as it is.
+    """
+    try:
+        yield
+    except DATABASE_AWAY_ERRORS as error:
+        reason = _drivers(error)
+        if isinstance(reason, REFUSED_VALUE_ERRORS):
+            detail = f"the database cannot hold it: {getattr(error, 'orig', error)}"
+            raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, detail) from error
+        if isinstance(error, STATEMENT_ERRORS) or isinstance(reason, STATEMENT_ERRORS):
+            raise
+        raise DatabaseAwayError(repr(error)) from error
+
+
+def _drivers(error: Exception) -> BaseException:
+    """Return the driver's own error: SQLAlchemy keeps it as the cause of what it calls the original."""
+    original = getattr(error, "orig", None)
+    return error if original is None else original.__cause__ or original
 
 
 def to_json_text(value: object) -> str:
@@ -43,7 +76,7 @@ def create_engine(
     url: str, *, application_name: str, idle_in_transaction_seconds: float = 3.0, pool_size: int = 5
 ) -> AsyncEngine:
     """Return an engine on ``url`` (``postgresql+asyncpg://``); nothing connects before first use."""
-    engine = create_async_engine(
+    return create_async_engine(
         url,
         json_serializer=to_json_text,
         pool_size=pool_size,
@@ -60,13 +93,3 @@ def create_engine(
             },
         },
     )
-    event.listen(engine.sync_engine, "handle_error", _named)
-    return engine
-
-
-def _named(context: ExceptionContext) -> Exception | None:
-    """Call a value that the database cannot hold a DataError: SQLAlchemy's dialect knows no name for asyncpg's."""
-    original = context.original_exception
-    if isinstance(original.__cause__, asyncpg.DataError):
-        return DataError(context.statement, context.parameters, original)
-    return None

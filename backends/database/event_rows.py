@@ -33,7 +33,7 @@ _end = struct.Struct("!ihiiiq").pack
 
 
 def encode_event_rows(rows: Sequence[EventRow]) -> Iterator[bytes]:
-    """Yield ``rows`` as the server's COPY takes them, in parts."""
+    """Yield ``rows`` as the server's COPY takes them, in parts; without rows a header and a trailer."""
     words: dict[tuple[str, str, bool, str], bytes] = {}
     parts = [_HEADER]
     for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -60,7 +60,7 @@ def encode_event_rows(rows: Sequence[EventRow]) -> Iterator[bytes]:
             )
         yield b"".join(parts)
         parts.clear()
-    yield _TRAILER
+    yield b"".join((*parts, _TRAILER))  # the header too, where there was no row
 
 
 def key_of_event_row(row: Sequence[Any]) -> tuple[UUID, dt.datetime]:

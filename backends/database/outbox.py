@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from backends.waiting import wait_at_most
@@ -34,7 +33,6 @@ BATCH_ROWS = 500
 BATCH_BYTES = 4 * MIB  # of payloads in memory at once, or one that is larger
 # Published and marked together: a statement after each keeps the transaction from idling beyond its time-out.
 SLICE_ROWS = 100
-RETRIED: tuple[type[Exception], ...] = (RetryLaterError, *DATABASE_AWAY_ERRORS)
 
 
 class Publisher(Protocol):
@@ -68,9 +66,7 @@ class OutboxRelay:
             self._wake.clear()  # before looking: what wakes the relay meanwhile is not forgotten
             try:
                 published = await self.publish_once()
-            except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
-                raise
-            except RETRIED as error:
+            except RetryLaterError as error:
                 delay = min(delay * 2, 5.0)
                 log.warning("outbox_relay_delayed", error=repr(error), delay_seconds=delay)
                 await asyncio.sleep(delay)

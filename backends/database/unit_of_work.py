@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from backends.database.engine import translated
 from schemas.codec import AnyMessage, encode
 from schemas.tables import outbox
 from schemas.topics import Topic
@@ -67,15 +68,22 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
-        """Commit at the end of the block; roll everything back when it raises."""
-        async with self.engine.begin() as connection:
-            yield UnitOfWork(connection, self.room)
+        """Commit at the end of the block; roll everything back when it raises.
+
+        Raises:
+            DatabaseAwayError: the database is away; whether the block was committed is unknown.
+            InvalidMessageError: the database refuses a value, however often it is tried.
+        """
+        with translated():
+            async with self.engine.begin() as connection:
+                yield UnitOfWork(connection, self.room)
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection for questions; whatever is written through it is rolled back."""
-        async with self.engine.connect() as connection:
-            yield connection
+        """Give a connection for questions; whatever is written through it is rolled back. Raises as :meth:`transaction` does."""
+        with translated():
+            async with self.engine.connect() as connection:
+                yield connection
 
     async def close(self) -> None:
         """Give all connections back."""

@@ -88,12 +88,12 @@ class DeadLetterService:
         async with database.transaction() as work:
             rows = await DeadLetterRepository(work).forget_limits(self._policy.window_seconds)
             for row in rows:
-                detail = f"no limit was exceeded for {self._policy.window_seconds:g} s; before: {row['detail']}"
+                detail = f"no limit was exceeded for {self._policy.window_seconds:g} s; before: {row.detail}"
                 message = AlertCleared(
-                    **self._alert(row["producer"], detail, facts={}), causation_id=row["alert_id"], correlation_id=row["alert_id"]
+                    **self._alert(row.producer, detail, facts={}), causation_id=row.alert_id, correlation_id=row.alert_id
                 )  # fmt: skip
-                await work.publish(ALERTS, row["producer"], message)
-        return [row["producer"] for row in rows]
+                await work.publish(ALERTS, row.producer, message)
+        return [row.producer for row in rows]
 
     def _exceeded(self, batch: LedgerBatch, intake: Intake[Any], kept: list[_Kept]) -> list[Excess]:
         now = self._clock.monotonic()

@@ -88,7 +88,7 @@ class EventIngestion:
 
         Raises:
             LostCompareError: the ledger stands elsewhere; nothing was written.
-            Exception: one of ``DATABASE_AWAY_ERRORS``; whether the batch was committed is unknown.
+            RetryLaterError: the database is away; whether the batch was committed is unknown.
         """
         started = time.perf_counter()
         try:

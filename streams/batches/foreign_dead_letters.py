@@ -10,12 +10,10 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.database.repositories.dead_letters import DeadLetterRepository, DeadLetterRow
 from backends.dead_letters import LONGEST_PRODUCER_CHARACTERS, key_of, retry_of, storable
 from backends.telemetry.logs import get_logger
 from schemas.dead_letters import UNKNOWN_PRODUCER
-from schemas.errors import RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS, TOPICS
 from schemas.vocabulary import DeadLetterReason
 
@@ -39,18 +37,14 @@ class ForeignLetters:
         """Keep the letter in ``record`` if it is another room's; one that is known changes nothing.
 
         Raises:
+            InvalidMessageError: the table cannot hold it.
             RetryLaterError: the database is away.
         """
         row = row_of(record)
         if row is None:
             return
-        try:
-            async with self._database.transaction() as work:
-                is_new = await DeadLetterRepository(work).save_unknown(row)
-        except STATEMENT_ERRORS:  # tried again it would fail again: a bug, which stops the process
-            raise
-        except DATABASE_AWAY_ERRORS as error:
-            raise RetryLaterError(repr(error)) from error
+        async with self._database.transaction() as work:
+            is_new = await DeadLetterRepository(work).save_unknown(row)
         if is_new:
             log.info("foreign_letter_kept", topic=row.topic, reason=row.reason)
 

@@ -44,7 +44,7 @@ class PredictionArchive:
 
         Raises:
             LostCompareError: the ledger stands elsewhere; nothing was written.
-            Exception: one of ``DATABASE_AWAY_ERRORS``; whether the batch was committed is unknown.
+            RetryLaterError: the database is away; whether the batch was committed is unknown.
         """
         started = time.perf_counter()
         intake = take_in_predictions(batch.records, models=self._models)

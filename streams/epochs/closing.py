@@ -92,7 +92,7 @@ async def close_epoch(
         dataset.id,
         _columns(progress, told=evaluation.told()),
         epoch=dataset.epoch + 1,
-        threshold=evaluation.factors["configured"],
+        threshold=evaluation.factors.configured,
     )
     begin_next_epoch(progress.cursors)
     await _keep_position(repository, progress)
@@ -131,10 +131,17 @@ def share_alert(
     kind: type[AlertRaised | AlertCleared], evaluation: Evaluation, *, model_type: ModelType, now: dt.datetime
 ) -> AlertRaised | AlertCleared:
     """Return the alert that single users give too much, or that the epoch in which they did has ended; it names no user."""
-    facts = {name: evaluation.factors[name] for name in ("counted", "withheld", "user_cap", "users", "threshold")}
+    f = evaluation.factors
+    facts = {
+        "counted": f.counted,
+        "withheld": f.withheld,
+        "user_cap": f.user_cap,
+        "users": f.users,
+        "threshold": f.threshold,
+    }
     detail = (
-        f"{facts['withheld']} of {facts['counted']} data points are beyond {facts['user_cap']} of their user and do not count"
-        f" towards {facts['threshold']}; they are archived all the same"
+        f"{f.withheld} of {f.counted} data points are beyond {f.user_cap} of their user and do not count"
+        f" towards {f.threshold}; they are archived all the same"
     )
     return kind(
         event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS, detail=detail, facts=facts
@@ -168,7 +175,7 @@ async def _keep_position(repository: DatasetRepository, progress: DatasetProgres
 def _columns(progress: DatasetProgress, *, told: Mapping[str, Any] | None) -> dict[str, Any]:
     evaluation = progress.evaluation
     return {
-        "evaluation": {**_plain(evaluation), "told": told},
+        "evaluation": {**msgspec.to_builtins(evaluation), "told": told},
         "data_count": evaluation.counted,
         "threshold": evaluation.threshold,
         "is_ready_for_training": evaluation.fired,
@@ -184,13 +191,8 @@ async def _save_judgement(repository: DatasetRepository, progress: DatasetProgre
         await repository.save_quality(progress.dataset.id, _quality_columns(quality))
     return await repository.save_evaluation(
         epoch=progress.dataset.epoch,
-        evaluation=_plain(evaluation),
+        evaluation=evaluation,
     )
-
-
-def _plain(evaluation: Evaluation) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(evaluation)
-    return plain
 
 
 def _quality_columns(quality: QualityAssessment) -> dict[str, Any]:

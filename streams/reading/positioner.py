@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from faust.exceptions import ConsumerNotStarted
 
 from backends.broker.interface import Lag
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.telemetry.logs import get_logger
 from schemas.errors import FinCoachError, RetryLaterError
 from streams.reading.positions import Positions
@@ -34,7 +33,7 @@ CAUGHT_UP_RECORDS = 2_000
 PLACING_SECONDS = 20.0
 STRANDED_SECONDS = 120.0
 HOLE_LOOKS = 10  # a hole that stands for so many looks was not read again: that read was lost too
-AWAY_ERRORS: tuple[type[Exception], ...] = (*DATABASE_AWAY_ERRORS, *BROKER_AWAY_ERRORS)
+AWAY_ERRORS: tuple[type[Exception], ...] = (RetryLaterError, *BROKER_AWAY_ERRORS)
 
 # Reads the next offset of partitions from the ledger: (topic, partition numbers) -> next offset by number.
 LedgerReader = Callable[[str, list[int]], Awaitable[dict[int, int]]]
@@ -148,6 +147,8 @@ class LedgerPlacement:
         except AWAY_ERRORS as error:
             log.warning("placing_delayed", error=repr(error), partitions=len(partitions))
             self.place_later(consumer, partitions)
+        except Exception as error:  # noqa: BLE001 - a bug, and Faust would go on without these partitions
+            self.fail(error)
 
     def place_later(self, consumer: BatchConsumer, partitions: set[TP]) -> None:
         """Pause ``partitions`` and place them as soon as database and broker answer."""

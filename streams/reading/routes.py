@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backends.database.engine import DATABASE_AWAY_ERRORS, STATEMENT_ERRORS
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from schemas import codec
-from schemas.errors import InvalidMessageError
+from schemas.errors import InvalidMessageError, RetryLaterError
 from schemas.topics import DATASET_PROGRESS, THRESHOLD_REACHED, Topic
 from schemas.vocabulary import ModelType
 from streams.batches.batch import BatchOutcome, LedgerBatch, LostCompareError
@@ -77,9 +76,7 @@ class LedgerRoute:
             METRICS.streams_lost_compares.labels(topic=self._topic.name).inc()
             log.warning("compare_lost", topic=partition.topic, partition=partition.partition)
             await self._placement.place(consumer, {partition})
-        except STATEMENT_ERRORS as error:  # tried again it would fail again: a bug
-            self._stop(partition, error)
-        except DATABASE_AWAY_ERRORS as error:
+        except RetryLaterError as error:
             log.warning("batch_delayed", topic=partition.topic, partition=partition.partition, error=repr(error))
             self._placement.place_later(consumer, {partition})
         except Exception as error:  # noqa: BLE001 - the process's edge: a bug, and Faust would go on as if the batch were done
@@ -205,5 +202,5 @@ async def _followed(take: Callable[[Any], Awaitable[None]], topic: Topic, raw: b
         await take(codec.decode(topic, raw))
     except InvalidMessageError as error:
         log.warning("message_skipped", topic=topic.name, error=str(error))
-    except DATABASE_AWAY_ERRORS as error:
+    except RetryLaterError as error:
         log.warning("live_view_delayed", topic=topic.name, error=repr(error))

@@ -156,7 +156,7 @@ async def test_what_the_database_says_is_wrong_is_found(brokers: str, database: 
     assert chain["announcing"].detail == "1 outbox rows of deployer are not published"
     assert chain["announcing"].since == LONG_AGO
     assert chain["training"].detail == "the lease of a spending training has expired"
-    assert [row["error"] for row in facts.failed_trainings] == ["no memory"]
+    assert [row.error for row in facts.failed_trainings] == ["no memory"]
     assert chain["swapping"].detail == "replica-1 serves goal 0.0.0, desired is 1.0.0"
     assert chain["swapping"].since == AT
     assert facts.now > AT

@@ -19,6 +19,7 @@ from schemas import codec
 from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
 from schemas.messages.control import (
     Command,
+    CommandOutcome,
     CommandRejected,
     CommandResult,
     CommandSucceeded,
@@ -46,7 +47,7 @@ class Executor:
         self.may_go_on.set()
         self._refusal = refusal
 
-    async def __call__(self, work: UnitOfWork, command: Any, model_type: ModelType) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - any command
+    async def __call__(self, work: UnitOfWork, command: Any, model_type: ModelType) -> CommandOutcome:  # noqa: ANN401 - any command
         """Act."""
         self.acted.append((command.event_id, model_type))
         await work.publish_raw(ALERTS, b"effect", str(command.event_id).encode())
@@ -54,7 +55,7 @@ class Executor:
         await self.may_go_on.wait()
         if self._refusal is not None:
             raise CommandRejectedError(self._refusal)
-        return "rolled back to 1.0.0", {"version": "1.0.0"}
+        return CommandOutcome(detail="rolled back to 1.0.0", result={"version": "1.0.0"})
 
 
 def handler(database: Database, executor: Executor, clock: ManualClock) -> CommandHandler:
@@ -311,7 +312,7 @@ async def test_while_the_database_is_away_a_command_waits(clock: ManualClock, ra
 async def test_a_bug_of_an_executor_is_not_taken_for_a_refusal(database_url: str, clock: ManualClock) -> None:
     """A bug would be answered as if the caller were wrong, and nobody would look."""
 
-    async def buggy(*_: object) -> tuple[str, dict[str, Any]]:
+    async def buggy(*_: object) -> CommandOutcome:
         message = "a bug"
         raise ZeroDivisionError(message)
 
@@ -320,4 +321,33 @@ async def test_a_bug_of_an_executor_is_not_taken_for_a_refusal(database_url: str
             await CommandHandler(database, clock, {RollBackModel: buggy}, models=FOUR_MODELS).handle(
                 record_of(roll_back())
             )
+        assert await written_down(database) == ([], [])
+
+
+async def test_a_command_that_the_database_refuses_is_refused(database_url: str, clock: ManualClock) -> None:
+    """A value beyond its column or against a rule is answered with the database's own words: it stops no process."""
+    broken = outbox.insert().values(room="kitchen", topic="t", payload=b"")
+
+    async def writes_it(work: UnitOfWork, *_: object) -> CommandOutcome:
+        await work.connection.execute(broken)
+        return CommandOutcome(detail="done")
+
+    async with database_of(Room.DEPLOYER, database_url) as database:
+        await CommandHandler(database, clock, {RollBackModel: writes_it}, models=FOUR_MODELS).handle(
+            record_of(roll_back())
+        )
+        [answer] = await answers(database)
+        assert (await written_down(database))[0] == [("RollBackModel", "rejected")]
+    assert isinstance(answer, CommandRejected)
+    assert answer.detail.startswith("the database cannot hold it: ")
+
+
+async def test_a_command_whose_refusal_cannot_be_written_down_is_put_aside(
+    database_url: str, clock: ManualClock
+) -> None:
+    """A refusal that quotes what no column holds ends as a dead letter: it holds up no command behind it."""
+    executor = Executor(refusal="there is no version a\0b")
+    async with database_of(Room.DEPLOYER, database_url) as database:
+        with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
+            await handler(database, executor, clock).handle(record_of(roll_back()))
         assert await written_down(database) == ([], [])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 from collections.abc import AsyncIterator, Callable
+from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from backends.broker.interface import Handler, Record
 from backends.broker.kafka import create_topics
@@ -14,9 +17,14 @@ from backends.broker.positions import group_positions
 from backends.broker.processor import Processor
 from backends.dead_letters import DeadLetterTopic
 from backends.telemetry.metrics import METRICS, REGISTRY
+from deployer.consumer import ReplicaStatusConsumer
+from schemas.codec import encode
 from schemas.errors import InvalidMessageError, RetryLaterError
+from schemas.messages.deployment import ReplicaStatus
+from schemas.tables import replicas
 from schemas.topics import DEAD_LETTERS, Topic
-from tests.integration.backends_topics import consuming, created_topic, producing, records_on, send
+from schemas.vocabulary import Room
+from tests.integration.backends_topics import consuming, created_topic, database_of, producing, records_on, send
 from tests.services import unique
 
 WAIT_SECONDS = 20
@@ -215,3 +223,26 @@ async def test_a_member_of_a_group_without_a_partition_is_ready_to_step_in(broke
         await caught_up(reader)
         await caught_up(standby)
     assert "a" in {*first.seen, *second.seen}
+
+
+async def test_what_the_database_refuses_is_put_aside_and_the_rest_flows(
+    broker_address: str, database_url: str
+) -> None:
+    """A replica with a name of 150 characters would be tried for ever, and every other replica be forgotten behind it."""
+    topic, group = await created_topic(broker_address, "unholdable"), unique("group")
+    now = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
+    statuses = [
+        encode(ReplicaStatus(event_id=uuid4(), occurred_at=now, replica_id=name, url="u", started_at=now, models={}, swaps=0))
+        for name in ("first", "r" * 150, "last")
+    ]  # fmt: skip
+    await send(broker_address, topic, *statuses)
+    async with database_of(Room.DEPLOYER, database_url) as database:
+        async with processing(broker_address, topic, group, ReplicaStatusConsumer(database).handle) as processor:
+            await caught_up(processor)
+        async with database.reading() as connection:
+            known = set((await connection.execute(sa.select(replicas.c.replica_id))).scalars())
+    [letter] = await letters_from(broker_address, topic)
+    assert known == {"first", "last"}
+    assert await group_positions(broker_address, group) == {(topic.name, 0): 3}
+    assert (letter.value, letter.headers["reason"]) == (statuses[1], "invalid_field")
+    assert "the database cannot hold it" in letter.headers["detail"]

@@ -21,7 +21,7 @@ from backends.broker.kafka import BrokerProducer
 from backends.clock import SystemClock
 from backends.control import CommandHandler
 from backends.database.outbox import OutboxRelay
-from backends.database.repositories.dead_letters import DeadLetterQuestions, LetterFilter, RetryRule
+from backends.database.repositories.dead_letters import DeadLetterQueries, LetterFilter, RetryRule
 from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
 from schemas.codec import decode, encode
@@ -33,7 +33,6 @@ from streams.batches.golden import BrokenReceiverError
 from streams.batches.retries import checked_filter, retry_dead_letters
 from streams.bootstrap import Worker
 from streams.settings import StreamsSettings
-from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import records_on
 from tests.integration.streams_workers import (
     begin_at_the_end,
@@ -109,9 +108,7 @@ class Room:
             event_id=uuid.uuid4(), occurred_at=now, issuer="tester", expires_at=now + dt.timedelta(minutes=1), **fields
         )
         record = Record(topic=CONTROL.name, partition=0, offset=0, key=b"", value=encode(command), timestamp=now)
-        handler = CommandHandler(
-            self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters}, models=FOUR_MODELS
-        )
+        handler = CommandHandler(self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters}, models=())
         await handler.handle(record)
         async with self.database.transaction() as work:
             driver = await work.driver()
@@ -335,7 +332,7 @@ async def test_letters_are_chosen_by_everything_that_is_known_of_them(
         ]
         async with yard.database.reading() as asked:
             for one, number in chosen:
-                fates = await DeadLetterQuestions(asked).fates(one, RetryRule(most_attempts=5))
+                fates = await DeadLetterQueries(asked).fates(one, RetryRule(most_attempts=5))
                 assert sum(fate.letters for fate in fates) == number, one
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ from backends.broker.interface import Record
 from backends.clock import ManualClock
 from backends.control import CommandHandler
 from backends.database.engine import create_engine
-from backends.database.repositories.deployment import DeploymentRepository, DesiredRow, Move
+from backends.database.repositories.deployment import Decision, DeploymentRepository, DesiredRow, Move
 from backends.database.unit_of_work import Database
 from deployer.baselines import BaselineDeployment
 from deployer.consumer import ReplicaStatusConsumer
@@ -28,7 +28,7 @@ from deployer.store import ArtifactShelf
 from modelkit.manifest import GOLDEN, Golden, build_artifact, golden_file, open_artifact
 from schemas import codec
 from schemas.codec import encode
-from schemas.errors import RetryLaterError
+from schemas.errors import InvalidMessageError, RetryLaterError
 from schemas.messages.control import (
     Command,
     CommandRejected,
@@ -42,6 +42,7 @@ from schemas.tables import audit_log, model_versions, outbox, replica_acknowledg
 from schemas.topics import ALERTS, CONTROL, CONTROL_RESULTS, MODEL_DEPLOYMENTS, REPLICA_STATUS
 from schemas.vocabulary import ArtifactKind, DeploymentPhase, Room
 from tests.four_models import FOUR_MODELS
+from tests.rooms import eventually
 from tests.versions import Shelf, goal_artifact, ready, reference_of
 
 GOAL = "goal"
@@ -238,6 +239,37 @@ async def test_a_candidate_that_is_worse_than_the_baseline_is_rejected(bench: Be
     assert "worse than the trivial baseline" in decision.reason
 
 
+async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url: str) -> None:
+    """A rejection waits for the other deployer's decision and looks again: one decision, one alert, one audit row."""
+    message = ready(bench.shelf.goal(0.8), candidate=0.3)
+    other = Database(
+        create_engine(database_url, application_name="other-deployer", idle_in_transaction_seconds=60), Room.DEPLOYER
+    )
+    async with other.transaction() as work:
+        await DeploymentRepository(work.connection).lock(GOAL)
+        considered = asyncio.create_task(bench.service.consider(message))
+        waiting = sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test-deployer' AND wait_event_type = 'Lock'"
+        )
+
+        async def waits_or_is_done() -> bool:
+            async with other.reading() as connection:
+                return considered.done() or bool(await connection.scalar(waiting))
+
+        await eventually(waits_or_is_done, what="the second deployer to stand before its decision")
+        assert not considered.done()
+        decision = Decision(
+            model_type=GOAL, decision="rejected", reason="the other's", training_event_id=message.training_event_id
+        )
+        await DeploymentRepository(work.connection).add_decision(decision)
+    await considered
+    await other.close()
+    (found,) = await bench.rows(sa.select(rollout_decisions).where(rollout_decisions.c.decision == "rejected"))
+    assert found.reason == "the other's"
+    assert await bench.announced(ALERTS.name) == []
+    assert await bench.rows(sa.select(audit_log.c.id).where(audit_log.c.action == "rejected")) == []
+
+
 async def test_a_candidate_that_was_compared_with_another_champion_is_rejected(bench: Bench) -> None:
     """A candidate that beat an old champion may be worse than the one served now."""
     await bench.promote(0.8)
@@ -359,6 +391,65 @@ def _status(at: dt.datetime, *, swaps: int) -> ReplicaStatus:
     return ReplicaStatus(
         event_id=uuid4(), occurred_at=at, replica_id="replica-1", url="http://127.0.0.1:1", started_at=at, models={"goal": served}, swaps=swaps
     )  # fmt: skip
+
+
+def _served(at: dt.datetime, **changes: Any) -> ReplicaStatus:  # noqa: ANN401 - the model's own fields
+    status = _status(at, swaps=0)
+    return msgspec.structs.replace(status, models={"goal": msgspec.structs.replace(status.models["goal"], **changes)})
+
+
+UNHOLDABLE_STATUS: dict[str, Callable[[ReplicaStatus], ReplicaStatus]] = {
+    "a long replica": lambda status: msgspec.structs.replace(status, replica_id="r" * 150),
+    "a long address": lambda status: msgspec.structs.replace(status, url="u" * 10_000),
+    "many swaps": lambda status: msgspec.structs.replace(status, swaps=2**31),
+    "a long model": lambda status: msgspec.structs.replace(status, models={"m" * 40: status.models["goal"]}),
+    "a long version": lambda status: _served(status.occurred_at, version="1.0." + "0" * 30),
+    "a high sequence": lambda status: _served(status.occurred_at, sequence=2**63),
+}
+
+
+@pytest.mark.parametrize("changed", UNHOLDABLE_STATUS.values(), ids=list(UNHOLDABLE_STATUS))
+async def test_what_no_table_holds_of_a_replica_is_put_aside(
+    bench: Bench, changed: Callable[[ReplicaStatus], ReplicaStatus]
+) -> None:
+    """One replica with a name, number or version that fits no column holds up no other replica."""
+    status = changed(_status(bench.clock.now(), swaps=0))
+    with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
+        await ReplicaStatusConsumer(bench.database).handle(record(REPLICA_STATUS.name, encode(status)))
+    assert await bench.rows(sa.select(replicas)) == []
+    assert await bench.rows(sa.select(replica_acknowledgements)) == []
+
+
+async def test_a_farewell_that_names_no_possible_replica_is_put_aside(bench: Bench) -> None:
+    """An empty record under a key that no text can be holds up no other replica."""
+    with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
+        await ReplicaStatusConsumer(bench.database).handle(record(REPLICA_STATUS.name, b"", key=b"a\0b"))
+
+
+async def test_a_candidate_that_no_table_holds_is_put_aside(bench: Bench) -> None:
+    """A signed artifact whose manifest holds what no column does holds up no other candidate."""
+    loaded = open_artifact(goal_artifact(bench.shelf.key, 0.8), bench.shelf.key.trusted())
+    parameters = {**loaded.manifest.parameters, "family": "a\0b"}
+    files = goal_artifact(bench.shelf.key, 0.8, parameters=parameters)
+    reference = reference_of(bench.shelf.store.put("artifacts", files), version="1.0.0")
+    current = await bench.desired()
+    message = ready(reference, parent_digest=current.active.artifact_digest)
+    with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
+        await bench.service.consider(message)
+    assert (await bench.desired()).sequence == 1
+
+
+async def test_a_store_that_is_away_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A candidate whose artifact cannot be copied just now is considered again, not lost."""
+
+    async def away(_address: str) -> str:
+        raise OSError("the store does not answer")
+
+    message = ready(bench.shelf.goal(0.8), parent_digest=(await bench.desired()).active.artifact_digest)
+    monkeypatch.setattr(bench.artifacts, "back_up", away)
+    with pytest.raises(RetryLaterError, match="the store does not answer"):
+        await bench.service.consider(message)
+    assert (await bench.desired()).sequence == 1
 
 
 async def test_housekeeping_keeps_what_a_rollback_needs(bench: Bench) -> None:

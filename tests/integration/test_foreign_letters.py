@@ -16,7 +16,8 @@ from backends.broker.kafka import BrokerConsumer, BrokerProducer, create_topics
 from backends.broker.processor import Processor
 from backends.clock import SystemClock
 from backends.database.repositories.dead_letters import DeadLetterRepository, LetterFilter, RetryRule
-from backends.dead_letters import DeadLetterTopic
+from backends.dead_letters import DeadLetterTopic, dead_letter_headers
+from schemas.errors import InvalidMessageError
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS
 from streams.batches.foreign_dead_letters import ForeignLetters, row_of
 from tests.integration.streams_workers import database_of, producing, until
@@ -126,3 +127,15 @@ def test_what_is_no_letter_of_another_room_is_passed_over(changed: dict[str, str
     record = Record(topic="t", partition=0, offset=1, key=None, value=b"", timestamp=SystemClock().now(), headers=SAID)
     assert row_of(record) is not None
     assert row_of(dataclasses.replace(record, headers=SAID | changed)) is None
+
+
+async def test_a_letter_that_the_table_cannot_hold_stops_nobody(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What slips past the checks of a letter's headers is put aside: no worker stops at it, and none tries it for ever."""
+    monkeypatch.setattr("streams.batches.foreign_dead_letters.LARGEST_OFFSET", 2**64)
+    record = dataclasses.replace(refused(CONTROL.name, b"{}"), offset=2**63)
+    letter = dataclasses.replace(record, headers=dead_letter_headers(record, "missing_field", "planted"))
+    async with database_of(database_url) as database:
+        with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
+            await ForeignLetters(database).handle(letter)

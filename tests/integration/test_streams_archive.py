@@ -8,14 +8,23 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from backends.database.event_rows import EventRow, key_of_event_row
-from backends.database.repositories.ingestion import EVENTS, IngestionRepository
+from backends.database.repositories.ingestion import (
+    EVENTS,
+    PREDICTIONS,
+    Archived,
+    ArchiveTable,
+    IngestionRepository,
+    _copy_rows,
+)
 from backends.database.unit_of_work import Database
 from schemas.topics import BEHAVIORAL_EVENTS
 from tests.integration.streams_workers import database_of
 from tests.services import connect
 
+REFUSED = b'{"a": 1e200000}'  # JSON with a number that no column holds
 AT = 1_772_625_600_000_000  # 2026-03-04 12:00 UTC
 
 
@@ -34,6 +43,20 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """Give a fresh database."""
     async with database_of(database_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give the sizes of the parts that are tried in the search for refused rows."""
+    sizes: list[int] = []
+    refusal = IngestionRepository._refusal
+
+    async def counted(repository: IngestionRepository, *given: Any) -> str | None:  # noqa: ANN401 - the real one's own
+        sizes.append(len(given[-1]))
+        return await refusal(repository, *given)
+
+    monkeypatch.setattr(IngestionRepository, "_refusal", counted)
+    return sizes
 
 
 async def archived(database: Database, rows: Sequence[EventRow], *, suspects: Sequence[int] = ()) -> set[int]:
@@ -112,3 +135,34 @@ async def test_what_the_database_cannot_hold_is_named(database: Database) -> Non
         result = await repository.archive(EVENTS, [row(1), bad[0], row(3), bad[1]])
     assert result.new == {1, 3}
     assert set(result.refused) == {2, 4}
+
+
+async def test_a_batch_of_refused_repetitions_has_nothing_to_try(database: Database, tried: list[int]) -> None:
+    """A batch that holds only refused repetitions of archived events is a batch of duplicates, and costs no try at all."""
+    await archived(database, [row(1), row(2)])
+    again = [row(1, payload=REFUSED, offset=8), row(2, payload=REFUSED, offset=9)]
+    async with database.transaction() as work:
+        repository = IngestionRepository(work, BEHAVIORAL_EVENTS, 3)
+        await repository.advance_ledger(0, 0)
+        assert await repository.archive(EVENTS, again) == Archived(new=set(), refused={})
+    assert tried == []
+
+
+async def test_the_search_for_refused_rows_is_bounded_by_their_number(database: Database, tried: list[int]) -> None:
+    """Halving a batch of n rows of which each is refused takes 2n - 1 tries, and no part is empty."""
+    async with database.transaction() as work:
+        repository = IngestionRepository(work, BEHAVIORAL_EVENTS, 3)
+        await repository.advance_ledger(0, 0)
+        result = await repository.archive(EVENTS, [row(number, payload=REFUSED) for number in range(13)])
+    assert (result.new, set(result.refused)) == (set(), set(range(13)))
+    assert len(tried) == 2 * 13 - 1
+    assert min(tried) == 1
+
+
+@pytest.mark.parametrize("table", [EVENTS, PREDICTIONS])
+async def test_no_rows_are_copied_as_no_rows(database: Database, table: ArchiveTable) -> None:
+    """A COPY of nothing is complete: the server takes it and inserts nothing."""
+    async with database.transaction() as work:
+        await work.connection.execute(sa.text("SELECT 1"))
+        await _copy_rows(await work.driver(), table, [], into=table.name)
+        assert await IngestionRepository(work, BEHAVIORAL_EVENTS, 3).archive(table, []) == Archived(new=set())

@@ -89,6 +89,7 @@ async def trainers(database_url: str, own_broker: str, tmp_path: Path) -> AsyncI
     settings = {
         "FINCOACH_DATABASE_URL": database_url, "FINCOACH_BROKERS": own_broker, "FINCOACH_FOLDER": str(tmp_path),
         "FINCOACH_TRAINING_LEASE_SECONDS": "3", "FINCOACH_TRAINING_RETRY_SECONDS": "0.1", "FINCOACH_TRAINING_POLL_SECONDS": "0.1",
+        "FINCOACH_TRAINING_NICENESS": "0",  # other tests run beside it
     }  # fmt: skip
     started = Trainers({**os.environ, **settings})  # noqa: TID251 - the test is the operator
     yield started

@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
+from backends.broker.interface import Record
+from backends.clock import SystemClock
 from backends.database.repositories.training import Ending, Run, TrainingRepository
 from backends.database.unit_of_work import Database
-from schemas.codec import decode
-from schemas.errors import LostLeaseError
-from schemas.messages.training import MetricComparison, ModelReady, TrainingFailed
+from backends.store.content import ContentStore
+from schemas.codec import decode, encode
+from schemas.errors import InvalidMessageError, LostLeaseError
+from schemas.messages.training import MetricComparison, ModelReady, ThresholdReached, TrainingFailed
 from schemas.tables import model_training_events, outbox, rollout_decisions, training_jobs
-from schemas.topics import MODEL_READY
+from schemas.topics import MODEL_READY, THRESHOLD_REACHED
 from schemas.vocabulary import JobStatus, TrainingStatus, Verdict
 from tests.rooms import eventually
-from tests.training_factories import crossing, database_of, queue_of, record_epoch, settings_of, span
+from tests.training_factories import FIRST_DAY, crossing, database_of, queue_of, record_epoch, settings_of, span
+from trainers.consumer import CrossingConsumer
+from trainers.running.orchestrator import OrchestratorParts, TrainingOrchestrator
 from trainers.running.queue import TrainingQueue
+from trainers.snapshots.service import SnapshotService
+
+if TYPE_CHECKING:
+    from backends.broker.kafka import BrokerProducer
 
 KEPT = Ending(verdict=Verdict.CHAMPION_KEPT, reasons=("not better",), metrics={"score": 1.0})
 
@@ -301,3 +311,43 @@ async def test_a_decision_that_never_comes_stops_no_training(queue: TrainingQueu
         )  # fmt: skip
     await queue.add_crossing(crossing(epoch=1))
     assert (await leased(queue)).model_type == "spending"
+
+
+@pytest.mark.parametrize("epoch", [2**31, 2**70, -(2**31) - 1])
+async def test_a_crossing_that_no_column_holds_is_put_aside(
+    queue: TrainingQueue, database: Database, epoch: int
+) -> None:
+    """An epoch beyond 32 bits ends as a dead letter, and the crossing behind it is queued."""
+    consumer = CrossingConsumer(queue, wake=lambda: None)
+    with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
+        await consumer.handle(_record(crossing(epoch=epoch)))
+    await consumer.handle(_record(crossing(epoch=5)))
+    assert [job["epoch"] for job in await rows_of(database, training_jobs)] == [5]
+
+
+async def test_a_training_whose_ranges_nobody_can_read_has_failed(
+    queue: TrainingQueue, database: Database, database_url: str, tmp_path: Path
+) -> None:
+    """A crossing about a partition beyond 32 bits ends in a failed training that says why, after its attempts."""
+    settings = settings_of(database_url, tmp_path, training_max_attempts=2)
+    store = ContentStore(settings.resolved_store_url)
+    orchestrator = TrainingOrchestrator(OrchestratorParts(
+        database=database, queue=queue_of(database, settings), producer=cast("BrokerProducer", None), clock=SystemClock(),
+        snapshots=SnapshotService(database, store, page_rows=7, seed=0), settings=settings,
+    ))  # fmt: skip
+    unreadable = span(10, partition=2**40)
+    await CrossingConsumer(queue, wake=lambda: None).handle(_record(crossing(ranges=[unreadable])))
+    for _ in range(2):
+        assert await orchestrator.run_next_training()
+        await end_back_off(database)
+    assert not await orchestrator.run_next_training()
+    (job,) = await rows_of(database, training_jobs)
+    assert job["status"] == JobStatus.FAILED
+    (event,) = await rows_of(database, model_training_events)
+    assert "the database cannot hold it" in event["error"]
+
+
+def _record(message: ThresholdReached) -> Record:
+    return Record(
+        topic=THRESHOLD_REACHED.name, partition=0, offset=0, key=b"spending", value=encode(message), timestamp=FIRST_DAY
+    )

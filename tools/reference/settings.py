@@ -1,4 +1,4 @@
-"""Renders every room's Settings as a page for operators."""
+"""Renders the settings of every package as a page for operators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULE_PREFIX = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")
 
 
 def settings_classes(module: ModuleType) -> list[type[BaseSettings]]:
-    """Return the settings classes that ``module`` itself defines, in the order of their names."""
+    """Return the settings classes that ``module`` itself defines, by name."""
     return [
         found
         for _, found in inspect.getmembers(module, inspect.isclass)
@@ -35,7 +35,7 @@ def variable(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
 
 
 def type_name(field: FieldInfo) -> str:
-    """Return the field's type as a person would write it."""
+    """Return the field's type without module names."""
     annotation: Any = field.annotation
     return annotation.__name__ if inspect.isclass(annotation) else MODULE_PREFIX.sub("", str(annotation))
 
@@ -54,7 +54,7 @@ def default_text(field: FieldInfo) -> str:
 
 
 def own_fields(settings: type[BaseSettings]) -> dict[str, FieldInfo]:
-    """Return the fields that ``settings`` adds to the settings it builds on."""
+    """Return the fields that ``settings`` adds to its base classes."""
     inherited = {name for base in settings.__mro__[1:] for name in getattr(base, "__pydantic_fields__", {})}
     return {name: field for name, field in settings.model_fields.items() if name not in inherited}
 

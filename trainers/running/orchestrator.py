@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.training import ChampionVersion, Ending, Run, TrainingRepository
+from backends.leases import kept_lease
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from backends.waiting import wait_at_most
 from fincoach_events.identifiers import new_event_id
 from schemas.codec import encode
-from schemas.errors import ArtifactRejectedError, LostLeaseError, RetryLaterError
+from schemas.errors import ArtifactRejectedError, InvalidMessageError, LostLeaseError, RetryLaterError
 from schemas.messages.training import TrainingProgressed
 from schemas.topics import TRAINING_PROGRESS
 from schemas.vocabulary import Verdict
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 log = get_logger("trainers.running.orchestrator")
 Result = TypeVar("Result")
-# What ends one attempt of a training, not the trainer.
-ATTEMPT_ERRORS: tuple[type[Exception], ...] = (TrainingProcessError, ArtifactRejectedError)
+# What ends one attempt of a training, not the trainer: of the database what it refuses about this run.
+ATTEMPT_ERRORS: tuple[type[Exception], ...] = (TrainingProcessError, ArtifactRejectedError, InvalidMessageError)
 PATIENCE_SECONDS = 300.0
 AWAY_SECONDS = 1.0
-AWAY_ERRORS: tuple[type[Exception], ...] = (RetryLaterError, *DATABASE_AWAY_ERRORS)
+AWAY_ERRORS: tuple[type[Exception], ...] = (RetryLaterError, OSError)  # database or store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,11 @@ class TrainingOrchestrator:
         )
         began = self._parts.clock.monotonic()
         try:
-            async with self._renewing(run):
+            async with kept_lease(
+                lambda: self.queue.renew(run),
+                lease_seconds=self._settings.training_lease_seconds,
+                subject=str(run.run_id),
+            ):
                 await self._attempt(run)
         except LostLeaseError:
             log.warning("training_lease_lost", run_id=str(run.run_id), model_type=run.model_type, fence=run.fence)
@@ -133,10 +137,9 @@ class TrainingOrchestrator:
             champion = await self._insisting(lambda: self._champion(run))
             snapshot = await self._insisting(lambda: self._parts.snapshots.take(run, champion))
             result = await self._train(run, snapshot, champion)
+            await self._record_verdict(run, snapshot, champion=champion, result=result)
         except ATTEMPT_ERRORS as error:
             await self._record_failure(run, str(error))
-            return
-        await self._record_verdict(run, snapshot, champion=champion, result=result)
 
     async def _quarantine_of(self, run: Run) -> Ending | None:
         """Return how a run ends of whose epochs each has been quarantined before it began; None for one that is to train."""
@@ -160,7 +163,7 @@ class TrainingOrchestrator:
         while True:
             try:
                 return await act()
-            except DATABASE_AWAY_ERRORS as error:
+            except AWAY_ERRORS as error:
                 if self._parts.clock.monotonic() > patience_ends:
                     raise
                 self.database_answers = False
@@ -176,7 +179,7 @@ class TrainingOrchestrator:
         order = WorkOrder(
             model_type=run.model_type, run_id=str(run.run_id), snapshot=snapshot.address, seed=settings.training_seed,
             store_url=settings.resolved_store_url, keys_folder=str(settings.resolved_keys_folder),
-            cpu_seconds=int(settings.training_timeout_seconds) + 1, parent_pid=os.getpid(),
+            cpu_seconds=int(settings.training_timeout_seconds) + 1, niceness=settings.training_niceness, parent_pid=os.getpid(),
             champion=champion.address if champion else None, champion_checkpoint=champion.checkpoint if champion else None,
         )  # fmt: skip
         process = TrainingProcess(
@@ -232,42 +235,8 @@ class TrainingOrchestrator:
             "training_attempt_failed", run_id=str(run.run_id), model_type=run.model_type, error=error, will_retry=again
         )
 
-    @contextlib.asynccontextmanager
-    async def _renewing(self, run: Run) -> AsyncIterator[None]:
-        """Renew the lease while the block runs; a lost lease cancels the block and raises LostLeaseError in its place."""
-        block = asyncio.current_task()
-        assert block is not None  # noqa: S101 - coroutines run in tasks
-        renewal = asyncio.create_task(self._renew(run))
-        lost = False
-
-        def stop_block(task: asyncio.Task[None]) -> None:
-            nonlocal lost
-            if not task.cancelled():
-                lost = True
-                block.cancel()
-
-        renewal.add_done_callback(stop_block)
-        try:
-            yield
-        except asyncio.CancelledError:
-            error = renewal.exception() if lost and not block.uncancel() else None
-            if error is not None:
-                raise error from None
-            raise
-        finally:
-            renewal.remove_done_callback(stop_block)
-            renewal.cancel()
-
-    async def _renew(self, run: Run) -> None:
-        while True:
-            await asyncio.sleep(self._settings.training_lease_seconds / 4)
-            try:
-                await self.queue.renew(run)
-            except DATABASE_AWAY_ERRORS as error:  # the fence decides at the end; until then the work is worth going on
-                log.warning("training_lease_not_renewed", run_id=str(run.run_id), error=repr(error))
-
     async def _give_back(self, run: Run) -> None:
-        with contextlib.suppress(LostLeaseError, *DATABASE_AWAY_ERRORS):  # the lease runs out by itself
+        with contextlib.suppress(LostLeaseError, RetryLaterError):  # the lease runs out by itself
             await self.queue.give_back(run)
             log.info("training_given_back", run_id=str(run.run_id), model_type=run.model_type)
 

@@ -23,7 +23,6 @@ from schemas.errors import FinCoachError
 from schemas.vocabulary import ModelType
 from trainers.pipe import WorkFailed, WorkOrder, WorkProgressed, WorkResult, line_of, order_of
 
-NICENESS = 10
 PROGRESS_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -88,7 +87,7 @@ def _die_with_parent(parent_pid: int) -> None:
 
 
 def _limit(order: WorkOrder) -> None:
-    os.nice(NICENESS)
+    os.nice(order.niceness)
     resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_seconds, order.cpu_seconds + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.status.loop import LAG_IS_OLD_SECONDS, LoopFacts, ProcessFacts, Reader, first_broken, links
+from admin.status.loop import LAG_IS_OLD_SECONDS, LoopFacts, ProcessFacts, Reader, ReplicaBehind, first_broken, links
+from schemas.rows import ExpiredLease, FailedTraining, WaitingAnnouncements
 
 NOW = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 EARLIER = NOW - dt.timedelta(minutes=10)
@@ -57,14 +59,14 @@ BROKEN = {
     "broker": whole(broker_error="no broker at 127.0.0.1:9092"),
     "streams": without("streams"),
     "reading": whole(readers=(reader(earlier=7, position=7, end=9),)),
-    "announcing": whole(outbox=({"room": "deployer", "rows": 3, "oldest": EARLIER},)),
+    "announcing": whole(outbox=(WaitingAnnouncements(room="deployer", rows=3, oldest=EARLIER),)),
     "trainers": without("trainers", process("trainers", ready=False, live=False, phase="backing_off", since=EARLIER)),
-    "training": whole(expired_leases=({"model_type": "goal", "lease_until": EARLIER},)),
+    "training": whole(expired_leases=(ExpiredLease(id=UUID(int=1), model_type="goal", lease_until=EARLIER),)),
     "deployer": without("deployer", process("deployer", ready=False, checks={"database": True, "baselines": False})),
     "serving": without("serving", process("serving"), process("serving", name="replica-2", ready=False, live=False)),
     "swapping": whole(
         replicas_behind=(
-            {"replica_id": "replica-2", "model_type": "goal", "serves": "1.0.0", "desired": "1.1.0", "since": EARLIER},
+            ReplicaBehind(replica_id="replica-2", model_type="goal", serves="1.0.0", desired="1.1.0", since=EARLIER),
         )
     ),
 }
@@ -149,8 +151,8 @@ def test_of_several_stalled_readers_the_furthest_behind_is_named() -> None:
 
 def test_an_outbox_row_may_be_young() -> None:
     """Every announcement would break the loop for the tenth of a second that it waits."""
-    young = {"room": "streams", "rows": 4, "oldest": NOW - dt.timedelta(seconds=LAG_IS_OLD_SECONDS)}
-    old = {"room": "trainers", "rows": 1, "oldest": EARLIER}
+    young = WaitingAnnouncements(room="streams", rows=4, oldest=NOW - dt.timedelta(seconds=LAG_IS_OLD_SECONDS))
+    old = WaitingAnnouncements(room="trainers", rows=1, oldest=EARLIER)
     chain = links(whole(outbox=(young,)))
     assert first_broken(chain) is None
     assert next(link for link in chain if link.name == "announcing").detail == "4 outbox rows wait"
@@ -179,6 +181,6 @@ def test_a_process_that_is_not_ready_says_what_is_wrong(
 
 def test_a_failed_training_is_told_but_breaks_nothing() -> None:
     """A candidate that could not be fitted would be reported as a broken loop."""
-    chain = links(whole(failed_trainings=({"model_type": "goal", "error": "e", "end_time": NOW},)))
+    chain = links(whole(failed_trainings=(FailedTraining(model_type="goal", error="e", end_time=NOW),)))
     assert first_broken(chain) is None
     assert next(link for link in chain if link.name == "training").detail == "1 failed within the last hour"

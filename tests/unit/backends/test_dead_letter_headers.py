@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from backends.broker.interface import Lag, Record
 from backends.dead_letters import (
     LONGEST_DETAIL_CHARACTERS,
-    LONGEST_KEY_BYTES,
     dead_letter_headers,
     key_of,
     producer_of,
     retry_of,
 )
 from schemas.dead_letters import HEADERS
+from schemas.topics import SPARE_BYTES
 
 AT = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 RECORD = Record(topic="some.topic", partition=3, offset=41, key=b"k", value=b'{"source":"shop"', timestamp=AT)
@@ -90,16 +90,20 @@ def test_the_key_comes_back_byte_for_byte(key: bytes | None) -> None:
     assert "\0" not in "".join(headers.values())
 
 
-def test_a_huge_key_does_not_make_a_dead_letter_too_large() -> None:
-    """A record with a key of megabytes could not be put aside, and would stop the stream."""
-    assert "source_key" not in dead_letter_headers(with_key(b"k" * (LONGEST_KEY_BYTES + 1)), "not_json", "")
+@pytest.mark.parametrize("byte", [b"k", b"\xff", b"\0"])
+def test_a_huge_key_does_not_make_a_dead_letter_too_large(byte: bytes) -> None:
+    """A key up to 4 KiB comes back with its letter; one of megabytes is left out, so that the letter fits on its topic."""
+    longest = dead_letter_headers(with_key(byte * 4_096), "not_json", "\U0001f600" * LONGEST_DETAIL_CHARACTERS)
+    assert key_of(longest) == byte * 4_096
+    assert sum(len(f"{name}{value}".encode()) for name, value in longest.items()) < SPARE_BYTES
+    assert key_of(dead_letter_headers(with_key(byte * 4_097), "not_json", "")) is None
 
 
 @given(st.text(max_size=3 * LONGEST_DETAIL_CHARACTERS))
 def test_the_detail_never_makes_a_dead_letter_too_large(detail: str) -> None:
     """A message that quotes its own megabytes could not be put aside, and would stop the stream."""
     kept = dead_letter_headers(RECORD, "invalid_field", detail)["detail"]
-    assert len(kept) <= LONGEST_DETAIL_CHARACTERS
+    assert len(kept) <= LONGEST_DETAIL_CHARACTERS == 1_000
     assert "\0" not in kept
     assert kept.encode().decode() == kept
 

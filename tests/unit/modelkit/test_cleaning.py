@@ -30,14 +30,10 @@ from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDE
 from models.segmentation.training.examples import segmentation_examples
 from models.spending.training.examples import spending_examples
 from stack.replay.catalogue import open_source
-from stack.replay.settings import ReplaySettings
+from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import FIRST_DAY, shop_history, snapshot_of, transaction
 from trainers.snapshots.decisions import clean, summary_of
 
-DATA = ReplaySettings().data
-needs_data = pytest.mark.skipif(
-    not (DATA / "onlineretail" / "lines.csv.gz").is_file(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)  # fmt: skip
 MINUTE = 1 / 1440
 USUAL = [transaction(f"user-{number % 40}", number * 0.1 + MINUTE, 1_000 + 37 * (number % 61)) for number in range(400)]
 
@@ -213,10 +209,10 @@ def test_planted_defects_are_found_at_their_rate_and_clean_history_is_not_blamed
     assert Counter(decided(doubled).values()) == {Reason.DUPLICATE_CONTENT: len(chosen)}
 
 
-@needs_data
+@needs_real_sets
 def test_a_real_shop_is_hardly_blamed() -> None:
     """Honest wholesale orders would be taken for mistakes, and the best customers be forgotten."""
-    events = [item for item in open_source("onlineretail", data=DATA).events() if isinstance(item, TransactionCreated)]
+    events = [item for item in open_source("onlineretail", data=REAL).events() if isinstance(item, TransactionCreated)]
     found = Counter(decided(events).values())
     assert found == {"anomalous_amount": 5, "zero_amount": 4, "duplicate_content": 1}
 

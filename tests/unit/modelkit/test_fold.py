@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from modelkit.features import CATEGORIES, UserState, copy_state, decode_state, encode_state, fold
+from modelkit.features import state as rules
 from modelkit.features.categories import category_index
 from modelkit.features.state import CREDIT, DAYS_KEPT, GOAL_ACHIEVED, GOAL_DELETED, GOAL_OPEN, MAX_GOALS, MAX_RECENT
 from tests.unit.models.samples import at, feedback, goal, page_view, product, transaction
@@ -151,6 +152,20 @@ def test_lateness_comes_from_the_schedule_or_from_the_host() -> None:
     known = state.goals[0]
     assert known.schedule == [10.0, 20.0]
     assert (known.updates, known.timed, known.late_days) == (3, 2, -1.0)
+
+
+def test_what_a_state_keeps_changes_only_with_the_reducers_version() -> None:
+    """Stored states and states folded anew agree: whoever moves a bound raises the version, and this line."""
+    bounds = rules.MAX_RECENT, rules.RECENT_SPAN, rules.DAYS_KEPT, rules.MAX_GOALS, rules.MAX_SCHEDULE, rules.MAX_SHOWN
+    assert (rules.REDUCER_VERSION, *bounds) == (2, 512, 2_678_400_000, 434, 32, 64, 256)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(63, 63), (64, 64), (65, 64), (10_000, 64)])
+def test_a_schedule_is_kept_up_to_sixty_four_pieces(given: int, kept: int) -> None:
+    """A year of weekly work is judged by its schedule, and a host's list of any length adds at most 64 numbers to a state."""
+    days = list(range(given))
+    known = folded(goal(START, "create", additional_data={"schedule_days": days})).goals[0]
+    assert known.schedule == days[:kept]
 
 
 @pytest.mark.parametrize("extra", [{"schedule_days": 3}, {"schedule_days": [float("inf"), 1e9]}, {"late_days": "two"}])

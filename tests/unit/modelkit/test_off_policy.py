@@ -24,16 +24,14 @@ from modelkit.training.off_policy import (
     effective_sample_size,
     estimates,
     importance_weights,
-    ips_terms,
     snips,
     uniform_policy,
 )
-from stack.replay.settings import ReplaySettings
+from tests.small_sets import REAL, needs_real_sets
 
 FloatArray = npt.NDArray[np.float64]
 
 ACTIONS = 4
-OPEN_BANDIT = ReplaySettings().data / "openbandit"
 ITEMS = 34
 
 
@@ -73,7 +71,7 @@ def test_terms_equal_those_of_pencil_and_paper() -> None:
     """A weight or a correction would be taken from the wrong action."""
     policy, log, values = by_hand()
     np.testing.assert_allclose(importance_weights(policy, log), [2.0, 1.5])
-    np.testing.assert_allclose(ips_terms(policy, log), [2.0, 3.0])
+    assert estimates(policy, log, values)["ips"] == pytest.approx((2.0 + 3.0) / 2)
     np.testing.assert_allclose(dm_terms(policy, values), [2.0, 1.25])
     np.testing.assert_allclose(dr_terms(policy, log, values), [2.0 + 2.0 * 0.0, 1.25 + 1.5 * 1.0])
     assert snips(policy, log) == pytest.approx(5.0 / 3.5)
@@ -84,8 +82,8 @@ def test_weighted_estimators_are_unbiased_under_a_policy_that_was_not_served() -
     world = World(seed=1, rows=400)
     wrong = np.zeros_like(world.means) + 0.7
     estimated = np.array([
-        (ips_terms(world.policy, log).mean(), dr_terms(world.policy, log, wrong).mean())
-        for log in (world.log() for _ in range(300))
+        (found["ips"], found["dr"])
+        for found in (estimates(world.policy, world.log(), wrong) for _ in range(300))
     ])  # fmt: skip
     deviations = (estimated.mean(axis=0) - world.truth) / (estimated.std(axis=0) / np.sqrt(len(estimated)))
     assert np.all(np.abs(deviations) < 4.0)
@@ -106,7 +104,8 @@ def test_good_model_makes_the_robust_estimate_narrower_than_weights_alone() -> N
     world = World(seed=3, rows=4_000)
     first, second = world.log(), world.log()
     values = RewardModel(world.contexts, first, actions=ACTIONS).values(world.contexts)
-    robust, weighted = dr_terms(world.policy, second, values), ips_terms(world.policy, second)
+    robust = dr_terms(world.policy, second, values)
+    weighted = importance_weights(world.policy, second) * second.rewards
     assert float(np.std(robust)) < 0.8 * float(np.std(weighted))
     assert float(robust.mean()) == pytest.approx(world.truth, abs=0.1)
 
@@ -190,10 +189,7 @@ class Impressions:
     """A log of Open Bandit: item, position, click, propensity, and context as ones and zeros."""
 
     def __init__(self, name: str) -> None:
-        path = OPEN_BANDIT / f"{name}_men.csv.gz"
-        if not path.is_file():
-            pytest.skip(f"the Open Bandit sample is not at {OPEN_BANDIT} (FINCOACH_DATA names the folder above it)")
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with gzip.open(REAL / "openbandit" / f"{name}_men.csv.gz", "rt", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         self.positions = np.array([int(row["position"]) for row in rows])
         self.log = Log(
@@ -232,6 +228,7 @@ def errors_on(source: Impressions, policy: FloatArray, target: Impressions) -> d
     return {name: abs(found[name] - truth) / truth for name in ("ips", "snips", "dm", "dr", "dros")}
 
 
+@needs_real_sets
 def test_real_random_log_tells_what_thompson_sampling_earned() -> None:
     """The estimators would not hold on real clicks; published errors are .311 (IPS), .157 (DM), .292 (DR), .160 (DRos)."""
     random, thompson = Impressions("random"), Impressions("bts")
@@ -239,6 +236,7 @@ def test_real_random_log_tells_what_thompson_sampling_earned() -> None:
     assert all(error < 0.35 for error in errors.values()), errors
 
 
+@needs_real_sets
 def test_real_thompson_log_carries_the_uniform_policy_only_so_far() -> None:
     """A log of 10,000 rows that is worth 660 would be trusted like one of 10,000."""
     random, thompson = Impressions("random"), Impressions("bts")

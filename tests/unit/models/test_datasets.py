@@ -95,12 +95,18 @@ def test_an_update_that_says_nothing_is_incomplete() -> None:
 def test_age_and_contradictions_are_told_by_kind() -> None:
     """Old or contradictory data would look fresh and sound, or nobody could say what is wrong with it."""
     both = BALANCE_BROKEN | CURRENCY_CHANGED
-    events = [folded(paid(), age=31 * 86_400), folded(paid(), findings=both), folded(paid(), findings=TIME_REVERSED)]
+    events = [
+        folded(paid(), age=30 * 86_400 + 1),
+        folded(paid(), findings=both),
+        folded(paid(), findings=TIME_REVERSED),
+    ]
     statistics = added(aggregate_user_transactions, events)
     counts = statistics.counts
     assert (statistics.fresh, counts.inconsistent) == (2, 2)
     assert (counts.balance_broken, counts.currency_changed, counts.time_reversed) == (1, 1, 1)
     assert (counts.without_view, counts.before_creation) == (0, 0)
+    ages = [folded(paid(), age=days * 86_400) for days in (29, 30, 31)]  # the thirtieth day is within the horizon
+    assert added(aggregate_user_transactions, ages).fresh == 2
 
 
 def test_what_cannot_be_is_counted() -> None:

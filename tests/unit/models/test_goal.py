@@ -45,18 +45,13 @@ from models.goal.training.reports import (
 )
 from models.goal.training.trainer import GoalTrainer, rates_of, trivial_probabilities
 from schemas.vocabulary import Verdict
+from stack.replay.catalogue import open_source
 from stack.replay.cdnow import CdnowSource
-from stack.replay.oulad import oulad
-from stack.replay.settings import ReplaySettings
 from stack.replay.source import RawRecord
 from tests.goal_factories import MONTH, budgets, goal_step, is_chance
+from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import FIRST_DAY, snapshot_of, transaction
 from tests.training_yard import TrainingYard, silent
-
-DATA = ReplaySettings().data
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)
 
 
 @pytest.fixture(scope="module")
@@ -317,10 +312,10 @@ def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
     assert result.comparison.candidate < 0.9 * (result.comparison.baseline or 0.0)
 
 
-@needs_data
+@needs_real_sets
 def test_real_students_are_foretold_across_cohorts(tmp_path: Path) -> None:
     """Goals of another kind than budgets, months long and graded, would not be learned."""
-    events = [item for item in oulad(ReplaySettings()).events() if not isinstance(item, RawRecord)]
+    events = [item for item in open_source("oulad", data=REAL).events() if not isinstance(item, RawRecord)]
     result = TrainingYard(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     assert result.numbers["reports"]["candidate"]["auc"] > 0.8

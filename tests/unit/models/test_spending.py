@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -219,6 +221,9 @@ def test_newest_rows_come_with_as_many_older_ones(examples: SpendingExamples) ->
     chosen = newest_and_replay(train, seed=0)
     newest = chosen.origins > train.origins.max() - 56
     assert 0 < (~newest).sum() <= newest.sum()
+    weekly = SimpleNamespace(origins=np.arange(0, 700, 7), only=list)  # a hundred weeks, a row each
+    rows: Any = newest_and_replay(weekly, seed=0)  # type: ignore[arg-type]
+    assert (sum(row >= 92 for row in rows), sum(row < 92 for row in rows)) == (8, 8)
 
 
 def test_intervals_cover_what_they_promise(examples: SpendingExamples) -> None:
@@ -232,6 +237,20 @@ def test_intervals_cover_what_they_promise(examples: SpendingExamples) -> None:
         holdout.total <= later + found["upper_total"] * scale
     )
     assert 0.7 <= inside.mean() <= 0.9
+
+
+def test_an_interval_encloses_eighty_of_a_hundred_truths_that_made_it() -> None:
+    """The offsets leave a tenth of the residuals below and a tenth above, in each week and in the sum."""
+    rows = 999
+    week = np.random.default_rng(0).normal(size=(rows, STEPS))
+    validation = SimpleNamespace(truth=week, total=week.sum(axis=1), column=lambda _name: np.ones(rows))
+    found = conformal(np.zeros((rows, STEPS), dtype=np.float32), validation)  # type: ignore[arg-type]
+    for values, lower, upper in [
+        *zip(week.T, found["lower"], found["upper"], strict=True),
+        (validation.total, found["lower_total"], found["upper_total"]),
+    ]:
+        assert ((values < lower).mean(), (values > upper).mean()) == pytest.approx((0.1, 0.1), abs=0.002)
+    assert found["coverage"] == 0.8
 
 
 def test_candidates_are_ready_to_pack(examples: SpendingExamples) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,6 +27,7 @@ class Rows:
         self.row = row
         self.away = False
         self.hangs = False
+        self.fails_late = False  # the answer to a cancellation is an error
         self.questions = 0
 
     async def read(self, user_id: UUID) -> StoredState | None:
@@ -32,7 +35,12 @@ class Rows:
         del user_id
         self.questions += 1
         if self.hangs:
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if self.fails_late:
+                    raise RetryLaterError from None
+                raise
         if self.away:
             raise RetryLaterError
         return self.row
@@ -83,6 +91,47 @@ async def test_a_database_that_is_away_costs_a_few_requests_a_moment_and_the_oth
     setattr(rows, fault, False)
     clock.advance(1.0)
     assert (await reader.read(USER)).availability is Availability.KNOWN
+
+
+async def test_a_database_that_answers_again_is_asked_for_everybody(
+    reader: UserStateReader, rows: Rows, clock: ManualClock
+) -> None:
+    """One answer ends the pause: the next users are asked for at once, not one a second."""
+    rows.away = True
+    for _ in range(3):
+        await reader.read(USER)
+    rows.away = False
+    clock.advance(0.99)
+    assert (await reader.read(uuid4())).availability is Availability.UNAVAILABLE
+    clock.advance(0.01)
+    answers = [(await reader.read(uuid4())).availability for _ in range(5)]
+    assert answers == [Availability.KNOWN] * 5
+
+
+async def test_failures_with_an_answer_between_them_do_not_add_up(
+    reader: UserStateReader, rows: Rows, clock: ManualClock
+) -> None:
+    """Only failures in a row count: a database that now and then fails is still asked."""
+    for _ in range(4):
+        rows.away = True
+        for _ in range(2):
+            assert (await reader.read(uuid4())).availability is Availability.UNAVAILABLE
+        rows.away = False
+        assert (await reader.read(uuid4())).availability is Availability.KNOWN
+    assert rows.questions == 12
+    assert clock.monotonic() == 0
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "failed"])
+async def test_a_question_that_was_given_up_ends_silently(reader: UserStateReader, rows: Rows, ending: str) -> None:
+    """An outage fills no log with errors of tasks: neither of those that were cancelled nor of those that failed late."""
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    rows.hangs, rows.fails_late = True, ending == "failed"
+    assert (await reader.read(USER)).availability is Availability.UNAVAILABLE
+    await asyncio.wait({*reader._reading})  # unlike gather, it looks at no error
+    gc.collect()
+    assert reported == []
 
 
 async def test_a_state_of_another_reducer_is_not_used(reader: UserStateReader, rows: Rows) -> None:

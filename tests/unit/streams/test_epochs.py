@@ -9,7 +9,13 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from backends.database.repositories.datasets import Cursor, OpenDataset, PaneSlice, Standing
+from backends.database.repositories.datasets import (
+    CircumstancesRow,
+    Cursor,
+    OpenDataset,
+    PaneSlice,
+    Standing,
+)
 from modelkit.statistics.sketches import DatasetStatistics, user_sketch
 from schemas.messages.progress import DatasetCounts
 from schemas.thresholds import ThresholdRule
@@ -74,6 +80,27 @@ def test_the_epoch_ends_with_the_pane_that_reaches_the_threshold() -> None:
         (0, 0, 60),
         (1, 0, 50),
     ]
+
+
+@pytest.mark.parametrize(
+    ("moment", "created_at", "age_seconds"),
+    [
+        (None, None, None),
+        (NOON, None, None),
+        (None, NOON, None),
+        (NOON, NOON - dt.timedelta(seconds=90), 90.0),
+        (NOON, NOON + dt.timedelta(seconds=90), 0.0),
+    ],
+)
+def test_an_open_epoch_has_an_age_where_both_moments_are_known(
+    moment: dt.datetime | None, created_at: dt.datetime | None, age_seconds: float | None
+) -> None:
+    """An age is known where the clock and the beginning are, and is never negative."""
+    dataset = OpenDataset(id=uuid.uuid4(), epoch=4, accumulated=None, created_at=created_at)
+    row = CircumstancesRow(rule=ThresholdRule(threshold=100), moment=moment)
+    epoch = OpenEpoch.read(dataset, row, earlier=DatasetStatistics())
+    assert epoch.circumstances.age_seconds == age_seconds
+    assert epoch.circumstances.moment == moment
 
 
 def test_what_is_accumulated_counts() -> None:
@@ -143,9 +170,9 @@ def test_drift_is_measured_only_where_it_may_matter() -> None:
     moved = DatasetStatistics(categories={"click": 100, "dismiss": 400}, counts=DatasetCounts(counted=50, relevant=50))
     fixed = take([], epoch=opened(accumulated=moved, earlier=held))
     adaptive = take([], epoch=opened(accumulated=moved, earlier=held, rule=ThresholdRule(threshold=100, adaptive=True)))
-    assert (fixed.evaluation.threshold, fixed.evaluation.factors["psi"]) == (100, None)
+    assert (fixed.evaluation.threshold, fixed.evaluation.factors.psi) == (100, None)
     assert adaptive.evaluation.threshold == 50
-    assert adaptive.evaluation.factors["psi"] > 0.5
+    assert (adaptive.evaluation.factors.psi or 0.0) > 0.5
     assert adaptive.evaluation.decision is ThresholdDecision.WAITING_FOR_QUALITY
 
 
@@ -156,8 +183,8 @@ def test_users_are_counted_exactly_where_they_are_known() -> None:
         users=user_sketch(range(600)),
     )  # fmt: skip
     known = take([], epoch=opened(accumulated=few)).evaluation.factors
-    assert (known["users"], known["user_cap"]) == (2, 50)
+    assert (known.users, known.user_cap) == (2, 50)
     many = msgspec.structs.replace(few, heaviest={b"a": 30})
     estimated = take([], epoch=opened(accumulated=many)).evaluation.factors
-    assert estimated["users"] == pytest.approx(600, rel=0.1)
-    assert estimated["user_cap"] == 2
+    assert estimated.users == pytest.approx(600, rel=0.1)
+    assert estimated.user_cap == 2

@@ -19,6 +19,19 @@ def test_who_reports_live_is_late_after_a_day() -> None:
     assert late(ages) == 5
 
 
+def test_an_event_exactly_as_old_as_is_allowed_is_not_late() -> None:
+    """An age up to the allowance is fresh: only what lies beyond it is late."""
+    assert late(histogram([0.0] * 9 + [DAY])) == 0
+    assert late(histogram([DAY] * 9 + [DAY * 10])) == 0
+    assert late(histogram([float(HORIZON_SECONDS)] * 10)) == 0
+
+
+def test_the_horizon_is_thirty_days() -> None:
+    """Quality is judged over the window over which the host computes its features."""
+    assert HORIZON_SECONDS == 30 * DAY
+    assert allowance_seconds(histogram([DAY * 29.5])) == HORIZON_SECONDS
+
+
 def test_who_reports_seldom_is_not_late_for_it() -> None:
     """Telephones that report once a day would lower the quality of their data for ever."""
     assert late(histogram([DAY * 0.5 * (n % 8) for n in range(100)])) == 0
