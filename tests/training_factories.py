@@ -19,6 +19,7 @@ from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated, encode_event
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
 from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.training import ThresholdReached
 from schemas.tables import behavioral_events, epochs, ledger, threshold_evaluations, training_datasets
@@ -28,7 +29,6 @@ from tests.four_models import FOUR_MODELS
 from trainers.running.queue import TrainingQueue
 from trainers.settings import TrainersSettings
 from trainers.snapshots.decisions import clean
-from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FIRST_DAY = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
 TOPIC = BEHAVIORAL_EVENTS.name

@@ -16,6 +16,7 @@ import typer
 from admin import installation as installations
 from admin.cli import datasets as cli_datasets
 from admin.cli import dead_letters as cli_dead_letters
+from admin.cli import models as cli_models
 from admin.cli.actions import (
     HELP_OPTIONS,
     FolderOption,
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_datasets.app)
 app.add_typer(cli_dead_letters.app)
+app.add_typer(cli_models.app)
 app.command()(thresholds)
 
 

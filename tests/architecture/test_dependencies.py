@@ -20,7 +20,7 @@ OURS = {*PACKAGES, "migrations"}
 EXTRAS = {
     "schemas": (),
     "backends": (),
-    "modelkit": ("streams", "serving", "trainers"),
+    "modelkit": ("streams", "serving", "trainers", "conformance"),
     "models": ("streams", "serving", "trainers"),
     "streams": ("streams",),
     "trainers": ("trainers",),
