@@ -399,7 +399,7 @@ async def test_a_broken_producer_raises_one_alert_and_the_rest_flows(
     sums = await pane_sums(connection)
     assert (sums["archived"], sums["dead_lettered"]) == (200, 200)
     assert [type(alert).__name__ for alert in raised] == ["AlertRaised"]
-    assert (raised[0].name, raised[0].bench) == ("dead_letter_limit", "streams")
+    assert (raised[0].name, raised[0].service) == ("dead_letter_limit", "streams")
     assert f"records of {shop} one after the other" in raised[0].detail
     assert [type(alert).__name__ for alert in both] == ["AlertRaised", "AlertCleared"]
     assert both[1].causation_id == raised[0].event_id

@@ -65,7 +65,8 @@ def simple(kind: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one
                 max_size=30,
             )
         case inspect.StrType():
-            return st.from_regex(str(kind.pattern).replace("$", r"\Z"))
+            matching = st.from_regex(str(kind.pattern).replace("$", r"\Z"))
+            return matching.filter(lambda value: kind.max_length is None or len(value) <= kind.max_length)
         case inspect.IntType():
             return st.integers(-BOUND if kind.ge is None else int(kind.ge), BOUND if kind.le is None else int(kind.le))
         case inspect.FloatType():

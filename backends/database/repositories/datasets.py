@@ -103,7 +103,7 @@ WHERE rule.model_type = :model_type
 """)
 # How each open data set stands, and how much waits behind it: without a lock, for all models at once.
 _STANDINGS = sa.text("""
-SELECT open.dataset_type, open.data_count, open.threshold, open.evaluation ->> 'decision' AS decision,
+SELECT open.dataset_type AS model_type, open.data_count, open.threshold, open.evaluation ->> 'decision' AS decision,
     extract(epoch FROM now() - open.updated_at)::float8 AS idle_seconds, extract(epoch FROM now() - open.created_at)::float8 AS age_seconds,
     rule.threshold AS configured, rule.max_age_seconds, rule.cool_down_seconds, rule.blackouts, now() AS moment,
     extract(epoch FROM now() - (SELECT reached_at FROM epochs WHERE model_type = open.dataset_type
