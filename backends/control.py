@@ -1,4 +1,4 @@
-"""How a room reads the control topic: every instance sees every command, the inbox decides who acts.
+"""How a service reads the control topic: every instance sees every command, the inbox decides who acts.
 
 No group and no committed offset: a process starts reading a command's longest life ago, so that an order
 given while it was down is still carried out, and the inbox makes a second look harmless.
@@ -54,7 +54,7 @@ Execution = Callable[["UnitOfWork", Any, Any], Awaitable[CommandOutcome]]
 
 
 class CommandHandler:
-    """Handles control records for one room: decode, expire, claim, execute, answer: all in one transaction."""
+    """Handles control records for one service: decode, expire, claim, execute, answer: all in one transaction."""
 
     def __init__(
         self,
@@ -70,20 +70,20 @@ class CommandHandler:
         self._executions = executions
 
     async def handle(self, record: Record) -> None:
-        """Act on one record of the control topic if it is this room's.
+        """Act on one record of the control topic if it is this service's.
 
         Raises:
             InvalidMessageError: the record is no command at all, or one that cannot be written down (nor its refusal),
-                and this room is the one that says so.
+                and this service is the one that says so.
             RetryLaterError: the database is away.
         """
         try:
             command = codec.decode(CONTROL, record.value)
         except InvalidMessageError as error:
-            if self._database.room == UNKNOWN_COMMAND_EXECUTOR:
+            if self._database.service == UNKNOWN_COMMAND_EXECUTOR:
                 await self._reject(_unreadable(record.value, error), f"{error.detail}; known commands: {_KNOWN}")
             return
-        if COMMAND_EXECUTORS[type(command)] == self._database.room:
+        if COMMAND_EXECUTORS[type(command)] == self._database.service:
             _check_names(record.value)
             await self._decide(command)
 

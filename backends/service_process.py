@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from backends.broker.interface import DeadLetterSink, Handler
     from backends.settings import ProcessSettings
     from schemas.messages.control import Command
-    from schemas.vocabulary import ModelType, Room
+    from schemas.vocabulary import ModelType, Service
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -98,7 +98,7 @@ class ServiceProcess:
     """One process of ``service``; see the module for the order of its life."""
 
     def __init__(
-        self, service: Room, settings: ProcessSettings, *, name: str | None = None, linger_ms: int = 5
+        self, service: Service, settings: ProcessSettings, *, name: str | None = None, linger_ms: int = 5
     ) -> None:
         self.service = service
         self.settings = settings
@@ -208,7 +208,7 @@ class ServiceProcess:
         await work()
 
 
-def open_database(service: Room, settings: ProcessSettings, *, name: str, connections: int = 5) -> Database:
+def open_database(service: Service, settings: ProcessSettings, *, name: str, connections: int = 5) -> Database:
     """Return the database of ``settings`` as ``service`` uses it; nothing connects before first use."""
     engine = create_engine(
         settings.database_url.get_secret_value(),

@@ -30,7 +30,7 @@ from fincoach_events.events import AnyBehavioralEvent, RecommendationInteraction
 from schemas import codec
 from schemas.messages.training import ThresholdReached
 from schemas.topics import BEHAVIORAL_EVENTS, THRESHOLD_REACHED
-from schemas.vocabulary import FEEDBACK_INTERACTIONS, ModelType, Room
+from schemas.vocabulary import FEEDBACK_INTERACTIONS, ModelType, Service
 
 if TYPE_CHECKING:
     import asyncpg
@@ -134,7 +134,7 @@ async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
     async with services.beside() as own, own.database() as url, connected(url) as connection:
         await _lower_thresholds(connection)
         async with (
-            own.process(Room.STREAMS, database_url=url, ready_path=LIVE),
+            own.process(Service.STREAMS, database_url=url, ready_path=LIVE),
             flowing(own, on_acknowledged=note) as flow,
             _reading(own) as reached,
         ):

@@ -28,7 +28,7 @@ from benchmarks.topic import Loaded, preload
 from benchmarks.worker import Drained, Pane, drain
 from benchmarks.workload import behavioral_events, with_repetitions
 from schemas.topics import BEHAVIORAL_EVENTS, Topic
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from streams.batches.batch import LedgerBatch
 from streams.bootstrap import CONNECTIONS
 from streams.settings import StreamsSettings
@@ -78,7 +78,7 @@ async def recorded(services: Services, panes: Sequence[Pane]) -> Recording:
     batches = await _batches(services.brokers, panes)
     async with services.database() as url:
         settings = StreamsSettings(database_url=SecretStr(url))
-        database = open_database(Room.STREAMS, settings, name="streams", connections=CONNECTIONS)
+        database = open_database(Service.STREAMS, settings, name="streams", connections=CONNECTIONS)
         try:
             state_cache_bytes = settings.state_cache_mib * 2**20
             return await record_statements(database, SystemClock(), batches, state_cache_bytes=state_cache_bytes)
@@ -90,7 +90,7 @@ async def bare_rate(services: Services, recording: Recording) -> float:
     """Run the recorded SQL on a fresh database; return records per second."""
     async with services.database() as url:
         database = open_database(
-            Room.STREAMS, StreamsSettings(database_url=SecretStr(url)), name="streams", connections=CONNECTIONS
+            Service.STREAMS, StreamsSettings(database_url=SecretStr(url)), name="streams", connections=CONNECTIONS
         )
         try:
             return recording.records / await replay_statements(database, recording)

@@ -18,7 +18,7 @@ from benchmarks.flow import Flow, flowing
 from benchmarks.ratios import Comparison, bounded
 from benchmarks.services import BenchmarkError, Services, connected, eventually
 from benchmarks.worker import LIVE, ledger_sum
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     import asyncpg
@@ -57,7 +57,7 @@ async def _grow(services: Services, url: str, flow: Flow, *, events: int, say: S
     """Let a worker drain ``events`` while they are produced; return the growth in MiB after the first tenth, at its maximum."""
     async with (
         connected(url) as connection,
-        services.process(Room.STREAMS, database_url=url, ready_path=LIVE) as running,
+        services.process(Service.STREAMS, database_url=url, ready_path=LIVE) as running,
     ):
         worker = psutil.Process(running.pid)
         await _drained(flow, connection, events=int(events * FIRST_SHARE))

@@ -21,7 +21,7 @@ from benchmarks.services import HOST, BenchmarkError, Services
 from schemas.codec import encode
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.topics import MODEL_DEPLOYMENTS
-from schemas.vocabulary import DeploymentPhase, Room
+from schemas.vocabulary import DeploymentPhase, Service
 
 if TYPE_CHECKING:
     from benchmarks.plan import Plan, Say
@@ -73,7 +73,7 @@ async def producing(services: Services) -> AsyncIterator[BrokerProducer]:
 async def replica(services: Services, *, database_url: str) -> AsyncIterator[int]:
     """Run one replica and give its port once it serves the goal model."""
     ready = "/v2/models/goal/ready"
-    async with services.process(Room.SERVING, database_url=database_url, ready_path=ready) as running:
+    async with services.process(Service.SERVING, database_url=database_url, ready_path=ready) as running:
         port = urlsplit(running.url).port
         if port is None:
             raise BenchmarkError(f"the replica has no port: {running.url}")

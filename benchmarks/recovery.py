@@ -20,7 +20,7 @@ from benchmarks.ratios import Comparison, bounded
 from benchmarks.services import BenchmarkError, RunningProcess, Services, connected, eventually, http_get
 from benchmarks.worker import LIVE, READY, ledger_sum
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from streams.settings import StreamsSettings
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ async def measure_restart(services: Services, url: str, flow: Flow, *, plan: Pla
 
 @contextlib.asynccontextmanager
 async def _worker(services: Services, url: str) -> AsyncIterator[RunningProcess]:
-    async with services.process(Room.STREAMS, database_url=url, ready_path=LIVE) as running:
+    async with services.process(Service.STREAMS, database_url=url, ready_path=LIVE) as running:
         yield running
 
 

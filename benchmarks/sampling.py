@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.services import BenchmarkError, Services, connected, eventually, log_tail
 from benchmarks.worker import LIVE, RUN_SECONDS, ledger_sum
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     from benchmarks.plan import Say
@@ -37,7 +37,7 @@ async def profile(services: Services, loaded: Loaded, *, stacks: Path, say: Say)
         async def reached(records: int) -> bool:
             return await ledger_sum(connection) >= records
 
-        async with services.process(Room.STREAMS, database_url=url, ready_path=LIVE) as worker:
+        async with services.process(Service.STREAMS, database_url=url, ready_path=LIVE) as worker:
             await eventually(lambda: reached(1), what="a first commit", every_seconds=0.02)
             async with _sampled(worker.pid, stacks):
                 await eventually(lambda: reached(loaded.records), what="the end of the topic", seconds=RUN_SECONDS)

@@ -22,7 +22,7 @@ import msgspec
 from backends.broker.kafka import create_topics
 from benchmarks.processors import Processors
 from migrations.create_continuous_learning_tables import create as migrate
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.broker import EmbeddedBroker
 from stack.ports import free_port
 from stack.postgres import EmbeddedPostgres
@@ -104,21 +104,21 @@ class Services:
             )
 
     @contextlib.asynccontextmanager
-    async def process(self, room: Room, *, database_url: str, ready_path: str) -> AsyncIterator[RunningProcess]:
-        """Run ``python -m room`` and give it once ``ready_path`` returns 200; stop it at the end."""
+    async def process(self, service: Service, *, database_url: str, ready_path: str) -> AsyncIterator[RunningProcess]:
+        """Run ``python -m service`` and give it once ``ready_path`` returns 200; stop it at the end."""
         port = free_port()
         environment = {
             "FINCOACH_BROKERS": self.brokers,
             "FINCOACH_DATABASE_URL": database_url,
             "FINCOACH_FOLDER": str(self.folder),
             "FINCOACH_HOST": HOST,
-            "FINCOACH_INSTANCE": f"bench-{room}-{port}",
+            "FINCOACH_INSTANCE": f"bench-{service}-{port}",
             "FINCOACH_PORT": str(port),
             "FINCOACH_WIDE_PARTITIONS": str(WIDE_PARTITIONS),
         }
         url = f"http://{HOST}:{port}"
-        log = self.folder / f"{room}-{port}.log"
-        async with running(sys.executable, "-m", room, environment=environment, log=log) as process:
+        log = self.folder / f"{service}-{port}.log"
+        async with running(sys.executable, "-m", service, environment=environment, log=log) as process:
             await until_ready(HttpProbe(f"{url}{ready_path}"), process, log=log)
             yield RunningProcess(url, process, log)
 

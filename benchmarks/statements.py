@@ -114,7 +114,7 @@ class _RecordedDatabase(Database):
         """Commit at the end of the block."""
         started = time.perf_counter()
         async with super().transaction() as work:
-            recorded = _RecordedWork(work.connection, work.room)
+            recorded = _RecordedWork(work.connection, work.service)
             recorded.recording = self.recording
             self.recording.seconds["begin"] += time.perf_counter() - started
             yield recorded
@@ -131,7 +131,7 @@ async def record_statements(
     """
     await _begin_ledger(database, {batch.partition for batch in batches})
     recording = Recording()
-    recorded = _RecordedDatabase(database.engine, database.room)
+    recorded = _RecordedDatabase(database.engine, database.service)
     recorded.recording = recording
     dead_letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
     service = ingestion.EventIngestion(

@@ -13,7 +13,7 @@ from benchmarks.processors import Processors, used
 from benchmarks.services import BenchmarkError, Services, connected
 from benchmarks.topic import Loaded
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     import asyncpg
@@ -58,7 +58,7 @@ async def drain(services: Services, loaded: Loaded) -> Drained:
         BenchmarkError: the database does not hold every event exactly once.
     """
     async with services.database() as url, connected(url) as connection:
-        async with services.process(Room.STREAMS, database_url=url, ready_path=LIVE) as worker:
+        async with services.process(Service.STREAMS, database_url=url, ready_path=LIVE) as worker:
             processors = services.processors.with_process("worker", worker.pid)
             drained = await _watched(connection, processors, records=loaded.records)
         return dataclasses.replace(drained, panes=await _checked_panes(connection, loaded))

@@ -15,7 +15,7 @@ from deployer.store import ArtifactShelf
 from modelkit.registry import installed
 from schemas.messages.control import DeployModel, RollBackModel
 from schemas.topics import MODEL_DEPLOYMENTS, MODEL_READY, REPLICA_STATUS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     from backends.database.unit_of_work import Database
@@ -72,7 +72,7 @@ async def reconcile(settings: DeployerSettings) -> list[str]:
 
 
 def _process(settings: DeployerSettings) -> ServiceProcess:
-    return ServiceProcess(Room.DEPLOYER, settings, linger_ms=0)
+    return ServiceProcess(Service.DEPLOYER, settings, linger_ms=0)
 
 
 def _baselines(process: ServiceProcess, database: Database, shelf: ArtifactShelf) -> BaselineDeployment:

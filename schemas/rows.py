@@ -239,9 +239,9 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitingAnnouncements(msgspec.Struct, frozen=True, kw_only=True):
-    """How many outbox rows of a room are not published, and since when the oldest waits."""
+    """How many outbox rows of a service are not published, and since when the oldest waits."""
 
-    room: str
+    service: str
     rows: int
     oldest: dt.datetime
 

@@ -115,7 +115,7 @@ class DeadLetterReason(enum.StrEnum):
     REDUCER_ERROR = "reducer_error"
 
 
-class Room(enum.StrEnum):
+class Service(enum.StrEnum):
     """The processes; also the owners of tables, outbox rows and commands."""
 
     STREAMS = "streams"

@@ -14,7 +14,7 @@ from backends.telemetry.logs import get_logger
 from modelkit.features import REDUCER_VERSION, UserState, decode_state
 from modelkit.registry import installed
 from schemas.topics import MODEL_DEPLOYMENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from serving.cache import ExpiringCache
 from serving.consumer import DeploymentConsumer
 from serving.endpoints import ReplicaApplication
@@ -37,7 +37,7 @@ log = get_logger("serving")
 
 async def serve(settings: ServingSettings) -> int:
     """Run a replica until a signal; return the exit status."""
-    process = ServiceProcess(Room.SERVING, settings, name=settings.replica_id)
+    process = ServiceProcess(Service.SERVING, settings, name=settings.replica_id)
     registry = VersionRegistry()
     library = VersionLibrary(
         store_url=settings.resolved_store_url,

@@ -28,7 +28,7 @@ from fincoach_events.events import AnyBehavioralEvent
 from schemas.errors import FinCoachError, RetryLaterError
 from schemas.messages.control import Command, DeployModel, RollBackModel, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from stack.bad_input import bad_records
 from stack.replay.cdnow import CdnowSource
 from stack.replay.journal import Journal
@@ -140,7 +140,7 @@ class Demo:
         async with AsyncExitStack() as stack:
             installation = await self._system.start(self._enter)
             database = Database(
-                create_engine(installation.database_url, application_name="fincoach-demo", pool_size=3), Room.ADMIN
+                create_engine(installation.database_url, application_name="fincoach-demo", pool_size=3), Service.ADMIN
             )
             stack.push_async_callback(database.close)
             gateway = CommandGateway(installation.brokers, issuer=ISSUER, clock=self._clock)

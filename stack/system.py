@@ -14,7 +14,7 @@ from admin.installation import Endpoint, Installation, save
 from backends.broker.kafka import create_topics
 from migrations.create_continuous_learning_tables import create as migrate
 from schemas.errors import SettingsError
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.cluster import Detour, EmbeddedCluster
 from stack.errors import FolderInUseError
 from stack.folder import running_supervisor
@@ -135,35 +135,42 @@ class System:
 
     def _is_spare(self, endpoint: Endpoint) -> bool:
         number = int(endpoint.name.rsplit("-", 1)[-1])
-        return endpoint.room == Room.STREAMS and number > self.plan.streams_workers
+        return endpoint.service == Service.STREAMS and number > self.plan.streams_workers
 
     def _planned(self) -> list[Endpoint]:
         numbers = {
-            Room.STREAMS: self.plan.streams_workers + self.plan.spare_streams_workers,
-            Room.TRAINERS: self.plan.trainers,
-            Room.DEPLOYER: 1,
-            Room.SERVING: self.plan.replicas,
+            Service.STREAMS: self.plan.streams_workers + self.plan.spare_streams_workers,
+            Service.TRAINERS: self.plan.trainers,
+            Service.DEPLOYER: 1,
+            Service.SERVING: self.plan.replicas,
         }
-        names = {Room.STREAMS: "streams", Room.TRAINERS: "trainer", Room.DEPLOYER: "deployer", Room.SERVING: "replica"}
+        names = {
+            Service.STREAMS: "streams",
+            Service.TRAINERS: "trainer",
+            Service.DEPLOYER: "deployer",
+            Service.SERVING: "replica",
+        }
         return [
-            Endpoint(name=f"{names[room]}-{number}", room=room, url=f"http://{HOST}:{self._port(room, number)}")
-            for room, count in numbers.items()
+            Endpoint(
+                name=f"{names[service]}-{number}", service=service, url=f"http://{HOST}:{self._port(service, number)}"
+            )
+            for service, count in numbers.items()
             for number in range(1, count + 1)
         ]
 
-    def _port(self, room: Room, number: int) -> int:
+    def _port(self, service: Service, number: int) -> int:
         wished = self.plan.replica_port + number
-        return wished if room is Room.SERVING and is_free(wished) else free_port()
+        return wished if service is Service.SERVING and is_free(wished) else free_port()
 
     def _spec(self, endpoint: Endpoint) -> ProcessSpec:
         return ProcessSpec(
             name=endpoint.name,
-            command=(sys.executable, "-m", endpoint.room),
+            command=(sys.executable, "-m", endpoint.service),
             ready=HttpProbe(f"{endpoint.url}/health/ready"),
             environment=self._environment(endpoint),
             depends_on=tuple(spec.name for spec in self._services),
             # A replica starts from its disk, without database and broker; in a cluster, no single broker is needed.
-            restarts_alone=endpoint.room == Room.SERVING or self.plan.brokers > 1,
+            restarts_alone=endpoint.service == Service.SERVING or self.plan.brokers > 1,
             grace_seconds=15.0,
             ready_within_seconds=120.0,
         )

@@ -1,4 +1,4 @@
-"""Builds a streams worker from its settings: the only place of the room that constructs adapters."""
+"""Builds a streams worker from its settings: the only place of the service that constructs adapters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from schemas.errors import RetryLaterError
 from schemas.golden import golden_messages
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset, RetryDeadLetters, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS, DEAD_LETTERS, PREDICTIONS, TOPICS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from streams.batches.batch import BatchOutcome, LedgerBatch
 from streams.batches.dead_letter_limits import LimitPolicy
 from streams.batches.dead_letters import DeadLetterService
@@ -219,7 +219,7 @@ def limit_policy(settings: StreamsSettings) -> LimitPolicy:
 
 async def run(settings: StreamsSettings) -> int:
     """Run a worker until it is told to stop; return the exit status."""
-    process = ServiceProcess(Room.STREAMS, settings)
+    process = ServiceProcess(Service.STREAMS, settings)
     try:
         golden_check()()
     except BrokenReceiverError as error:

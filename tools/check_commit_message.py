@@ -6,10 +6,10 @@ import re
 import sys
 from pathlib import Path
 
-from tools.reference.rooms import ROOMS
+from tools.reference.packages import PACKAGES
 
 KINDS = ("feat", "fix", "docs", "test", "refactor", "perf", "chore", "build", "ci", "revert")
-SCOPES = (*ROOMS, "migrations", "tests", "benchmarks", "examples", "docs", "tools", "house")
+SCOPES = (*PACKAGES, "migrations", "tests", "benchmarks", "examples", "docs", "tools", "house")
 LONGEST_SUBJECT = 100
 SUBJECT = re.compile(rf"^({'|'.join(KINDS)})\(({'|'.join(SCOPES)})\)!?: \S.*[^.]$")
 

@@ -16,7 +16,7 @@ import yaml
 
 from schemas.codec import version_of
 from tools import schema_lock
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 from tools.schema_lock import Lock, last_release, register, released_lock
 
 DOCUMENT = "docs/reference/asyncapi.yaml"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from tools.reference import asyncapi, cli, dead_letters, metrics, settings, tables, topics
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {

@@ -16,7 +16,7 @@ import msgspec
 
 from schemas.codec import tag_of, version_of
 from schemas.topics import TOPICS, Topic
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 from tools.shapes import changes, digest_of, hides_its_version, shape_of
 
 FILE = "schemas/shapes.lock.json"

@@ -9,7 +9,7 @@ from backends.store.content import ContentStore
 from modelkit.registry import installed
 from schemas.messages.control import TriggerTraining
 from schemas.topics import THRESHOLD_REACHED
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from trainers.consumer import GROUP, CrossingConsumer, TriggerTrainingExecution
 from trainers.running.orchestrator import OrchestratorParts, TrainingOrchestrator
 from trainers.running.queue import TrainingQueue
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 async def run_trainer(settings: TrainersSettings) -> int:
     """Run one trainer until a signal or a failure; return the exit status."""
-    process = ServiceProcess(Room.TRAINERS, settings)
+    process = ServiceProcess(Service.TRAINERS, settings)
     database = process.open_database()
     relay = process.relay(database)
     orchestrator = _orchestrator(process, settings, database)

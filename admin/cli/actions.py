@@ -25,7 +25,7 @@ from backends.database.unit_of_work import Database
 from modelkit.registry import installed
 from schemas.errors import DatabaseAwayError, FinCoachError
 from schemas.messages.control import Command, CommandResult
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 
 # A database without our tables, which only a statement finds out, is as silent to a person as one that is away.
 DATABASE_SILENT: tuple[type[Exception], ...] = (DatabaseAwayError, *DATABASE_AWAY_ERRORS)
@@ -91,7 +91,7 @@ async def reading(folder: Path, query: Callable[[Any], Awaitable[Answer]]) -> An
     """Return what ``query`` finds over a connection to the installation's database."""
     database = Database(
         create_engine(installations.load(folder).database_url, application_name="fincoach-admin", pool_size=1),
-        Room.ADMIN,
+        Service.ADMIN,
     )
     try:
         async with database.reading() as connection:

@@ -128,7 +128,7 @@ class StatusService:
             live = False
         return ProcessFacts(
             name=endpoint.name,
-            room=endpoint.room,
+            service=endpoint.service,
             live=live,
             ready=ready,
             phase=supervised.phase if supervised else ("ready" if ready else "away"),

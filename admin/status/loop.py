@@ -35,7 +35,7 @@ class ProcessFacts:
     """One process: what its supervisor says, and what it says itself. ``since`` is when its phase began, where known."""
 
     name: str
-    room: str
+    service: str
     live: bool
     ready: bool
     phase: str = "unknown"
@@ -85,17 +85,19 @@ class Link:
 
 def links(facts: LoopFacts) -> tuple[Link, ...]:
     """Return every link in the order in which data flows through them."""
-    services = (_service("database", facts.database_error), _service("broker", facts.broker_error))
-    rooms = tuple(_room(room, facts) for room in ("streams", "trainers", "deployer", "serving"))
+    servers = (_server("database", facts.database_error), _server("broker", facts.broker_error))
+    streams, trainers, deployer, serving = (
+        _service(service, facts) for service in ("streams", "trainers", "deployer", "serving")
+    )
     return (
-        *services,
-        rooms[0],
+        *servers,
+        streams,
         _counting(facts),
         _outbox(facts),
-        rooms[1],
+        trainers,
         _training(facts),
-        rooms[2],
-        rooms[3],
+        deployer,
+        serving,
         _replicas(facts),
     )
 
@@ -105,7 +107,7 @@ def first_broken(chain: tuple[Link, ...]) -> Link | None:
     return next((link for link in chain if not link.holds), None)
 
 
-def _service(name: str, error: str | None) -> Link:
+def _server(name: str, error: str | None) -> Link:
     if error is None:
         return Link(name=name, holds=True, detail="answers")
     meaning = {
@@ -115,7 +117,7 @@ def _service(name: str, error: str | None) -> Link:
     return Link(name=name, holds=False, detail=error, meaning=meaning, next_command="fincoach-learning doctor")
 
 
-_ROOM_MEANING = {
+_SERVICE_MEANING = {
     "streams": "events wait in Kafka and are counted when it is back; no threshold can be reached",
     "trainers": "reached thresholds wait in the queue; models grow stale, nothing is lost",
     "deployer": "trained models wait; rollbacks are carried out when it is back",
@@ -123,16 +125,16 @@ _ROOM_MEANING = {
 }
 
 
-def _room(room: str, facts: LoopFacts) -> Link:
-    processes = [process for process in facts.processes if process.room == room]
+def _service(service: str, facts: LoopFacts) -> Link:
+    processes = [process for process in facts.processes if process.service == service]
     broken = next((process for process in processes if not process.ready), None)
     if broken is None:
         detail = f"{len(processes)} of {len(processes)} ready" if processes else "not part of this installation"
         return Link(
-            name=room,
+            name=service,
             holds=bool(processes),
             detail=detail,
-            meaning="" if processes else _ROOM_MEANING[room],
+            meaning="" if processes else _SERVICE_MEANING[service],
             next_command="" if processes else "fincoach-learning up",
         )
     failing = ", ".join(name for name, holds in broken.checks.items() if not holds)
@@ -141,11 +143,11 @@ def _room(room: str, facts: LoopFacts) -> Link:
     )
     command = f"tail -n 50 {broken.log}" if broken.log else "fincoach-learning up"
     return Link(
-        name=room,
+        name=service,
         holds=False,
         detail=detail,
         since=broken.since if broken.phase != READY else None,
-        meaning=_ROOM_MEANING[room],
+        meaning=_SERVICE_MEANING[service],
         next_command=command,
     )
 
@@ -178,10 +180,10 @@ def _outbox(facts: LoopFacts) -> Link:
     return Link(
         name="announcing",
         holds=False,
-        detail=f"{oldest.rows} outbox rows of {oldest.room} are not published",
+        detail=f"{oldest.rows} outbox rows of {oldest.service} are not published",
         since=oldest.oldest,
-        meaning="what this room decided is true in the database but nobody is told",
-        next_command="fincoach-learning status   # is that room ready, does the broker answer?",
+        meaning="what this service decided is true in the database but nobody is told",
+        next_command="fincoach-learning status   # is that service ready, does the broker answer?",
     )
 
 

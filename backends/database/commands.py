@@ -47,7 +47,7 @@ async def claim(work: UnitOfWork, command: Command) -> bool:
         "issuer": command.issuer,
         "command_id": command.event_id,
         "command_type": command_name(command),
-        "executor": work.room,
+        "executor": work.service,
     }
     inserted = await work.connection.execute(
         insert(command_inbox)
@@ -68,7 +68,7 @@ async def answer(work: UnitOfWork, command: Command, outcome: CommandOutcome, *,
     )
     message = ANSWERS[outcome.status](
         event_id=uuid4(), occurred_at=now, correlation_id=command.correlation_id or command.event_id, causation_id=command.event_id,
-        command_id=command.event_id, command_type=name, issuer=command.issuer, executor=work.room, detail=outcome.detail,
+        command_id=command.event_id, command_type=name, issuer=command.issuer, executor=work.service, detail=outcome.detail,
         result=outcome.result,
     )  # fmt: skip
     await work.publish(CONTROL_RESULTS, str(command.event_id), message)

@@ -57,6 +57,7 @@ def upgrade() -> None:
         op.create_foreign_key(op.f(f"fk_{table}_{column}_models"), table, "models", [column], ["model_type"])
     for column in RULE_DEFAULTS:
         op.alter_column("thresholds", column, server_default=None)
+    _rename_outbox_column("room", "service")
 
 
 def downgrade() -> None:
@@ -69,6 +70,7 @@ def downgrade() -> None:
     if further:
         message = f"the version before knows only {', '.join(FOUR)}; delete the rows of {', '.join(further)} first"
         raise RuntimeError(message)
+    _rename_outbox_column("service", "room")
     for column, default in RULE_DEFAULTS.items():
         op.alter_column("thresholds", column, server_default=sa.text(default))
     for table, column in REFERRING.items():
@@ -79,3 +81,8 @@ def downgrade() -> None:
         op.f("ck_training_datasets_known_model"), "training_datasets", f"dataset_type IN ({four})"
     )
     op.drop_table("models")
+
+
+def _rename_outbox_column(old: str, new: str) -> None:
+    op.alter_column("outbox", old, new_column_name=new)
+    op.execute(f"ALTER TABLE outbox RENAME CONSTRAINT ck_outbox_known_{old} TO ck_outbox_known_{new}")

@@ -21,7 +21,7 @@ from fincoach_events.identifiers import new_event_id
 from schemas.dead_letters import RETRY_OF_HEADER, UNKNOWN_PRODUCER
 from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS, PREDICTIONS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from streams.batches.batch import record_time
 from streams.batches.dead_letter_limits import Excess, LimitPolicy, LimitWindow, Tally
 
@@ -127,7 +127,7 @@ class DeadLetterService:
     def _alert(self, producer: str, detail: str, *, facts: dict[str, Any]) -> dict[str, Any]:
         return {
             "event_id": new_event_id(), "occurred_at": self._clock.now(), "name": LIMIT_ALERT, "subject": producer,
-            "room": Room.STREAMS, "detail": detail, "facts": facts,
+            "service": Service.STREAMS, "detail": detail, "facts": facts,
         }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from fincoach_events.identifiers import new_event_id
 from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.messages.training import ThresholdReached
 from schemas.topics import ALERTS, THRESHOLD_REACHED
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from streams.epochs.collecting import begin_next_epoch
 from streams.panes import encode_statistics
 
@@ -144,14 +144,14 @@ def share_alert(
         f" towards {f.threshold}; they are archived all the same"
     )
     return kind(
-        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS, detail=detail, facts=facts
+        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, service=Service.STREAMS, detail=detail, facts=facts
     )  # fmt: skip
 
 
 def share_alert_ends(*, model_type: ModelType, by: str, now: dt.datetime) -> AlertCleared:
     """Return that the alert about single users ends, since a person has quarantined what they gave."""
     return AlertCleared(
-        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS,
+        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, service=Service.STREAMS,
         detail=f"{by} has quarantined the data set in which single users gave too much",
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.architecture.sources import files_of, tree_of
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 CLAIM = re.compile(r"(?:^|[.:;?!] )Pure\b")
 

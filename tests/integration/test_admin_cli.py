@@ -16,7 +16,7 @@ from admin.installation import Installation, save
 from backends.database.repositories.models import ModelRepository
 from backends.database.unit_of_work import Database
 from schemas.thresholds import ThresholdRule
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.ports import free_port
 from tests.four_models import FOUR_MODELS
 from tests.integration.admin_rows import USER, Rows
@@ -68,7 +68,7 @@ def folder(tmp_path: Path, database_url: str) -> Path:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Give a way to the database."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 

@@ -15,7 +15,7 @@ from backends.database.repositories.recount import EventRecount, OpenWork, Recou
 from backends.database.unit_of_work import Database
 from schemas.tables import epochs, model_training_events, model_versions, outbox, panes, rollout_decisions
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from tests.integration.admin_rows import AT, Rows
 from tests.integration.backends_topics import database_of
 
@@ -23,7 +23,7 @@ from tests.integration.backends_topics import database_of
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Give a way to the database."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 
@@ -135,7 +135,7 @@ async def test_open_work_is_what_somebody_still_has_to_do(database: Database) ->
         idle = await RecountRepository(connection).open_work()
     await rows.data_set()  # a crossing without a job
     await rows.training()  # a job that runs, and a win that nobody has decided about
-    await rows.add(outbox, room="streams", topic="t", payload=b"")
+    await rows.add(outbox, service="streams", topic="t", payload=b"")
     async with database.reading() as connection:
         busy = await RecountRepository(connection).open_work()
     async with database.transaction() as work:

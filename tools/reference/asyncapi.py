@@ -52,15 +52,15 @@ def channel(topic: Topic) -> dict[str, Any]:
 
 def operations(topic: Topic) -> dict[str, Any]:
     """Return one operation for each service that writes or reads ``topic``."""
-    ends = [("send", room) for room in topic.producers] + [("receive", room) for room in topic.consumers]
+    ends = [("send", package) for package in topic.producers] + [("receive", package) for package in topic.consumers]
     identity = channel_id(topic)
     return {
-        f"{room}.{action}.{identity}": {
+        f"{package}.{action}.{identity}": {
             "action": action,
             "channel": {"$ref": f"#/channels/{identity}"},
-            "tags": [{"name": str(room)}],
+            "tags": [{"name": str(package)}],
         }
-        for action, room in ends
+        for action, package in ends
     }
 
 

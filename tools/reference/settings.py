@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from tools.reference.markdown import first_paragraph, page, table
-from tools.reference.rooms import settings_modules
+from tools.reference.packages import settings_modules
 
 MODULE_PREFIX = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")
 
@@ -59,21 +59,21 @@ def own_fields(settings: type[BaseSettings]) -> dict[str, FieldInfo]:
     return {name: field for name, field in settings.model_fields.items() if name not in inherited}
 
 
-def class_section(room: str, settings: type[BaseSettings]) -> str:
+def class_section(package: str, settings: type[BaseSettings]) -> str:
     """Return the section of one settings class."""
     rows = [
         [f"`{variable(settings, name, field)}`", f"`{type_name(field)}`", default_text(field), field.description or ""]
         for name, field in own_fields(settings).items()
     ]
-    head = f"## {room}: {settings.__name__}\n\n{first_paragraph(settings.__doc__)}"
+    head = f"## {package}: {settings.__name__}\n\n{first_paragraph(settings.__doc__)}"
     return f"{head}\n\n{table(['variable', 'type', 'default', 'meaning'], rows)}" if rows else head
 
 
 def render() -> str:
     """Return docs/reference/settings.md."""
     sections = [
-        class_section(room, settings)
-        for room, module in settings_modules().items()
+        class_section(package, settings)
+        for package, module in settings_modules().items()
         for settings in settings_classes(module)
     ]
     return page("Settings", "Environment variables. Thresholds are data in the database, not settings.", *sections)

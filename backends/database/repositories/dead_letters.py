@@ -177,10 +177,10 @@ class DeadLetterRepository:
         await driver.copy_records_to_table(
             "outbox",
             records=[
-                (str(self._work.room), DEAD_LETTERS.name, key, raw, msgspec.json.encode(headers).decode())
+                (str(self._work.service), DEAD_LETTERS.name, key, raw, msgspec.json.encode(headers).decode())
                 for key, raw, headers in letters
             ],
-            columns=("room", "topic", "key", "payload", "headers"),
+            columns=("service", "topic", "key", "payload", "headers"),
         )
 
     async def settle(self, first_ids: Collection[int]) -> None:
@@ -221,9 +221,9 @@ class DeadLetterRepository:
             RETRY_OF_HEADER, sa.cast(sa.func.coalesce(d.retry_of, d.id), sa.Text),
             ATTEMPT_HEADER, sa.cast(d.attempts + 1, sa.Text),
         )  # fmt: skip
-        room = sa.literal(str(self._work.room))
-        rows = sa.select(room, d.topic, d.key, d.raw, headers).where(d.id.in_(ids)).order_by(d.id)
-        columns = ["room", "topic", "key", "payload", "headers"]
+        service = sa.literal(str(self._work.service))
+        rows = sa.select(service, d.topic, d.key, d.raw, headers).where(d.id.in_(ids)).order_by(d.id)
+        columns = ["service", "topic", "key", "payload", "headers"]
         await connection.execute(outbox.insert().from_select(columns, rows))
         marked = {"retried_at": sa.func.now(), "attempts": d.attempts + 1}
         await connection.execute(sa.update(dead_letters).where(d.id.in_(ids)).values(marked))

@@ -181,7 +181,7 @@ class QueryRepository:
     async def loop_figures(self) -> LoopFigures:
         """Return the figures by which the links of the loop are judged; times are aware, counts exact."""
         o, j, t, now = outbox.c, training_jobs.c, model_training_events.c, sa.func.now()
-        waiting = sa.select(o.room, sa.func.count().label("rows"), sa.func.min(o.created_at).label("oldest")).where(
+        waiting = sa.select(o.service, sa.func.count().label("rows"), sa.func.min(o.created_at).label("oldest")).where(
             o.published_at.is_(None)
         )
         expired = _columns(training_jobs, ExpiredLease).where(j.status == "running", j.lease_until < now)
@@ -190,7 +190,7 @@ class QueryRepository:
         )
         return LoopFigures(
             now=(await self._connection.execute(sa.select(now))).scalar_one(),
-            outbox=tuple(await self._rows(WaitingAnnouncements, waiting.group_by(o.room))),
+            outbox=tuple(await self._rows(WaitingAnnouncements, waiting.group_by(o.service))),
             expired_leases=tuple(await self._rows(ExpiredLease, expired)),
             failed_trainings=tuple(await self._rows(FailedTraining, failed)),
         )

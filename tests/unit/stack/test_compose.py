@@ -13,7 +13,7 @@ import yaml
 
 from backends.settings import ProcessSettings
 from schemas.topics import DEAD_LETTERS, DEFAULT_WIDE_PARTITIONS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.broker import EmbeddedBroker
 from stack.system import System, SystemPlan
 
@@ -43,7 +43,7 @@ def test_each_process_of_the_stack_is_a_service(
     monkeypatch.setenv("FINCOACH_BROKERS", "127.0.0.1:1")
     planned = System(SystemPlan(folder=tmp_path)).planned
     in_compose = sorted(compose["services"][name]["command"][-1] for name in APPLICATION)
-    assert in_compose == sorted(str(endpoint.room) for endpoint in planned)
+    assert in_compose == sorted(str(endpoint.service) for endpoint in planned)
 
 
 @pytest.mark.parametrize("service", APPLICATION)
@@ -51,7 +51,7 @@ def test_commands_name_modules_that_exist(compose: dict[str, Any], service: str)
     """Each container starts a module that exists."""
     interpreter, flag, module = compose["services"][service]["command"]
     assert (interpreter, flag) == ("python", "-m")
-    assert module in set(Room)
+    assert module in set(Service)
     assert find_spec(f"{module}.__main__") is not None
 
 
@@ -63,7 +63,7 @@ def test_settings_are_known(compose: dict[str, Any], service: str) -> None:
 
 
 @pytest.mark.parametrize("service", [*APPLICATION, "prepare"])
-def test_images_carry_the_extra_of_their_room(compose: dict[str, Any], extras: set[str], service: str) -> None:
+def test_images_carry_the_extra_of_their_service(compose: dict[str, Any], extras: set[str], service: str) -> None:
     """Each image has the libraries of its own process only."""
     asked = compose["services"][service]["build"]["args"]["EXTRAS"].split(",")
     assert set(asked) <= extras

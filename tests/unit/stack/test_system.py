@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SettingsError
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.cluster import EmbeddedCluster
 from stack.errors import FolderInUseError
 from stack.folder import FolderLock
@@ -48,14 +48,14 @@ def test_every_process_gets_all_addresses(tmp_path: Path) -> None:
     for endpoint in system.planned:
         spec = specs[endpoint.name]
         environment = spec.environment
-        assert spec.command == (sys.executable, "-m", endpoint.room)
+        assert spec.command == (sys.executable, "-m", endpoint.service)
         assert f"http://{environment['FINCOACH_HOST']}:{environment['FINCOACH_PORT']}" == endpoint.url
         assert environment["FINCOACH_INSTANCE"] == endpoint.name
         assert (environment["FINCOACH_DATABASE_URL"], environment["FINCOACH_BROKERS"]) == (URL, BROKERS)
         assert environment["FINCOACH_FOLDER"] == str(tmp_path.resolve())
         assert environment["FINCOACH_WIDE_PARTITIONS"] == "7"
         assert environment["FINCOACH_EXTRA"] == "1"
-        assert spec.restarts_alone == (endpoint.room == Room.SERVING)
+        assert spec.restarts_alone == (endpoint.service == Service.SERVING)
     assert len({endpoint.url for endpoint in system.planned}) == len(specs)
     assert [replica.name for replica in system.installation.replicas] == ["replica-1", "replica-2", "replica-3"]
     assert system.installation.wide_partitions == 7

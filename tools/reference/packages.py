@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parent.parent.parent
-ROOMS = (
+PACKAGES = (
     "fincoach_events",
     "schemas",
     "backends",
@@ -24,6 +24,6 @@ ROOMS = (
 
 def settings_modules() -> dict[str, ModuleType]:
     """Return the settings module of each package that reads the environment, by the package's name."""
-    files = [path for room in ROOMS for path in sorted((ROOT / room).rglob("settings.py"))]
+    files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("settings.py"))]
     names = [".".join(path.parent.relative_to(ROOT).parts) for path in files]
     return {name: importlib.import_module(f"{name}.settings") for name in names}
