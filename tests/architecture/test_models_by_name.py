@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.sources import PROCESS_ROOMS, files_of, name_of, string_constants, tree_of
+from tests.architecture.sources import SERVICES, files_of, name_of, string_constants, tree_of
 from tests.four_models import FOUR_MODELS
 
 NAMES = re.compile(rf"\b(?:{'|'.join((*FOUR_MODELS, 'churn'))})\b")  # as keys: small letters
@@ -56,10 +56,10 @@ def unexpected(path: Path, words: Iterator[tuple[str, int]]) -> list[str]:
     return sorted({f"{name_of(path)}:{line} {word}" for word, line in words if word not in allowed})
 
 
-@pytest.mark.parametrize("room", [*PROCESS_ROOMS, "backends"])
-def test_no_process_says_the_name_of_a_model(room: str) -> None:
+@pytest.mark.parametrize("package", [*SERVICES, "backends"])
+def test_no_process_says_the_name_of_a_model(package: str) -> None:
     """A fifth model needs no line in a process or in what they share: none of them says a model's name, not even in a comment."""
-    assert [place for path in files_of(room) for place in unexpected(path, words_of(path))] == []
+    assert [place for path in files_of(package) for place in unexpected(path, words_of(path))] == []
 
 
 def test_what_models_stand_on_does_nothing_for_one_of_them() -> None:

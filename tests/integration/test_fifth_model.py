@@ -31,9 +31,9 @@ from fincoach_events.identifiers import event_id_from_key, user_id_from_name
 from stack.replay.cdnow import CdnowSource
 from tests.four_models import FOUR_MODELS
 from tests.integration.streams_workers import in_batches, outgoing, producing
-from tests.rooms import RunningRoom, eventually, running
+from tests.processes import RunningService, eventually, running
 from tests.services import WIDE_PARTITIONS, connect
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 MODEL = "churn"
 EXAMPLE = ROOT / "examples" / MODEL
@@ -72,7 +72,7 @@ class Loop:
 
     folder: Path
     broker: str
-    replica: RunningRoom
+    replica: RunningService
     connection: asyncpg.Connection
 
     async def command(self, *arguments: str, code: int = 0) -> Any:  # noqa: ANN401 - whatever the command says
@@ -124,14 +124,15 @@ async def loop(with_churn: None, database_url: str, own_broker: str, tmp_path: P
         wide_partitions=WIDE_PARTITIONS, processes=(),
     ))  # fmt: skip
     settings = {"database_url": database_url, "brokers": own_broker, "wide_partitions": WIDE_PARTITIONS}
-    rooms = ("streams", "trainers", "deployer", "serving")
+    services = ("streams", "trainers", "deployer", "serving")
     async with contextlib.AsyncExitStack() as stack:
         started = [
-            await stack.enter_async_context(running(room, tmp_path, instance=f"{room}-1", **settings)) for room in rooms
+            await stack.enter_async_context(running(name, tmp_path, instance=f"{name}-1", **settings))
+            for name in services
         ]
-        await asyncio.gather(*(room.ready() for room in started))
+        await asyncio.gather(*(each.ready() for each in started))
         yield Loop(tmp_path, own_broker, started[-1], connection)
-        await asyncio.gather(*(room.end() for room in started))
+        await asyncio.gather(*(each.end() for each in started))
     await connection.close()
 
 
