@@ -53,7 +53,7 @@ async def deploy(settings: DeployerSettings) -> int:
 
     process.health(readiness, settling.facts)
     process.do_first(settling.run)
-    process.add_work(housekeeping.run)
+    process.add_work(housekeeping.run, baselines.run)
     return await process.run()
 
 

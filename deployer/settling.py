@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from backends.telemetry.logs import get_logger
-from schemas.errors import RetryLaterError
+from deployer.baselines import AWAY
 
 if TYPE_CHECKING:
     from deployer.agreement import TopicAgreement
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 log = get_logger("deployer.settling")
 LOOK_AGAIN_SECONDS = 5.0
 RETRY_SECONDS = 1.0
-AWAY: tuple[type[Exception], ...] = (RetryLaterError, OSError)  # database, broker or store
 
 
 class Settling:
-    """Ends when topic and database agree and every model has a version; waits for a person while the topic is ahead."""
+    """Ends when topic and database agree and every registered model has a version; waits for a person while the topic is ahead."""
 
     def __init__(self, agreement: TopicAgreement, baselines: BaselineDeployment) -> None:
         self._agreement = agreement

@@ -53,8 +53,7 @@ class Runtime(Protocol):
     def scores(self, features: FloatArray) -> FloatArray:
         """Return the raw model outputs for rows of shape (n, d): what golden predictions pin and the v2 protocol returns.
 
-        recommendation: (n, actions) values; segmentation: (n, k) distances; spending: (n, outputs) forecasts;
-        goal: (n, 1) probabilities.
+        What each column means is the model's own: values of actions, distances, forecasts, a probability.
         """
 
     def answer(self, features: FloatArray, request: PredictionRequest) -> Answer:

@@ -1,4 +1,4 @@
-"""What the four runtimes share: scores from a graph or from a baseline's parameters, and the golden check.
+"""What all runtimes share: scores from a graph or from a baseline's parameters, and the golden check.
 
 The model is loaded from bytes that were verified, never from a path, into one single-threaded onnxruntime session.
 """
@@ -85,7 +85,7 @@ _graph_settings = msgspec.json.Decoder(GraphSettings)
 
 
 class ScoringRuntime:
-    """A loaded version: makes the row, scores it, words the answer. The four types say how; this holds what they share."""
+    """A loaded version: makes the row, scores it, words the answer. Each model says how; this holds what they share."""
 
     model_type: ClassVar[ModelType]
     feature_names: ClassVar[tuple[str, ...]]

@@ -54,7 +54,7 @@ Query = Callable[[QueryRepository], Awaitable[Answer]]
 
 
 class ListingGroup(TyperGroup):
-    """Commands about one thing, of which ``list`` is meant where none is named: ``datasets goal`` is ``datasets list goal``."""
+    """Commands about one thing, of which ``list`` is meant where none is named: ``datasets MODEL`` is ``datasets list MODEL``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own click types are private
         """Put ``list`` before what names no command and asks for no help."""

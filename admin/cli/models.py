@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from admin.cli.actions import (
+    DATABASE_SILENT,
     LISTING,
     FolderOption,
     JsonOption,
@@ -21,7 +22,6 @@ from admin.cli.actions import (
     run,
 )
 from admin.cli.rendering import console, errors, print_json, print_rows
-from backends.database.engine import DATABASE_AWAY_ERRORS
 from backends.database.repositories.models import ModelRepository
 from modelkit.definition import PARTS_OF_PROCESS, ModelDefinition, ModelPackageError
 from modelkit.inspection import InspectionError, ProcessImports, imports_of
@@ -119,7 +119,7 @@ async def _registered(folder: Path) -> set[ModelType] | None:
         return set(await reading(folder, lambda connection: ModelRepository(connection).known()))
     except SettingsError:
         return None  # nothing was started in this folder
-    except DATABASE_AWAY_ERRORS:
+    except DATABASE_SILENT:
         return None
 
 

@@ -83,7 +83,7 @@ RULES: Mapping[Reason, Rule] = {
     ),
     Reason.UNKNOWN_CATEGORY: Rule(Decision.REPAIRED, "the category says nothing; it is `other`, as in every feature"),
     Reason.ANSWER_TO_NOTHING_SERVED: Rule(
-        Decision.LEFT_OUT, "it answers no recommendation that was served to its user, so nobody knows how likely that was"
+        Decision.LEFT_OUT, "it answers nothing that was served to its user, so nobody knows how likely that was"
     ),
     Reason.ANSWER_WITHOUT_VIEW: Rule(
         Decision.LEFT_OUT, "it was answered and never seen, while views are reported: only answered ones of its kind are known"

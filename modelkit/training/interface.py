@@ -1,6 +1,6 @@
 """The contract of a trainer: examples from a snapshot, candidates from examples, evidence on the frozen holdout.
 
-A trainer only fits and measures. Which candidate is judged, the gates and the verdict are the same for all four:
+A trainer only fits and measures. Which candidate is judged, the gates and the verdict are the same for all models:
 candidates are compared on the validation part, the one that is best there is packed, loaded through its runtime
 as a replica would load it, and measured once on the holdout beside the champion and the trivial baselines.
 """
@@ -71,7 +71,7 @@ class Snapshot:
     ``events`` has the columns user_id (16 bytes), occurred_at (UTC, microseconds), event_type, interaction_type, source, generation,
     partition, offset, is_new, payload (the event as JSON), cleaning (the reason for which it is not kept as it is, else null),
     repaired_minor (the amount that labels see in place of an anomalous one), ordered by user_id, generation, partition, offset.
-    ``feedback`` has one row for each served recommendation that was seen or answered: prediction_id, user_id, predicted_at,
+    ``feedback`` has one row for each prediction that chose an action and was seen or answered: prediction_id, user_id, predicted_at,
     version, kind, reducer_version, action_set, action, propensity, propensities, features (as served), shown_at (None:
     answered without a view), responses and responded_at (lists, oldest first), is_new, cleaning (as above); ordered by
     predicted_at, prediction_id.
@@ -215,7 +215,7 @@ class Candidate:
 
 
 class Trainer(Protocol[Examples]):
-    """One of the four. Called in this order, once each, in the run's own process; deterministic in (snapshot, seed)."""
+    """The trainer of one model. Called in this order, once each, in the run's own process; deterministic in (snapshot, seed)."""
 
     model_type: ModelType
     policy: GatePolicy

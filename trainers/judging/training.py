@@ -1,4 +1,4 @@
-"""One training from snapshot to verdict, the same for all four models. Runs in the child process; needs only the store.
+"""One training from snapshot to verdict, the same for all models. Runs in the child process; needs only the store.
 
 The candidate that is best on the validation part is packed and signed, loaded as a replica would load it, and measured
 once on the holdout. What is announced later is byte for byte what was measured here.

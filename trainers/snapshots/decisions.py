@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 MOST_EXAMPLES = 10
-TRANSACTION, RECOMMENDATION, VIEW = "transaction_creation", "recommendation_interaction", "view"
+TRANSACTION, INTERACTION, VIEW = "transaction_creation", "recommendation_interaction", "view"
 
 
 class CleanTables(NamedTuple):
@@ -134,7 +134,7 @@ def _codes(values: list[Any]) -> tuple[IntArray, list[Any]]:
 
 
 def _answers_to_nothing(events: pa.Table, served: set[bytes]) -> npt.NDArray[np.bool_]:
-    is_answer = pc.and_(pc.equal(events["event_type"], RECOMMENDATION), pc.not_equal(events["interaction_type"], VIEW))
+    is_answer = pc.and_(pc.equal(events["event_type"], INTERACTION), pc.not_equal(events["interaction_type"], VIEW))
     places = np.flatnonzero(pc.fill_null(is_answer, False).to_numpy(zero_copy_only=False))  # noqa: FBT003 - arrow's own shape
     found = np.zeros(events.num_rows, dtype=np.bool_)
     for place, payload in zip(places.tolist(), events["payload"].take(pa.array(places)).to_pylist(), strict=True):

@@ -68,7 +68,7 @@ SELECT (SELECT count(*) FROM training_jobs WHERE status IN ('queued', 'running')
        (SELECT count(*) FROM epochs e WHERE NOT EXISTS (
           SELECT FROM training_jobs j WHERE j.model_type = e.model_type AND j.epoch = e.epoch)) AS unheard
 """)
-# prediction -> what was shown and answered -> the epoch whose snapshot holds the answer -> the version that came of it.
+# prediction -> what was shown and answered -> the epoch of its model whose snapshot holds the answer -> the version that came of it.
 _CHAIN = sa.text("""
 SELECT p.prediction_id, p.version AS answered_by, p.action, p.propensity, b.event_id AS feedback_event_id, b.interaction_type AS feedback,
        b.partition, b.offset, r.id AS training_event_id, r.epochs, s.digest AS snapshot_digest, v.version AS new_version, r.verdict
@@ -79,8 +79,7 @@ JOIN LATERAL jsonb_array_elements(s.ranges) AS g ON true
 JOIN behavioral_events b ON b.generation = (g ->> 'generation')::int AND b.partition = (g ->> 'partition')::int
   AND b.offset >= (g ->> 'from_offset')::bigint AND b.offset < (g ->> 'to_offset')::bigint
   AND b.event_type = 'recommendation_interaction' AND b.interaction_type <> 'view'
-JOIN predictions p ON p.prediction_id = (b.payload ->> 'prediction_id')::uuid
-WHERE r.model_type = 'recommendation'
+JOIN predictions p ON p.prediction_id = (b.payload ->> 'prediction_id')::uuid AND p.model_type = r.model_type
 ORDER BY (v.version IS NOT NULL) DESC, r.created_at DESC, b.offset DESC LIMIT 1
 """)
 
