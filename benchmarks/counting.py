@@ -1,7 +1,7 @@
-"""Decoding and counting a topic without a database, in a process of its own: our transport, or aiokafka alone.
+"""Decodes and counts a topic without a database, in its own process: with our transport, or with aiokafka alone.
 
-``python -m benchmarks.counting ours|aiokafka BROKERS TOPIC RECORDS NAME``: prints how many records were decoded after the
-first batch and how many seconds that took, as JSON, and ends.
+``python -m benchmarks.counting ours|aiokafka BROKERS TOPIC RECORDS NAME`` prints as JSON how many records it decoded after
+the first batch and how many seconds that took, and exits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH_RECORDS = int(StreamsSettings.model_fields["batch_records"].default)  # th
 
 
 class Count:
-    """Decodes batches, counts their types, and ends the process after ``records`` records."""
+    """Decodes batches, counts the event types, and ends the process after ``records`` records."""
 
     def __init__(self, records: int) -> None:
         self.types: Counter[str] = Counter()
@@ -39,7 +39,7 @@ class Count:
         self._started = 0.0
 
     def take(self, values: Sequence[bytes]) -> None:
-        """Decode and count a batch; the first one only starts the clock."""
+        """Decode and count a batch; the first one starts the clock."""
         self.types.update(str(type(decode_event(value)).__struct_config__.tag) for value in values)
         self._seen += len(values)
         if not self._first:
@@ -50,13 +50,13 @@ class Count:
     def _report(self, seconds: float) -> None:
         assert self.types.total() == self._records
         report = {"events": self._seen - self._first, "seconds": seconds}
-        # Straight to the descriptor, and out: Faust makes log lines of what is printed, and takes seconds to say farewell.
+        # Write to the descriptor and exit at once: Faust turns printed lines into log lines, and takes seconds to shut down.
         os.write(1, msgspec.json.encode(report) + b"\n")
         os._exit(0)
 
 
 class FromTheBeginning:
-    """Places every partition at its beginning: there is no ledger here."""
+    """Positions every partition at its beginning, because there is no ledger here."""
 
     def __init__(self, topic: str) -> None:
         self.topics = frozenset({topic})

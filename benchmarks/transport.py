@@ -1,4 +1,4 @@
-"""What our transport costs without a database: decoded and counted events a second, beside a bare aiokafka consumer."""
+"""Measures our transport without a database: decoded and counted events per second, against a bare aiokafka consumer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNIT = "events/s"
 
 
 async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
-    """Return the comparison, the two sides in turn on one topic."""
+    """Return the comparison; the two sides alternate on one topic."""
     samples = Samples()
     async with services.beside() as own:
         say(f"transport: putting {plan.transport_events:,} events on a topic")

@@ -1,4 +1,4 @@
-"""From a verified candidate to the row of its version. Pure."""
+"""From a verified candidate to the row of its version."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ that was frozen meanwhile fails the compare and starts over.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
@@ -28,7 +28,7 @@ from deployer.trial import try_in_child
 from deployer.verification import TrialOrder, TrialReport
 from deployer.versions import version_before
 from schemas.errors import ArtifactRejectedError, CommandRejectedError, RetryLaterError
-from schemas.messages.control import DeployModel, RollBackModel
+from schemas.messages.control import CommandOutcome, DeployModel, RollBackModel
 from schemas.messages.training import ModelReady
 from schemas.vocabulary import ArtifactKind, ModelType, SemanticVersion
 
@@ -117,10 +117,8 @@ class ModelDeploymentService:
                 ),
             )  # fmt: skip
 
-    async def deploy_known(
-        self, work: UnitOfWork, command: DeployModel, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
-        """Serve a known version again, by command, inside ``work``; return what the answer says.
+    async def deploy_known(self, work: UnitOfWork, command: DeployModel, model_type: ModelType) -> CommandOutcome:
+        """Serve a known version again, by command, inside ``work``.
 
         Raises:
             CommandRejectedError: the version is not known, is active already, or its artifact is gone.
@@ -140,10 +138,8 @@ class ModelDeploymentService:
         move = Move(current, chosen, current.active)
         return await self._by_command(work, command, move, decision="deployed")
 
-    async def rollback_model(
-        self, work: UnitOfWork, command: RollBackModel, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
-        """Serve the previous version again, by command, inside ``work``; return what the answer says.
+    async def rollback_model(self, work: UnitOfWork, command: RollBackModel, model_type: ModelType) -> CommandOutcome:
+        """Serve the previous version again, by command, inside ``work``.
 
         Raises:
             CommandRejectedError: there is nothing before the active version, or its artifact is gone.
@@ -161,7 +157,7 @@ class ModelDeploymentService:
 
     async def _by_command(
         self, work: UnitOfWork, command: DeployModel | RollBackModel, move: Move, *, decision: str
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> CommandOutcome:
         moved = await self._moved(work, move, correlation_id=command.correlation_id or command.event_id)
         model_type, before, after = move.seen.model_type, move.seen.active.version, move.active.version
         detail = f"{model_type} {after} is served instead of {before} (desired state {moved.sequence})"
@@ -172,7 +168,8 @@ class ModelDeploymentService:
             )
         )  # fmt: skip
         METRICS.deployer_decisions.labels(model_type=model_type, decision=decision).inc()
-        return detail, {"version": after, "previous_version": before, "sequence": moved.sequence}
+        result = {"version": after, "previous_version": before, "sequence": moved.sequence}
+        return CommandOutcome(detail=detail, result=result)
 
     async def _moved(self, work: UnitOfWork, move: Move, *, correlation_id: UUID | None) -> DesiredRow:
         """Move the desired state and announce it.

@@ -1,4 +1,4 @@
-"""The contract of a runtime: one loaded version of one model that can predict. Pure apart from the file it was loaded from."""
+"""The contract of a runtime: one loaded version of one model that can predict. It reads nothing but the file it was loaded from."""
 
 from __future__ import annotations
 

@@ -74,6 +74,14 @@ class QualityDimension(enum.StrEnum):
     DIVERSITY = "diversity"
 
 
+class CommandStatus(enum.StrEnum):
+    """How a command ended."""
+
+    SUCCEEDED = "succeeded"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
 class ThresholdDecision(enum.StrEnum):
     """What an evaluation of a data set decided."""
 
@@ -107,7 +115,7 @@ class DeadLetterReason(enum.StrEnum):
     REDUCER_ERROR = "reducer_error"
 
 
-class Room(enum.StrEnum):
+class Service(enum.StrEnum):
     """The processes; also the owners of tables, outbox rows and commands."""
 
     STREAMS = "streams"

@@ -15,7 +15,7 @@ from schemas.errors import RetryLaterError
 from schemas.messages.alerts import AlertRaised
 from schemas.messages.deployment import ReplicaStatus, ServedModel
 from schemas.topics import ALERTS, REPLICA_STATUS
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from serving.registry import ServedVersions, VersionRegistry
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ReplicaReporter:
         self._alerts.append(
             AlertRaised(
                 event_id=new_event_id(), occurred_at=self._clock.now(), name="version_not_loaded", subject=model_type,
-                room=Room.SERVING, detail=f"replica {self._replica_id}: {detail}", facts=dict(facts),
+                service=Service.SERVING, detail=f"replica {self._replica_id}: {detail}", facts=dict(facts),
             )
         )  # fmt: skip
         self._changed.set()

@@ -6,7 +6,7 @@ import socket
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on. No process of ours is given the same one while this process lives."""
+    """Return a TCP port that nobody listens on; no process of ours is given the same one while this process lives."""
     while True:
         with socket.socket() as probe:
             probe.bind((host, 0))
@@ -28,7 +28,7 @@ def _reserved(port: int) -> bool:
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen on ``port``; one in its last minute of TIME_WAIT counts as free."""
+    """Whether a server could listen on ``port``; a port in TIME_WAIT counts as free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,7 +12,7 @@ from backends.database.repositories.reviews import ReviewRepository
 from modelkit.statistics.dataset import EMPTY_STATISTICS
 from modelkit.statistics.sketches import merged_counts
 from schemas.errors import CommandRejectedError
-from schemas.messages.control import ApproveDataset, QuarantineDataset, UpdateThresholds
+from schemas.messages.control import ApproveDataset, CommandOutcome, QuarantineDataset, UpdateThresholds
 from schemas.messages.progress import DatasetCounts
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType
@@ -128,7 +128,7 @@ class ContinuousLearningService:
 
     async def update_thresholds(
         self, work: UnitOfWork, command: UpdateThresholds, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> CommandOutcome:
         """Carry out the command and look at the data set again at once, all in the command's transaction.
 
         Raises:
@@ -140,11 +140,11 @@ class ContinuousLearningService:
         await repository.change_rule(changes, by=command.issuer)
         progress = await self._look(work, model_type, wait=True)
         sentence = progress.evaluation.sentence if progress else "no open data set"
-        return f"{model_type}: {listed(changes)}; {sentence}", {"model_type": model_type, **changes}
+        return CommandOutcome(
+            detail=f"{model_type}: {listed(changes)}; {sentence}", result={"model_type": model_type, **changes}
+        )
 
-    async def approve_dataset(
-        self, work: UnitOfWork, command: ApproveDataset, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
+    async def approve_dataset(self, work: UnitOfWork, command: ApproveDataset, model_type: ModelType) -> CommandOutcome:
         """Release the open data set that waits for its quality, and look at it again at once, all in the command's transaction.
 
         Raises:
@@ -159,11 +159,14 @@ class ContinuousLearningService:
         await reviews.approve(dataset.id, by=command.issuer, reason=reason)
         progress = await self._look(work, model_type, wait=True)
         sentence = progress.evaluation.sentence if progress else ""
-        return f"{model_type} epoch {dataset.epoch}: {sentence}", {"model_type": model_type, "epoch": dataset.epoch}
+        return CommandOutcome(
+            detail=f"{model_type} epoch {dataset.epoch}: {sentence}",
+            result={"model_type": model_type, "epoch": dataset.epoch},
+        )
 
     async def quarantine_dataset(
         self, work: UnitOfWork, command: QuarantineDataset, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> CommandOutcome:
         """Let a data set reach no further training: the open one is closed without a crossing, and the next is open behind it.
 
         What has been taken into it by now is quarantined; panes that nobody has looked at yet belong to the next one.
@@ -189,7 +192,9 @@ class ContinuousLearningService:
                 await work.publish(ALERTS, model_type, ended)
         trainings = await reviews.trainings_of(dataset.epoch)
         detail = quarantine_sentence(dataset, model_type=model_type, by=command.issuer, trainings=trainings)
-        return detail, {"model_type": model_type, "epoch": dataset.epoch, "trainings": trainings}
+        return CommandOutcome(
+            detail=detail, result={"model_type": model_type, "epoch": dataset.epoch, "trainings": trainings}
+        )
 
     async def live_dataset(self, model_type: ModelType) -> LiveDataset:
         """Return the running counts of the model's open epoch from the database: what is accumulated and what waits behind it."""

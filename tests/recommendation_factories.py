@@ -18,13 +18,13 @@ from modelkit.features import REDUCER_VERSION, STATE_FEATURES
 from modelkit.installation_key import installation_key
 from modelkit.registry import definition_of
 from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 from modelkit.version_zero import baseline_artifact
 from models.recommendation.settings import RecommendationTrainingSettings
 from models.recommendation.training import TRAINER
 from models.recommendation.training.examples import ARMS, RecommendationExamples
 from trainers.judging.training import conduct
 from trainers.pipe import WorkOrder, WorkResult
-from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FloatArray = npt.NDArray[np.float64]
 Row = dict[str, Any]

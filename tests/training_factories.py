@@ -19,24 +19,24 @@ from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated, encode_event
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
 from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.training import ThresholdReached
 from schemas.tables import behavioral_events, epochs, ledger, threshold_evaluations, training_datasets
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from tests.four_models import FOUR_MODELS
 from trainers.running.queue import TrainingQueue
 from trainers.settings import TrainersSettings
 from trainers.snapshots.decisions import clean
-from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FIRST_DAY = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
 TOPIC = BEHAVIORAL_EVENTS.name
 
 
-def database_of(url: str, room: Room = Room.TRAINERS) -> Database:
-    """Return a room's database; close it."""
-    return Database(create_engine(url, application_name="test"), room)
+def database_of(url: str, service: Service = Service.TRAINERS) -> Database:
+    """Return a service's database; close it."""
+    return Database(create_engine(url, application_name="test"), service)
 
 
 def settings_of(url: str, folder: Path, **changed: object) -> TrainersSettings:

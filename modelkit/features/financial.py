@@ -1,7 +1,7 @@
 """The 35 state features of the host, in its order and by its formulas. Pure.
 
 Base features look at the 7 days and behavioural ones at the 30 days that end at ``as_of`` (``as_of`` included, the start
-not). Days, weekdays and hours are UTC, as the host's naive timestamps are. Where the host's words leave room: standard
+not). Days, weekdays and hours are UTC, as the host's naive timestamps are. Where the host's words leave service: standard
 deviations are those of a population; daily sums are over days that have debits; a share over no debits is 0; transactions
 without a merchant belong to no merchant, and those without a balance to no balance.
 """

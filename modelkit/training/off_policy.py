@@ -78,11 +78,6 @@ def importance_weights(policy: FloatArray, log: Log) -> FloatArray:
     return np.asarray(policy[np.arange(len(log.actions)), log.actions] / log.propensities)
 
 
-def ips_terms(policy: FloatArray, log: Log) -> FloatArray:
-    """Return the terms of inverse propensity scoring, (n,): unbiased when the propensities are exact."""
-    return importance_weights(policy, log) * log.rewards
-
-
 def snips(policy: FloatArray, log: Log, rewards: FloatArray | None = None) -> float:
     """Return the self-normalised estimate (Swaminathan and Joachims 2015); of ``rewards`` (n,) in place of the log's where given."""
     weights = importance_weights(policy, log)

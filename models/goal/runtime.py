@@ -126,8 +126,10 @@ class GoalRuntime(ScoringRuntime):
             body={
                 "goal_id": request.goal_id,
                 "probability": round(min(max(probability, 0.0), 1.0), 4),
-                "expected_completion_date": completion.date().isoformat() if completion is not None else None,
-                "risk_factors": [RISKS[name][0] for name in risks],
+                "expected_completion_date": completion.isoformat(timespec="seconds")
+                if completion is not None
+                else None,
+                "risk_factors": [{"feature": name, "factor": RISKS[name][0]} for name in risks],
                 "improvement_suggestions": [RISKS[name][1] for name in risks],
             }
         )

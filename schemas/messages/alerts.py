@@ -14,7 +14,7 @@ class Alert(Message, frozen=True, kw_only=True):
 
     name: str
     subject: str
-    room: str
+    service: str
     detail: str
     facts: dict[str, Any] = msgspec.field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from schemas.messages.envelope import AwareDatetime, Message
+from schemas.vocabulary import CommandStatus
 
 
 class Command(Message, frozen=True, kw_only=True):
@@ -104,6 +105,27 @@ class QuarantineDataset(Command, frozen=True, kw_only=True, tag="QuarantineDatas
 
     reason: str
     epoch: int | None = None
+
+
+class CommandOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a command: a sentence for people, and facts for programs. Executors return it; the answer carries it."""
+
+    detail: str
+    result: dict[str, Any] = msgspec.field(default_factory=dict)
+    status: CommandStatus = CommandStatus.SUCCEEDED
+
+
+class RetryResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of RetryDeadLetters: how many records were sent again, how many were meant, and why the others were left out.
+
+    Those that only wait for the next command are left out as ``LEFT_WAITING``.
+    """
+
+    LEFT_WAITING: ClassVar[str] = "waiting"
+
+    sent_again: int
+    matched: int
+    left_out: dict[str, int]
 
 
 class CommandResult(Message, frozen=True, kw_only=True):

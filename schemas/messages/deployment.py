@@ -17,14 +17,6 @@ class VersionReference(msgspec.Struct, frozen=True, kw_only=True):
     artifact_digest: str
 
 
-class CanaryArm(msgspec.Struct, frozen=True, kw_only=True):
-    """A version beside the active one, with its share of users in 0..1."""
-
-    name: str
-    reference: VersionReference
-    share: float
-
-
 class DeploymentState(Message, frozen=True, kw_only=True, tag="DeploymentState"):
     """What replicas must serve. ``sequence`` only grows; a receiver ignores lower ones and repeats."""
 
@@ -33,10 +25,6 @@ class DeploymentState(Message, frozen=True, kw_only=True, tag="DeploymentState")
     phase: DeploymentPhase
     active: VersionReference
     previous: VersionReference | None = None
-    prepared: VersionReference | None = None
-    arms: tuple[CanaryArm, ...] = ()
-    salt: str = ""
-    allow_list: tuple[str, ...] = ()
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from fincoach_events.identifiers import new_event_id
 from schemas.dead_letters import RETRY_OF_HEADER, UNKNOWN_PRODUCER
 from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS, PREDICTIONS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from streams.batches.batch import record_time
 from streams.batches.dead_letter_limits import Excess, LimitPolicy, LimitWindow, Tally
 
@@ -88,12 +88,12 @@ class DeadLetterService:
         async with database.transaction() as work:
             rows = await DeadLetterRepository(work).forget_limits(self._policy.window_seconds)
             for row in rows:
-                detail = f"no limit was exceeded for {self._policy.window_seconds:g} s; before: {row['detail']}"
+                detail = f"no limit was exceeded for {self._policy.window_seconds:g} s; before: {row.detail}"
                 message = AlertCleared(
-                    **self._alert(row["producer"], detail, facts={}), causation_id=row["alert_id"], correlation_id=row["alert_id"]
+                    **self._alert(row.producer, detail, facts={}), causation_id=row.alert_id, correlation_id=row.alert_id
                 )  # fmt: skip
-                await work.publish(ALERTS, row["producer"], message)
-        return [row["producer"] for row in rows]
+                await work.publish(ALERTS, row.producer, message)
+        return [row.producer for row in rows]
 
     def _exceeded(self, batch: LedgerBatch, intake: Intake[Any], kept: list[_Kept]) -> list[Excess]:
         now = self._clock.monotonic()
@@ -127,7 +127,7 @@ class DeadLetterService:
     def _alert(self, producer: str, detail: str, *, facts: dict[str, Any]) -> dict[str, Any]:
         return {
             "event_id": new_event_id(), "occurred_at": self._clock.now(), "name": LIMIT_ALERT, "subject": producer,
-            "room": Room.STREAMS, "detail": detail, "facts": facts,
+            "service": Service.STREAMS, "detail": detail, "facts": facts,
         }  # fmt: skip
 
 

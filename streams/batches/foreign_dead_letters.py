@@ -1,6 +1,6 @@
-"""Dead letters of the other rooms, from their topic into the table, so that all are listed and retried in one place.
+"""Dead letters of the other services, from their topic into the table, so that all are listed and retried in one place.
 
-The rooms themselves write to the topic alone: the table has one writer. Letters of ledger topics are in the table before
+The services themselves write to the topic alone: the table has one writer. Letters of ledger topics are in the table before
 they are on the topic, and are passed over here.
 """
 
@@ -34,7 +34,7 @@ class ForeignLetters:
         self._database = database
 
     async def handle(self, record: Record) -> None:
-        """Keep the letter in ``record`` if it is another room's; one that is known changes nothing.
+        """Keep the letter in ``record`` if it is another service's; one that is known changes nothing.
 
         Raises:
             InvalidMessageError: the table cannot hold it.
@@ -50,7 +50,7 @@ class ForeignLetters:
 
 
 def row_of(record: Record) -> DeadLetterRow | None:
-    """Return the row of another room's letter; None for one of ours, and for a record that is no dead letter. Pure."""
+    """Return the row of another service's letter; None for one of ours, and for a record that is no dead letter. Pure."""
     said = record.headers
     topic = TOPICS.get(said.get("source_topic", ""))
     if topic is None or topic.name in LEDGER_TOPICS or said.get("reason") not in set(DeadLetterReason):

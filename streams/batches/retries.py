@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from backends.database.repositories.dead_letters import DeadLetterRepository, LetterFilter, RetryFate, RetryRule
 from schemas.dead_letters import MOST_ATTEMPTS
 from schemas.errors import CommandRejectedError
-from schemas.messages.control import RetryDeadLetters
+from schemas.messages.control import CommandOutcome, RetryDeadLetters, RetryResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,14 +19,11 @@ if TYPE_CHECKING:
     from backends.database.unit_of_work import UnitOfWork
 
 MOST_LETTERS = 10_000  # of one command
-WAITING = "waiting"  # for the next command: more were chosen than one sends
 LARGEST_ID = 2**63 - 1
 LARGEST_PARTITION = 2**31 - 1
 
 
-async def retry_dead_letters(
-    work: UnitOfWork, command: RetryDeadLetters, _model_type: None
-) -> tuple[str, dict[str, Any]]:
+async def retry_dead_letters(work: UnitOfWork, command: RetryDeadLetters, _model_type: None) -> CommandOutcome:
     """Send the chosen letters again through the outbox; what is told is what was true before.
 
     Raises:
@@ -33,13 +32,10 @@ async def retry_dead_letters(
     chosen = checked_filter(command)
     rule = RetryRule(most_attempts=MOST_ATTEMPTS, again=command.again, limit=command.limit)
     repository = DeadLetterRepository(work)
-    fates = await repository.questions.fates(chosen, rule)
+    fates = await repository.queries.fates(chosen, rule)
     sent = await repository.send_again(chosen, rule)
-    return sentence(fates, sent), {
-        "sent_again": sent,
-        "matched": sum(fate.letters for fate in fates),
-        "left_out": left_out(fates, sent),
-    }
+    result = RetryResult(sent_again=sent, matched=sum(fate.letters for fate in fates), left_out=left_out(fates, sent))
+    return CommandOutcome(detail=sentence(fates, sent), result=msgspec.structs.asdict(result))
 
 
 def checked_filter(command: RetryDeadLetters) -> LetterFilter:
@@ -71,7 +67,7 @@ def left_out(fates: Iterable[RetryFate], sent: int) -> dict[str, int]:
     for fate in fates:
         causes[fate.fate] += fate.letters
     waiting = causes.pop("retry", 0) - sent
-    return {**causes, **({WAITING: waiting} if waiting > 0 else {})}
+    return {**causes, **({RetryResult.LEFT_WAITING: waiting} if waiting > 0 else {})}
 
 
 def sentence(fates: Iterable[RetryFate], sent: int) -> str:

@@ -20,7 +20,7 @@ from fincoach_events.identifiers import new_event_id
 from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.messages.training import ThresholdReached
 from schemas.topics import ALERTS, THRESHOLD_REACHED
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from streams.epochs.collecting import begin_next_epoch
 from streams.panes import encode_statistics
 
@@ -92,7 +92,7 @@ async def close_epoch(
         dataset.id,
         _columns(progress, told=evaluation.told()),
         epoch=dataset.epoch + 1,
-        threshold=evaluation.factors["configured"],
+        threshold=evaluation.factors.configured,
     )
     begin_next_epoch(progress.cursors)
     await _keep_position(repository, progress)
@@ -131,20 +131,27 @@ def share_alert(
     kind: type[AlertRaised | AlertCleared], evaluation: Evaluation, *, model_type: ModelType, now: dt.datetime
 ) -> AlertRaised | AlertCleared:
     """Return the alert that single users give too much, or that the epoch in which they did has ended; it names no user."""
-    facts = {name: evaluation.factors[name] for name in ("counted", "withheld", "user_cap", "users", "threshold")}
+    f = evaluation.factors
+    facts = {
+        "counted": f.counted,
+        "withheld": f.withheld,
+        "user_cap": f.user_cap,
+        "users": f.users,
+        "threshold": f.threshold,
+    }
     detail = (
-        f"{facts['withheld']} of {facts['counted']} data points are beyond {facts['user_cap']} of their user and do not count"
-        f" towards {facts['threshold']}; they are archived all the same"
+        f"{f.withheld} of {f.counted} data points are beyond {f.user_cap} of their user and do not count"
+        f" towards {f.threshold}; they are archived all the same"
     )
     return kind(
-        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS, detail=detail, facts=facts
+        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, service=Service.STREAMS, detail=detail, facts=facts
     )  # fmt: skip
 
 
 def share_alert_ends(*, model_type: ModelType, by: str, now: dt.datetime) -> AlertCleared:
     """Return that the alert about single users ends, since a person has quarantined what they gave."""
     return AlertCleared(
-        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS,
+        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, service=Service.STREAMS,
         detail=f"{by} has quarantined the data set in which single users gave too much",
     )  # fmt: skip
 
@@ -168,7 +175,7 @@ async def _keep_position(repository: DatasetRepository, progress: DatasetProgres
 def _columns(progress: DatasetProgress, *, told: Mapping[str, Any] | None) -> dict[str, Any]:
     evaluation = progress.evaluation
     return {
-        "evaluation": {**_plain(evaluation), "told": told},
+        "evaluation": {**msgspec.to_builtins(evaluation), "told": told},
         "data_count": evaluation.counted,
         "threshold": evaluation.threshold,
         "is_ready_for_training": evaluation.fired,
@@ -184,13 +191,8 @@ async def _save_judgement(repository: DatasetRepository, progress: DatasetProgre
         await repository.save_quality(progress.dataset.id, _quality_columns(quality))
     return await repository.save_evaluation(
         epoch=progress.dataset.epoch,
-        evaluation=_plain(evaluation),
+        evaluation=evaluation,
     )
-
-
-def _plain(evaluation: Evaluation) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(evaluation)
-    return plain
 
 
 def _quality_columns(quality: QualityAssessment) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which panes make an epoch: an open data set takes panes in the order in which they were closed until the rule holds. Pure.
+"""Which panes make an epoch: an open data set takes panes in the order in which they were closed until the rule holds.
 
 An epoch is a set of whole panes. Its panes are taken in the order in which they were closed; those of one partition
 join without a hole. The first pane after which the rule holds is the last one of the epoch.

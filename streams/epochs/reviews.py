@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from schemas.errors import CommandRejectedError
+from schemas.evaluations import EvaluationRecord, Factors
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 
 if TYPE_CHECKING:
-    from backends.database.repositories.reviews import ReviewedDataset
     from schemas.messages.control import ApproveDataset, QuarantineDataset
     from schemas.messages.envelope import OffsetRange
+    from schemas.rows import ReviewedDataset
     from schemas.vocabulary import ModelType
     from streams.epochs.thresholds import Evaluation
 
@@ -79,20 +80,20 @@ def quarantine_sentence(dataset: ReviewedDataset, *, model_type: ModelType, by: 
     return f"{said}; its training, which has not begun, will find nothing new"
 
 
-def quarantine_evaluation(dataset: ReviewedDataset, *, by: str, reason: str) -> Mapping[str, Any]:
+def quarantine_evaluation(dataset: ReviewedDataset, *, by: str, reason: str) -> EvaluationRecord:
     """Return the decision as the history of decisions and the data set itself keep it."""
-    return {
-        "decision": ThresholdDecision.QUARANTINED,
-        "counted": dataset.data_count,
-        "effective_count": float(dataset.data_count),
-        "threshold": dataset.threshold,
-        "quality_score": dataset.quality_score,
-        "factors": {
-            "counted": dataset.data_count,
-            "threshold": dataset.threshold,
-            "quality_score": dataset.quality_score,
-            "review": DatasetReview.QUARANTINED,
-            "reviewed_by": by,
-        },
-        "sentence": f"{dataset.data_count} of {dataset.threshold}, quarantined by {by} ({reason}): not trained",
-    }
+    return EvaluationRecord(
+        decision=ThresholdDecision.QUARANTINED,
+        counted=dataset.data_count,
+        effective_count=float(dataset.data_count),
+        threshold=dataset.threshold,
+        quality_score=dataset.quality_score,
+        factors=Factors(
+            counted=dataset.data_count,
+            threshold=dataset.threshold,
+            quality_score=dataset.quality_score,
+            review=DatasetReview.QUARANTINED,
+            reviewed_by=by,
+        ),
+        sentence=f"{dataset.data_count} of {dataset.threshold}, quarantined by {by} ({reason}): not trained",
+    )

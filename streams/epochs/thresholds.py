@@ -25,13 +25,14 @@ from typing import Any
 
 import msgspec
 
+from modelkit.statistics.stability import NOTABLE_PSI
+from schemas.evaluations import EvaluationRecord, RuleFactors
 from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 from streams.epochs.blackouts import is_blacked_out
 from streams.quality.assessment import QualityAssessment
 
 SEASON_RANGE = COST_RANGE = (0.5, 2.0)
-NOTABLE_PSI = 0.25  # the usual reading: from here on a population has moved
 LARGEST_SHARE = 0.5  # of the threshold: one user alone never reaches it
 NOTABLE_EXCESS = 0.1  # of the threshold: an excess of single users that a person should know of
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -71,16 +72,10 @@ class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
     is_aged: bool = False
 
 
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision with every number that led to it, and one sentence for a person."""
+class Evaluation(EvaluationRecord, frozen=True, kw_only=True):
+    """A decision by the rule, with every number that led to it."""
 
-    decision: ThresholdDecision
-    counted: int
-    effective_count: float
-    threshold: int
-    quality_score: float | None
-    factors: dict[str, Any]
-    sentence: str
+    factors: RuleFactors
 
     @property
     def fired(self) -> bool:
@@ -164,20 +159,20 @@ def decide(
         effective_count=float(effective),
         threshold=adaptation.threshold,
         quality_score=quality.score if quality else None,
-        factors={
+        factors=RuleFactors(
             **_rule_factors(rule),
             **msgspec.structs.asdict(now),
             **msgspec.structs.asdict(adaptation),
-            "in_blackout": _is_blacked_out(rule, now),
-            "counted": counted,
-            "users": users,
-            "user_cap": cap,
-            "withheld": withheld,
-            "effective": effective,
-            "quality_score": quality.score if quality else None,
-            "dimensions": quality.dimensions if quality else {},
-            "below_floor": quality.below_floor if quality else (),
-        },
+            in_blackout=_is_blacked_out(rule, now),
+            counted=counted,
+            users=users,
+            user_cap=cap,
+            withheld=withheld,
+            effective=effective,
+            quality_score=quality.score if quality else None,
+            dimensions=quality.dimensions if quality else {},
+            below_floor=quality.below_floor if quality else (),
+        ),
         sentence=f"{effective} of {adaptation.threshold}{_adapted_text(rule, adaptation)}{left_aside}, {because}",
     )
 

@@ -8,7 +8,7 @@ import faust
 from yarl import URL
 
 from schemas.topics import Topic
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from streams.reading.transport import BatchSchema, LedgerApp, LedgerPlaces
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ FETCH_BYTES = 704 * 1024
 LIVE_TABLE = "live-datasets"
 # Faust names a table's changelog itself; topics are only created from descriptions, so here is its own.
 LIVE_CHANGELOG = Topic(
-    name=f"{APP_ID}-{LIVE_TABLE}-changelog", key="model_type", messages=(), producers=(Room.STREAMS,), consumers=(Room.STREAMS,),
+    name=f"{APP_ID}-{LIVE_TABLE}-changelog", key="model_type", messages=(), producers=(Service.STREAMS,), consumers=(Service.STREAMS,),
     retention_seconds=None, cleanup="compact", tag_field="none",
 )  # fmt: skip
 

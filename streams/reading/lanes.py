@@ -28,13 +28,13 @@ class Lanes(Generic[Key, Item]):
         self._waiting: dict[Key, Item] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._at_work = asyncio.Semaphore(MOST_AT_WORK)
-        self._room = asyncio.Condition()
+        self._service = asyncio.Condition()
         self._stopping = False
 
     async def put(self, key: Key, item: Item) -> None:
         """Hand ``item`` to the lane of ``key``; waits while there is no room, and drops it after :meth:`stop`."""
-        async with self._room:
-            await self._room.wait_for(lambda: self._stopping or self._has_room(key))
+        async with self._service:
+            await self._service.wait_for(lambda: self._stopping or self._has_service(key))
             if self._stopping:
                 return
             self._waiting[key] = item
@@ -45,11 +45,11 @@ class Lanes(Generic[Key, Item]):
         """Finish what is at work; take nothing more, and drop what waits."""
         self._stopping = True
         self._waiting.clear()
-        async with self._room:
-            self._room.notify_all()
+        async with self._service:
+            self._service.notify_all()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def _has_room(self, key: Key) -> bool:
+    def _has_service(self, key: Key) -> bool:
         return key not in self._waiting and len(self._waiting) < MOST_WAITING
 
     async def _run(self, key: Key) -> None:
@@ -65,6 +65,6 @@ class Lanes(Generic[Key, Item]):
         if key not in self._waiting:  # dropped while the lane waited for its turn
             return
         item = self._waiting.pop(key)
-        async with self._room:
-            self._room.notify_all()
+        async with self._service:
+            self._service.notify_all()
         await self._work(key, item)

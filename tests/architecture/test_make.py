@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 NAMED_IN_GUIDES = re.compile(r"(?:`|^|[$] )make ([a-z][a-z-]+)\b", re.MULTILINE)
 GUIDES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]

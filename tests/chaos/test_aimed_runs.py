@@ -90,6 +90,6 @@ async def test_what_is_said_while_the_oracle_reads_is_no_complaint(
 async def _announce(run: Run, producer: AIOKafkaProducer, *, payload: bytes) -> None:
     await producer.send_and_wait(ALERTS.name, payload)
     await run.connection.execute(
-        "INSERT INTO outbox (room, topic, payload, published_at) VALUES ('streams', $1, $2, now())",
+        "INSERT INTO outbox (service, topic, payload, published_at) VALUES ('streams', $1, $2, now())",
         ALERTS.name, payload,
     )  # fmt: skip

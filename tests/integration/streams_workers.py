@@ -1,4 +1,4 @@
-"""What tests of the streams room stand on: a ledger that begins at the topic's end, producers, and running workers."""
+"""What tests of the streams service stand on: a ledger that begins at the topic's end, producers, and running workers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from pydantic import SecretStr
 from backends.broker.kafka import BrokerProducer, create_topics
 from backends.clock import SystemClock
 from backends.database.unit_of_work import Database
+from backends.service_process import open_database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated, encode_event
 from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
+from schemas.vocabulary import Service
 from stack.ports import free_port
-from streams.bootstrap import Worker, build_worker, create_changelog, open_database
+from streams.bootstrap import CONNECTIONS, Worker, build_worker, create_changelog
 from streams.settings import StreamsSettings
 from tests.services import WIDE_PARTITIONS, connect
 
@@ -102,8 +104,10 @@ def settings_for(brokers: str, database_url: str, folder: Path, **changes: objec
 
 @contextlib.asynccontextmanager
 async def database_of(database_url: str) -> AsyncIterator[Database]:
-    """Give the room's database."""
-    database = open_database(StreamsSettings(database_url=SecretStr(database_url)))
+    """Give the service's database."""
+    database = open_database(
+        Service.STREAMS, StreamsSettings(database_url=SecretStr(database_url)), name="streams", connections=CONNECTIONS
+    )
     try:
         yield database
     finally:
@@ -115,7 +119,7 @@ async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
     """Run a worker inside the test's loop, without relay and control; a block that ends well waits until Faust has started whole."""
     (settings.folder / "streams").mkdir(parents=True, exist_ok=True)
     await create_changelog(settings)
-    database = open_database(settings)
+    database = open_database(Service.STREAMS, settings, name="streams", connections=CONNECTIONS)
     worker = build_worker(settings, database, SystemClock())
     tasks = [
         asyncio.ensure_future(task)

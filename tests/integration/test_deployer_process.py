@@ -36,7 +36,7 @@ from schemas.topics import (
     REPLICA_STATUS,
     Topic,
 )
-from tests.rooms import RunningRoom, eventually, running
+from tests.processes import RunningService, eventually, running
 from tests.services import connect
 from tests.versions import Shelf, desired, ready
 
@@ -59,13 +59,13 @@ class System:
         """Return keys and store of the installation."""
         return Shelf(self.folder)
 
-    def deployer(self, **settings: object) -> contextlib.AbstractAsyncContextManager[RunningRoom]:
+    def deployer(self, **settings: object) -> contextlib.AbstractAsyncContextManager[RunningService]:
         """Run a deployer."""
         return running("deployer", self.folder, **self._settings("deployer-1", **settings))
 
     def replica(
         self, name: str = "replica-1", **settings: object
-    ) -> contextlib.AbstractAsyncContextManager[RunningRoom]:
+    ) -> contextlib.AbstractAsyncContextManager[RunningService]:
         """Run a replica."""
         return running("serving", self.folder, **self._settings(name, **settings))
 
@@ -132,7 +132,7 @@ async def recreate_topics(address: str) -> None:
         await admin.close()
 
 
-async def serves(replica: RunningRoom, version: str) -> bool:
+async def serves(replica: RunningService, version: str) -> bool:
     """Say whether the replica serves that version of goal."""
     response = await replica.get("/health/ready")
     served = response.json()["facts"]["models"].get("goal", {}) if response is not None else {}

@@ -40,9 +40,9 @@ from schemas.messages.control import (
 from schemas.messages.deployment import DeploymentState, ReplicaStatus, ServedModel, VersionReference
 from schemas.tables import audit_log, model_versions, outbox, replica_acknowledgements, replicas, rollout_decisions
 from schemas.topics import ALERTS, CONTROL, CONTROL_RESULTS, MODEL_DEPLOYMENTS, REPLICA_STATUS
-from schemas.vocabulary import ArtifactKind, DeploymentPhase, Room
+from schemas.vocabulary import ArtifactKind, DeploymentPhase, Service
 from tests.four_models import FOUR_MODELS
-from tests.rooms import eventually
+from tests.processes import eventually
 from tests.versions import Shelf, goal_artifact, ready, reference_of
 
 GOAL = "goal"
@@ -115,7 +115,7 @@ def record(topic: str, value: bytes, *, key: bytes = b"goal", at: dt.datetime | 
 @pytest.fixture
 async def bench(database_url: str, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Bench]:
     """Give a deployer whose models all serve their baselines."""
-    database = Database(create_engine(database_url, application_name="test-deployer"), Room.DEPLOYER)
+    database = Database(create_engine(database_url, application_name="test-deployer"), Service.DEPLOYER)
     bench = Bench(database, tmp_path, clock)
     await bench.baselines.ensure()
     yield bench
@@ -140,7 +140,7 @@ async def test_several_deployers_starting_at_once_deploy_one_baseline(
     database_url: str, tmp_path: Path, clock: ManualClock
 ) -> None:
     """If starting were no compare-and-set, two deployers would announce two first states of one model."""
-    database = Database(create_engine(database_url, application_name="test-deployers"), Room.DEPLOYER)
+    database = Database(create_engine(database_url, application_name="test-deployers"), Service.DEPLOYER)
     benches = [Bench(database, tmp_path, clock) for _ in range(3)]
     done = await asyncio.gather(*(bench.baselines.ensure() for bench in benches))
     assert sorted(model for models in done for model in models) == sorted(FOUR_MODELS)
@@ -243,7 +243,7 @@ async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url:
     """A rejection waits for the other deployer's decision and looks again: one decision, one alert, one audit row."""
     message = ready(bench.shelf.goal(0.8), candidate=0.3)
     other = Database(
-        create_engine(database_url, application_name="other-deployer", idle_in_transaction_seconds=60), Room.DEPLOYER
+        create_engine(database_url, application_name="other-deployer", idle_in_transaction_seconds=60), Service.DEPLOYER
     )
     async with other.transaction() as work:
         await DeploymentRepository(work.connection).lock(GOAL)

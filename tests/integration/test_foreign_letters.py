@@ -1,4 +1,4 @@
-"""Dead letters of other rooms: from their topic into the table, once, and back to where they came from."""
+"""Dead letters of other services: from their topic into the table, once, and back to where they came from."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ async def keeping(brokers: str, database_url: str, group: str) -> AsyncIterator[
 
 
 def refused(topic: str, value: bytes) -> Record:
-    """Return a record that another room cannot handle."""
+    """Return a record that another service cannot handle."""
     offset = uuid.uuid4().int >> 70
     return Record(topic=topic, partition=0, offset=offset, key=b"goal", value=value, timestamp=SystemClock().now())
 
 
 async def put_aside(producer: BrokerProducer, record: Record) -> None:
-    """Put ``record`` aside as the processor of another room does."""
+    """Put ``record`` aside as the processor of another service does."""
     await DeadLetterTopic(producer)(record, "missing_field", "planted")
 
 
@@ -66,7 +66,7 @@ async def rows_of(connection: asyncpg.Connection, value: bytes) -> list[asyncpg.
     return list(await connection.fetch("SELECT * FROM dead_letters WHERE raw = $1", value))
 
 
-async def test_a_letter_of_another_room_is_kept_once_and_can_be_retried(
+async def test_a_letter_of_another_service_is_kept_once_and_can_be_retried(
     broker_address: str, database_url: str, connection: asyncpg.Connection
 ) -> None:
     """A command that nobody could read would be on a topic that nobody looks at."""
@@ -122,8 +122,8 @@ SAID = {
         {"source_key_base64": "%"},
     ],
 )
-def test_what_is_no_letter_of_another_room_is_passed_over(changed: dict[str, str]) -> None:
-    """One strange record on the topic would stop the room, or stand in the table as something that it is not."""
+def test_what_is_no_letter_of_another_service_is_passed_over(changed: dict[str, str]) -> None:
+    """One strange record on the topic would stop the service, or stand in the table as something that it is not."""
     record = Record(topic="t", partition=0, offset=1, key=None, value=b"", timestamp=SystemClock().now(), headers=SAID)
     assert row_of(record) is not None
     assert row_of(dataclasses.replace(record, headers=SAID | changed)) is None

@@ -28,7 +28,7 @@ async def rows(database_url: str) -> AsyncIterator[UserStateRows]:
 
 
 async def write(database_url: str, user_id: UUID, state: UserState) -> None:
-    """Write a state as the streams room does."""
+    """Write a state as the streams service does."""
     connection = await connect(database_url)
     statement = (
         "INSERT INTO user_states (user_id, reducer_version, partition, state_offset, state) VALUES ($1, $2, 0, 41, $3)"

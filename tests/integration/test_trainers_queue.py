@@ -22,7 +22,7 @@ from schemas.messages.training import MetricComparison, ModelReady, ThresholdRea
 from schemas.tables import model_training_events, outbox, rollout_decisions, training_jobs
 from schemas.topics import MODEL_READY, THRESHOLD_REACHED
 from schemas.vocabulary import JobStatus, TrainingStatus, Verdict
-from tests.rooms import eventually
+from tests.processes import eventually
 from tests.training_factories import FIRST_DAY, crossing, database_of, queue_of, record_epoch, settings_of, span
 from trainers.consumer import CrossingConsumer
 from trainers.running.orchestrator import OrchestratorParts, TrainingOrchestrator
@@ -37,7 +37,7 @@ KEPT = Ending(verdict=Verdict.CHAMPION_KEPT, reasons=("not better",), metrics={"
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give a room's database."""
+    """Give a service's database."""
     database = database_of(database_url)
     yield database
     await database.close()

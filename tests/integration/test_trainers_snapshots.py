@@ -42,7 +42,7 @@ from trainers.snapshots.service import SnapshotService, StoredSnapshot, without
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give a room's database."""
+    """Give a service's database."""
     database = database_of(database_url)
     yield database
     await database.close()

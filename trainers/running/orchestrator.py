@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from backends.database.repositories.training import ChampionVersion, Ending, Run, TrainingRepository
+from backends.leases import kept_lease
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from backends.waiting import wait_at_most
@@ -106,7 +107,11 @@ class TrainingOrchestrator:
         )
         began = self._parts.clock.monotonic()
         try:
-            async with self._renewing(run):
+            async with kept_lease(
+                lambda: self.queue.renew(run),
+                lease_seconds=self._settings.training_lease_seconds,
+                subject=str(run.run_id),
+            ):
                 await self._attempt(run)
         except LostLeaseError:
             log.warning("training_lease_lost", run_id=str(run.run_id), model_type=run.model_type, fence=run.fence)
@@ -229,40 +234,6 @@ class TrainingOrchestrator:
         log.warning(
             "training_attempt_failed", run_id=str(run.run_id), model_type=run.model_type, error=error, will_retry=again
         )
-
-    @contextlib.asynccontextmanager
-    async def _renewing(self, run: Run) -> AsyncIterator[None]:
-        """Renew the lease while the block runs; a lost lease cancels the block and raises LostLeaseError in its place."""
-        block = asyncio.current_task()
-        assert block is not None  # noqa: S101 - coroutines run in tasks
-        renewal = asyncio.create_task(self._renew(run))
-        lost = False
-
-        def stop_block(task: asyncio.Task[None]) -> None:
-            nonlocal lost
-            if not task.cancelled():
-                lost = True
-                block.cancel()
-
-        renewal.add_done_callback(stop_block)
-        try:
-            yield
-        except asyncio.CancelledError:
-            error = renewal.exception() if lost and not block.uncancel() else None
-            if error is not None:
-                raise error from None
-            raise
-        finally:
-            renewal.remove_done_callback(stop_block)
-            renewal.cancel()
-
-    async def _renew(self, run: Run) -> None:
-        while True:
-            await asyncio.sleep(self._settings.training_lease_seconds / 4)
-            try:
-                await self.queue.renew(run)
-            except RetryLaterError as error:  # the fence decides at the end; until then the work is worth going on
-                log.warning("training_lease_not_renewed", run_id=str(run.run_id), error=repr(error))
 
     async def _give_back(self, run: Run) -> None:
         with contextlib.suppress(LostLeaseError, RetryLaterError):  # the lease runs out by itself

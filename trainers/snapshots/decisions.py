@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelkit.statistics.transactions import says_nothing
 from modelkit.training.cleaning import (
     CLEANING_VERSION,
     RULES,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 MOST_EXAMPLES = 10
 TRANSACTION, RECOMMENDATION, VIEW = "transaction_creation", "recommendation_interaction", "view"
-UNKNOWN_WORDS = frozenset({"", "unknown", "none", "null", "n/a", "undefined"})
 
 
 class CleanTables(NamedTuple):
@@ -123,7 +123,7 @@ def _transactions(table: pa.Table, moments: IntArray) -> tuple[TransactionColumn
     columns = TransactionColumns(
         users=_codes(table["user_id"].to_pylist())[0], moments=moments, flows=flow_codes, contents=_codes(contents)[0],
         amounts=np.array([one.amount_minor for one in told], dtype=np.int64),
-        is_vague=np.array([one.category.strip().lower() in UNKNOWN_WORDS for one in told], dtype=np.bool_),
+        is_vague=np.array([says_nothing(one.category) for one in told], dtype=np.bool_),
     )  # fmt: skip
     return columns, names
 

@@ -8,7 +8,6 @@ file of its own. The same ranges give the same bytes, whenever and wherever they
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from backends.database.repositories.training import TrainingRepository
 from backends.database.repositories.training_archive import EVENT_COLUMNS, FEEDBACK_COLUMNS, ArchiveRepository
 from modelkit.training.interface import CLEANING_FILE, EVENTS_FILE, FEEDBACK_FILE
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 from schemas import codec
 from schemas.messages.envelope import OffsetRange
 from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
@@ -30,20 +29,6 @@ if TYPE_CHECKING:
     from backends.database.repositories.training import ChampionVersion, Run
     from backends.database.unit_of_work import Database
     from backends.store.content import ContentStore
-
-_MOMENT = pa.timestamp("us", tz="UTC")
-EVENT_SCHEMA = pa.schema([
-    ("user_id", pa.binary()), ("occurred_at", _MOMENT), ("event_type", pa.string()), ("interaction_type", pa.string()),
-    ("source", pa.string()), ("generation", pa.int16()), ("partition", pa.int32()), ("offset", pa.int64()), ("is_new", pa.bool_()),
-    ("payload", pa.binary()), ("cleaning", pa.string()), ("repaired_minor", pa.int64()),
-])  # fmt: skip
-FEEDBACK_SCHEMA = pa.schema([
-    ("prediction_id", pa.binary()), ("user_id", pa.binary()), ("predicted_at", _MOMENT), ("version", pa.string()), ("kind", pa.string()),
-    ("reducer_version", pa.int32()), ("action_set", pa.string()), ("action", pa.int32()), ("propensity", pa.float64()),
-    ("propensities", pa.list_(pa.float64())), ("features", pa.list_(pa.float64())), ("shown_at", _MOMENT),
-    ("responses", pa.list_(pa.string())), ("responded_at", pa.list_(_MOMENT)), ("is_new", pa.bool_()), ("cleaning", pa.string()),
-])  # fmt: skip
-ORDER = [("user_id", "ascending"), ("generation", "ascending"), ("partition", "ascending"), ("offset", "ascending")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +177,3 @@ def _feedback_table(rows: Sequence[Any]) -> pa.Table:
     columns["propensities"] = [item.propensities for item in served]
     columns["cleaning"] = [None] * len(rows)
     return pa.table([pa.array(columns[column.name], column.type) for column in FEEDBACK_SCHEMA], schema=FEEDBACK_SCHEMA)
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Return ``table`` as Parquet; equal tables give equal bytes."""
-    sink = io.BytesIO()
-    pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=100_000)
-    return sink.getvalue()

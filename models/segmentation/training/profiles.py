@@ -1,4 +1,4 @@
-"""What segments are called and how they are told: ids that stay, names, shares, medians and the most telling features. Pure.
+"""What segments are called and how they are told: ids that stay, names, shares, medians and the most telling features.
 
 A segment keeps the champion's id and name while it keeps most of its members; an id is never given to another segment.
 The bands of version 0 are no segments: after them, a segment that fits one of the host's five names takes its id.

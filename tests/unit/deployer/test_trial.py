@@ -13,7 +13,7 @@ import pytest
 from deployer.trial import try_in_child
 from deployer.verification import TrialOrder, tried
 from modelkit.manifest import MODEL, build_artifact, open_artifact
-from tests.rooms import eventually
+from tests.processes import eventually
 from tests.versions import Shelf, goal_artifact, reference_of
 
 
@@ -100,7 +100,7 @@ def test_a_slow_model_is_refused(shelf: Shelf) -> None:
 
 
 def test_a_graph_that_is_no_graph_is_refused(shelf: Shelf) -> None:
-    """Bytes that onnxruntime cannot read are a rejected candidate, not a crash of the room."""
+    """Bytes that onnxruntime cannot read are a rejected candidate, not a crash of the service."""
     loaded = open_artifact(goal_artifact(shelf.key, 0.8), shelf.key.trusted())
     files = build_artifact(
         msgspec.structs.replace(loaded.manifest, files={}), {**loaded.files, MODEL: b"\x00" * 64}, shelf.key

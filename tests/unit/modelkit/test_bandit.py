@@ -82,13 +82,6 @@ def test_update_leaves_the_old_statistics_alone() -> None:
     assert empty.A.sum() == 0
 
 
-def test_faded_past_is_less_certain() -> None:
-    """Old feedback would weigh as much as new."""
-    seen = Statistics.empty(2, 3).updated(ROWS, ACTIONS, REWARDS)
-    certain, faded = LinearValues(seen), LinearValues(seen.discounted(0.1))
-    assert (faded.deviations(ROWS) > certain.deviations(ROWS)).all()
-
-
 def test_upper_bound_explores_what_was_not_tried() -> None:
     """An arm that was never tried would never be."""
     one_arm = Statistics.empty(2, 3).updated(ROWS, np.zeros(200, dtype=np.int64), np.zeros(200))

@@ -26,13 +26,13 @@ from modelkit.training.cleaning import (
     feedback_reasons,
     most_of_a_user,
 )
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER
 from models.segmentation.training.examples import segmentation_examples
 from models.spending.training.examples import spending_examples
 from stack.replay.catalogue import open_source
 from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import FIRST_DAY, shop_history, snapshot_of, transaction
 from trainers.snapshots.decisions import clean, summary_of
-from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER
 
 MINUTE = 1 / 1440
 USUAL = [transaction(f"user-{number % 40}", number * 0.1 + MINUTE, 1_000 + 37 * (number % 61)) for number in range(400)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.training.splits import clusters_of, rolling_origins, time_ordered
+from modelkit.training.splits import clusters_of, time_ordered
 
 MOMENTS = st.lists(st.integers(0, 50), max_size=60)
 SHARES = st.floats(0.0, 0.45)
@@ -41,17 +41,6 @@ def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
     """A fit on nothing would be noticed only by its predictions."""
     with pytest.raises(ValueError, match="train"):
         time_ordered([1, 2, 3], validation_share=0.5, holdout_share=0.5)
-
-
-@given(st.integers(0, 50), st.integers(0, 120), st.integers(1, 8), st.integers(1, 5), st.integers(1, 10))
-def test_every_origin_has_its_whole_horizon_behind_it(
-    first: int, last: int, horizon: int, step: int, count: int
-) -> None:
-    """A forecast would be judged on weeks that have not happened yet."""
-    origins = rolling_origins(first, last, horizon=horizon, step=step, count=count)
-    assert len(origins) <= count
-    assert list(origins) == sorted(set(origins))
-    assert all(first <= origin and origin + horizon <= last for origin in origins)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=50))

@@ -145,11 +145,10 @@ def test_segment_is_told_by_its_profile() -> None:
     runtime = runtime_for(opened(artifact))
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
     assert body["segment_name"] == "Conservative Savers"
-    assert body["characteristics"] == ["frequency typically 3"]
-    assert body["peer_comparison"] == {
-        "segment_share": 0.6,
-        "features": {"frequency": {"value": 10.0, "segment_median": 3.0, "spreads_away": 3.5}},
-    }
+    assert body["characteristics"] == {"frequency": 3.0}
+    assert body["peer_comparison"] == {"segment_share": 0.6, "frequency": 3.5}
+    assert body["description"] == ["frequency typically 3"]
+    assert body["compared_features"] == {"frequency": {"value": 10.0, "segment_median": 3.0, "spreads_away": 3.5}}
 
 
 def test_profiles_must_fit_the_columns() -> None:
@@ -208,11 +207,12 @@ def test_spending_has_the_shape_of_the_host() -> None:
     """Totals and categories would not add up to the forecast."""
     runtime = spending()
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
-    assert body["prediction_date"] == "2026-03-31"
+    assert body["prediction_date"] == "2026-03-31T12:00:00+00:00"
     assert (body["total_predicted"], body["total_predicted_4_weeks"]) == (70.0, 175.0)
     assert body["weekly_predictions"] == [70.0, 35.0, 35.0, 35.0]
     assert body["category_predictions"] == {"bills": 70.0}
-    assert body["confidence_intervals"] is None
+    assert body["confidence_intervals"] == {}
+    assert body["interval_coverage"] is None
 
 
 def test_intervals_come_from_the_calibration_in_units_of_the_scale() -> None:
@@ -222,10 +222,11 @@ def test_intervals_come_from_the_calibration_in_units_of_the_scale() -> None:
     )
     row = runtime.features(user(), REQUEST)
     scale = float(row[SPENDING_FEATURES.index("scale")])
-    intervals = runtime.answer(row, REQUEST).body["confidence_intervals"]
-    assert intervals["coverage"] == 0.8
+    body = runtime.answer(row, REQUEST).body
+    intervals = body["confidence_intervals"]
+    assert body["interval_coverage"] == 0.8
     assert intervals["next_week"] == pytest.approx([70 - scale, 70 + scale], abs=0.01)
-    assert intervals["weeks"][3] == pytest.approx([0, 35 + 4 * scale], abs=0.01)
+    assert intervals["week_4"] == pytest.approx([0, 35 + 4 * scale], abs=0.01)
     assert intervals["four_weeks"] == pytest.approx([175 - 5 * scale, 175 + 5 * scale], abs=0.01)
 
 
@@ -234,8 +235,10 @@ def test_intervals_may_come_from_the_model() -> None:
     bounds = tuple(f"{side}_{name}" for name in (1, 2, 3, 4, "total") for side in ("lower", "upper"))
     outputs = ("mean_1", "mean_2", "mean_3", "mean_4", *bounds)
     runtime = spending(parameters={"outputs": list(outputs)})
-    intervals = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body["confidence_intervals"]
-    assert intervals["next_week"] == [35.0, 35.0]
+    body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
+    intervals = body["confidence_intervals"]
+    assert body["interval_coverage"] == 0.8
+    assert intervals["next_week"] == intervals["week_1"] == [35.0, 35.0]
     assert intervals["four_weeks"] == [35.0, 35.0]
 
 
@@ -279,9 +282,9 @@ def test_goal_names_the_risks_by_which_the_model_lowers_the_chance() -> None:
     body = runtime.answer(runtime.features(state, request), request).body
     assert body["goal_id"] == "g1"
     assert body["probability"] == pytest.approx(0.7)
-    assert body["risk_factors"] == [RISKS["goal_spent_share"][0]]
+    assert body["risk_factors"] == [{"feature": "goal_spent_share", "factor": RISKS["goal_spent_share"][0]}]
     assert body["improvement_suggestions"] == [RISKS["goal_spent_share"][1]]
-    assert body["expected_completion_date"] == "2026-04-09"
+    assert body["expected_completion_date"] == "2026-04-09T12:00:00+00:00"
 
 
 @pytest.mark.parametrize("files", [{}, {"features_json": b'{"names": [], "types": []}'}])
@@ -293,7 +296,9 @@ def test_goal_without_a_reference_names_no_risks(files: dict[str, bytes]) -> Non
     assert 0 <= body["probability"] <= 1
 
 
-@pytest.mark.parametrize(("progress", "expected"), [(0.5, "2026-04-10"), (0.001, None), (1.0, "2026-05-10")])
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.5, "2026-04-10T12:00:00+00:00"), (0.001, None), (1.0, "2026-05-10T12:00:00+00:00")]
+)
 def test_completion_follows_the_pace(progress: float, expected: str | None) -> None:
     """The expected date would not be that of the pace so far."""
     runtime = runtime_for(opened(learned_artifact("goal")))

@@ -18,6 +18,7 @@ from modelkit.features import STATE_FEATURES
 from modelkit.manifest import Manifest, open_artifact
 from modelkit.registry import runtime_for
 from modelkit.training.interface import FEEDBACK_FILE, Champion, FitContext, NotEnoughHistoryError, Snapshot
+from modelkit.training.snapshot_files import FEEDBACK_SCHEMA, parquet_bytes
 from modelkit.training.validation import CANDIDATE, CHAMPION
 from models.recommendation.runtime import BanditValues
 from models.recommendation.settings import RecommendationTrainingSettings
@@ -50,7 +51,6 @@ from tests.recommendation_factories import (
     snapshot_of,
 )
 from trainers.running.worker import trainer_of
-from trainers.snapshots.service import FEEDBACK_SCHEMA, parquet_bytes
 
 
 def context_of(champion: Champion | None = None) -> FitContext:

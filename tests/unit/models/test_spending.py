@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincoach_events.events import TransactionCreated
+from modelkit.training.clocks import known_spans
 from modelkit.training.interface import FitContext, NotEnoughHistoryError
 from models.spending.features import SPENDING_FEATURES
 from models.spending.training.distribution import (
@@ -34,7 +35,6 @@ from models.spending.training.examples import (
     VALIDATION,
     SpendingExamples,
     origins_of,
-    source_ends,
     spending_examples,
 )
 from models.spending.training.network import (
@@ -143,7 +143,7 @@ def test_a_partition_that_lags_behind_ends_its_source_where_it_stands() -> None:
         partition: max(event.occurred_at for event in events if event.user_id.int % 2 == partition)
         for partition in partitions
     }
-    assert source_ends(snapshot) == {"replay:test": (FIRST_DAY, min(last.values()))}
+    assert known_spans(snapshot, "transaction_creation") == {"replay:test": (FIRST_DAY, min(last.values()))}
 
 
 def test_features_stop_and_truths_begin_at_the_origin(examples: SpendingExamples) -> None:

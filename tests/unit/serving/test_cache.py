@@ -25,7 +25,7 @@ def test_it_never_answers_what_is_too_old_and_never_grows(puts: list[tuple[int, 
 
 
 def test_an_old_entry_is_forgotten_when_it_is_asked_for() -> None:
-    """What is too old must not hold room."""
+    """What is too old must not hold service."""
     cache: ExpiringCache[str, int] = ExpiringCache(size=5, ttl_seconds=1.0)
     cache.put("a", 1, now=0.0)
     assert cache.get("a", now=1.0) is None

@@ -10,8 +10,8 @@ import pytest
 
 from backends.clock import ManualClock
 from schemas.vocabulary import ArtifactKind
+from tests.processes import eventually
 from tests.replicas import Replica
-from tests.rooms import eventually
 from tests.versions import desired
 
 GOAL = "goal"

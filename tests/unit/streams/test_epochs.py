@@ -170,9 +170,9 @@ def test_drift_is_measured_only_where_it_may_matter() -> None:
     moved = DatasetStatistics(categories={"click": 100, "dismiss": 400}, counts=DatasetCounts(counted=50, relevant=50))
     fixed = take([], epoch=opened(accumulated=moved, earlier=held))
     adaptive = take([], epoch=opened(accumulated=moved, earlier=held, rule=ThresholdRule(threshold=100, adaptive=True)))
-    assert (fixed.evaluation.threshold, fixed.evaluation.factors["psi"]) == (100, None)
+    assert (fixed.evaluation.threshold, fixed.evaluation.factors.psi) == (100, None)
     assert adaptive.evaluation.threshold == 50
-    assert adaptive.evaluation.factors["psi"] > 0.5
+    assert (adaptive.evaluation.factors.psi or 0.0) > 0.5
     assert adaptive.evaluation.decision is ThresholdDecision.WAITING_FOR_QUALITY
 
 
@@ -183,8 +183,8 @@ def test_users_are_counted_exactly_where_they_are_known() -> None:
         users=user_sketch(range(600)),
     )  # fmt: skip
     known = take([], epoch=opened(accumulated=few)).evaluation.factors
-    assert (known["users"], known["user_cap"]) == (2, 50)
+    assert (known.users, known.user_cap) == (2, 50)
     many = msgspec.structs.replace(few, heaviest={b"a": 30})
     estimated = take([], epoch=opened(accumulated=many)).evaluation.factors
-    assert estimated["users"] == pytest.approx(600, rel=0.1)
-    assert estimated["user_cap"] == 2
+    assert estimated.users == pytest.approx(600, rel=0.1)
+    assert estimated.user_cap == 2

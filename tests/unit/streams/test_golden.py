@@ -14,7 +14,7 @@ from schemas.golden import GoldenMessage, golden_messages
 from schemas.topics import TOPICS
 from streams.batches.golden import BrokenReceiverError, GoldenCheck
 from streams.bootstrap import golden_check
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 
 def test_this_build_is_sound() -> None:

@@ -9,10 +9,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from backends.database.repositories.reviews import ReviewedDataset
 from schemas.errors import CommandRejectedError
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset
 from schemas.messages.envelope import OffsetRange
+from schemas.rows import ReviewedDataset
 from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 from streams.epochs.reviews import (

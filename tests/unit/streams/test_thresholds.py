@@ -92,7 +92,7 @@ def test_the_decision_says_why(evaluation: Evaluation, decision: ThresholdDecisi
     """A person could not tell why a model was, or was not, retrained."""
     assert evaluation.decision is decision
     assert evaluation.sentence.replace("\N{MULTIPLICATION SIGN}", "*") == sentence
-    assert evaluation.factors["configured"] == 500
+    assert evaluation.factors.configured == 500
 
 
 def test_what_was_not_judged_does_not_fire() -> None:

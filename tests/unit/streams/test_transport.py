@@ -21,10 +21,10 @@ async def test_a_partition_is_fetched_again_after_its_item_was_dropped(buffer: S
     stream, events = asyncio.ensure_future(buffer.get()), list[str]()
     await asyncio.sleep(0)
     buffer.put_nowait_enhanced(
-        "dropped", on_pressure_high=lambda: events.append("full"), on_pressure_drop=lambda: events.append("room")
+        "dropped", on_pressure_high=lambda: events.append("full"), on_pressure_drop=lambda: events.append("service")
     )
     buffer.clear()
     await asyncio.sleep(0)
-    assert (events, stream.done()) == (["full", "room"], False)
+    assert (events, stream.done()) == (["full", "service"], False)
     buffer.force_put_nowait("next")
     assert await stream == "next"

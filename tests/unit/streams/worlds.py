@@ -1,4 +1,4 @@
-"""Small values from which tests of the streams room are made."""
+"""Small values from which tests of the streams service are made."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """OULAD: 19,533 enrolments in modules of the Open University with their outcome, 2013 and 2014 (CC BY 4.0).
 
-Kuzilek, Hlosta, Zdrahal, Scientific Data 4:170171 (2017). An enrolment is a goal: created at registration, updated by
-each submission (its score), achieved by Pass or Distinction and failed by Fail at the module's end, failed by a
-withdrawal at its date. The set counts days from a module's start; the nominal starts stand below.
+Kuzilek, Hlosta, Zdrahal, Scientific Data 4:170171 (2017). An enrolment is a goal. It is created at registration and
+updated by each submission (its score). Pass and Distinction achieve it and Fail fails it at the module's end; a
+withdrawal fails it at its own date. The set counts days from a module's start; ``STARTS`` has the nominal dates.
 
-Leaks: an outcome's date says what it is (only withdrawals come early), and submissions after the day of a prediction
-must not be used for it. Demographic columns are not played.
+Leaks: the date of an outcome reveals it (only withdrawals come early), and a prediction must not use submissions after
+its day. Demographic columns are not played.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from examples.replay.tables import Row, SortedSource, rows_of
 from fincoach_events.events import GoalModified
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import envelope
-from stack.replay.tables import Row, SortedSource, rows_of
 
 STARTS = {
     "2013B": dt.datetime(2013, 2, 1, tzinfo=dt.UTC),
     "2013J": dt.datetime(2013, 10, 1, tzinfo=dt.UTC),
     "2014B": dt.datetime(2014, 2, 1, tzinfo=dt.UTC),
 }
-# A day is all that is known: what opens it, what fills it, what ends it.
+# Only the day is known: registrations come in the morning, submissions at noon, outcomes in the evening.
 _MORNING = dt.timedelta(0)
 _NOON = dt.timedelta(hours=12)
 _EVENING = dt.timedelta(hours=23, minutes=59, seconds=59)
 
 
 class EnrolmentFact(NamedTuple):
-    """What happened to one enrolment."""
+    """A registration, a submission or an outcome of one enrolment."""
 
     occurred_at: dt.datetime
     interaction: Literal["create", "update", "achieve", "fail"]
@@ -62,7 +62,7 @@ def _facts(settings: ReplaySettings) -> Iterator[EnrolmentFact]:
 
 def _enrolment(row: Row, registration: Row, length_days: int) -> Iterator[EnrolmentFact]:
     due_at = _day(row, length_days) + _EVENING
-    # 33 registrations have no date: they count from the module's start.
+    # 33 registrations have no date; they get the start of the module.
     created_at = _day(row, int(registration["date_registration"] or 0)) + _MORNING
     yield EnrolmentFact(created_at, "create", _goal_id(row), row["id_student"], due_at)
     is_achieved = row["final_result"] in {"Pass", "Distinction"}

@@ -1,4 +1,4 @@
-"""Process rooms as real processes: started with an environment of their own, asked over HTTP, killed or stopped."""
+"""Process services as real processes: started with an environment of their own, asked over HTTP, killed or stopped."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def eventually(check: Callable[[], Awaitable[Any]], *, what: str, seconds:
 
 
 @dataclass
-class RunningRoom:
-    """One process of a room."""
+class RunningService:
+    """One process of a service."""
 
     process: asyncio.subprocess.Process
     port: int
@@ -87,19 +87,19 @@ class RunningRoom:
 
 
 @contextlib.asynccontextmanager
-async def running(room: str, folder: Path, **settings: object) -> AsyncIterator[RunningRoom]:
-    """Run ``python -m <room>`` with ``FINCOACH_…`` settings; it is killed at the end if it still lives."""
+async def running(service: str, folder: Path, **settings: object) -> AsyncIterator[RunningService]:
+    """Run ``python -m <service>`` with ``FINCOACH_…`` settings; it is killed at the end if it still lives."""
     port = free_port()
     named = {"FOLDER": folder, "PORT": port, **{name.upper(): value for name, value in settings.items()}}
     environment = {**os.environ, **{f"FINCOACH_{name}": str(value) for name, value in named.items()}}  # noqa: TID251 - a child's environment
-    log = folder / f"{room}-{port}.log"  # the folder is a test's own and exists
+    log = folder / f"{service}-{port}.log"  # the folder is a test's own and exists
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", room, env=environment, stdout=output, stderr=output
+            sys.executable, "-m", service, env=environment, stdout=output, stderr=output
         )
-    room_process = RunningRoom(process, port, log)
+    service_process = RunningService(process, port, log)
     try:
-        yield room_process
+        yield service_process
     finally:
         if process.returncode is None:
-            await room_process.end(signal.SIGKILL)
+            await service_process.end(signal.SIGKILL)

@@ -9,7 +9,7 @@ from backends.broker.connecting import connected, read_to_end
 from backends.database.repositories.deployment import DeploymentRepository, Move
 from backends.telemetry.logs import get_logger
 from deployer.announcements import alert_raised, announce, desired_state
-from deployer.reconciliation import Standing, compare, explanation
+from deployer.reconciliation import Comparison, compare, explanation
 from schemas import codec
 from schemas.codec import encode
 from schemas.errors import InvalidMessageError
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from backends.database.unit_of_work import Database
     from deployer.baselines import BaselineDeployment
 
-log = get_logger("deployer.standing")
+log = get_logger("deployer.agreement")
 
 
-class TopicStanding:
+class TopicAgreement:
     """Compares the compacted topic with the database."""
 
     def __init__(
@@ -37,7 +37,7 @@ class TopicStanding:
         self._clock = clock
         self._new_consumer = new_consumer
 
-    async def look(self) -> tuple[Standing, dict[ModelType, int], dict[ModelType, int]]:
+    async def look(self) -> tuple[Comparison, dict[ModelType, int], dict[ModelType, int]]:
         """Return the comparison, the topic's sequences and the database's; the topic is read first, so that it cannot seem ahead by a race."""
         topic = await self._topic_sequences()
         async with self._database.reading() as connection:
@@ -47,21 +47,21 @@ class TopicStanding:
 
     async def settle(self) -> tuple[ModelType, ...]:
         """Publish again what the topic lacks; return the models whose topic is ahead (then nothing is published and alerts are raised)."""
-        standing, topic, database = await self.look()
-        if standing.ahead:
-            for model_type in standing.ahead:
+        comparison, topic, database = await self.look()
+        if comparison.ahead:
+            for model_type in comparison.ahead:
                 await self._raise(
                     model_type, explanation(model_type, database=database.get(model_type, 0), topic=topic[model_type])
                 )
-            return standing.ahead
-        await self._publish_again([model for model in standing.behind if model in database])
+            return comparison.ahead
+        await self._publish_again([model for model in comparison.behind if model in database])
         return ()
 
     async def reconcile(self, baselines: BaselineDeployment) -> list[str]:
         """Make the database's word the newest for each model whose topic is ahead; return a sentence for each."""
-        standing, topic, _ = await self.look()
+        comparison, topic, _ = await self.look()
         return [
-            await self._raise_sequence(model_type, topic[model_type] + 1, baselines) for model_type in standing.ahead
+            await self._raise_sequence(model_type, topic[model_type] + 1, baselines) for model_type in comparison.ahead
         ]
 
     async def _raise_sequence(self, model_type: ModelType, sequence: int, baselines: BaselineDeployment) -> str:
@@ -101,7 +101,7 @@ class TopicStanding:
             await consumer.stop()
 
     async def _raise(self, model_type: ModelType, detail: str) -> None:
-        """Tell it past the outbox: while the topic is ahead, no outbox row is published."""
+        """Publish directly: while the topic is ahead, no outbox row is published."""
         log.warning("topic_ahead_of_database", model_type=model_type, detail=detail)
         raised = alert_raised(
             name="topic_ahead_of_database", subject=model_type, detail=detail, now=self._clock.now(), facts={}

@@ -1,16 +1,16 @@
-"""Online Retail: invoices of a gift shop, December 2010 to December 2011, with all their dirt (CC0).
+"""Online Retail: invoices of a gift shop, December 2010 to December 2011, defects included (CC0).
 
-Chen, Sain, Guo, J. Database Marketing & Customer Strategy Management 19 (2012). A line is a purchase, an invoice the
-transaction that pays for it: the sum of its lines, their number, their commonest category. An invoice that begins with
-"C" is a refund: money that comes back, and no purchases. Times are taken as UTC, prices are pounds.
+Chen, Sain, Guo, J. Database Marketing & Customer Strategy Management 19 (2012). A line is a purchase. An invoice is the
+transaction that pays for it: the sum of its lines, their number, their most common category. An invoice that begins with
+"C" is a refund: a credit without purchases. Times count as UTC, prices are pounds.
 
-What is wrong in the set stays wrong, because a stream has to live with it:
+The defects of the set are kept, because the system must cope with such data:
 
-- Lines without a customer are sent as events without a user; they end as dead letters.
-- A line that stands there twice is one event sent twice (and is paid once).
-- Prices of nought are sent as they are.
+- Lines without a customer are sent as events without a user; they become dead letters.
+- A repeated line is one event sent twice (and paid once).
+- Prices of zero are sent as they are.
 
-December 2011 has nine days: no target for a forecast.
+December 2011 has nine days only, so it is no target for a forecast.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from decimal import Decimal
 
 import msgspec
 
+from examples.replay.tables import Row, moment, rows_of
 from fincoach_events.events import ProductInteraction, TransactionCreated
 from fincoach_events.identifiers import event_id_from_key
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import RawRecord, ReplayItem, at_most, envelope
-from stack.replay.tables import Row, moment, rows_of
 
 CURRENCY = "GBP"
 FILE = "onlineretail/lines.csv.gz"
@@ -36,7 +36,7 @@ _PENCE = 100
 
 
 class OnlineRetailSource:
-    """The events of Online Retail; the file is sorted by time and read as it goes (480,000 events would fill memory)."""
+    """The events of Online Retail; streamed from the file, which is sorted by time (480,000 events would fill memory)."""
 
     name = "onlineretail"
 
@@ -45,12 +45,12 @@ class OnlineRetailSource:
 
     @functools.cached_property
     def size(self) -> int:
-        """How many events there are; reads the file once (a second)."""
+        """The number of events; the first access reads the file (a second)."""
         return sum(_event_count(lines) for lines in self._invoices())
 
     @functools.cached_property
     def ends_at(self) -> dt.datetime:
-        """When the last line was written."""
+        """The time of the last line."""
         last = collections.deque(rows_of(self._file), maxlen=1)
         return moment(last[0]["InvoiceDate"])
 
@@ -71,7 +71,7 @@ def _event_count(lines: list[Row]) -> int:
 
 def _events(lines: list[Row]) -> Iterator[ReplayItem]:
     if not lines[0]["CustomerID"]:
-        yield from map(_nobodys, lines)
+        yield from map(_without_user, lines)
         return
     if not _is_refund(lines[0]):
         yield from map(_bought, lines)
@@ -93,8 +93,8 @@ def _bought(row: Row) -> ProductInteraction:
     )
 
 
-def _nobodys(row: Row) -> RawRecord:
-    """Return a purchase of nobody: it lacks what every event must have."""
+def _without_user(row: Row) -> RawRecord:
+    """Return a purchase without a user, which is an invalid event."""
     event_id = event_id_from_key(f"onlineretail:{_line_name(row)}")
     event = {
         "event_type": "purchase",
@@ -111,7 +111,7 @@ def _nobodys(row: Row) -> RawRecord:
 
 
 def _paid(lines: list[Row]) -> TransactionCreated:
-    first = lines[0]  # its time is part of the name: one invoice was continued after another
+    first = lines[0]  # its time is part of the id: one invoice goes on after another
     distinct = {_line_name(row): row for row in lines}.values()
     total = sum((Decimal(row["UnitPrice"]) * int(row["Quantity"]) for row in distinct), start=Decimal(0))
     categories = collections.Counter(_category(row) for row in distinct)
@@ -133,7 +133,7 @@ def _paid(lines: list[Row]) -> TransactionCreated:
 
 
 def _category(row: Row) -> str:
-    """Goods have numbers for codes; postage, fees, discounts and the like have words."""
+    """Return the category: the codes of goods are numbers, those of postage, fees and discounts are words."""
     return "shopping" if row["StockCode"][0].isdigit() else "other"
 
 

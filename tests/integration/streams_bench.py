@@ -1,4 +1,4 @@
-"""The service of the streams room over a fresh database, fed without a broker, and what it announced."""
+"""The service of the streams bench over a fresh database, fed without a broker, and what it announced."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Fetched:
         self.headers: list[tuple[str, bytes | None]] = []
 
 
-class Room:
+class Bench:
     """The service over a fresh database, fed without a broker."""
 
     def __init__(self, database: Database, clock: ManualClock) -> None:
@@ -118,17 +118,17 @@ def feedback(number: int, **changes: object) -> RecommendationInteraction:
     return RecommendationInteraction(**fields)  # type: ignore[arg-type]
 
 
-async def send(room: Room, **fields: object) -> None:
-    """Give the room an UpdateThresholds command."""
+async def send(bench: Bench, **fields: object) -> None:
+    """Give the bench an UpdateThresholds command."""
     command = UpdateThresholds(
-        event_id=uuid.uuid4(), occurred_at=room.clock.now(), issuer="tester",
-        expires_at=room.clock.now() + dt.timedelta(minutes=5), **{"model_type": "spending", **fields},  # type: ignore[arg-type]
+        event_id=uuid.uuid4(), occurred_at=bench.clock.now(), issuer="tester",
+        expires_at=bench.clock.now() + dt.timedelta(minutes=5), **{"model_type": "spending", **fields},  # type: ignore[arg-type]
     )  # fmt: skip
     record = Record(
-        topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=room.clock.now()
+        topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=bench.clock.now()
     )
     handler = CommandHandler(
-        room.database, room.clock, {UpdateThresholds: room.service.update_thresholds}, models=FOUR_MODELS
+        bench.database, bench.clock, {UpdateThresholds: bench.service.update_thresholds}, models=FOUR_MODELS
     )
     await handler.handle(record)
 

@@ -1,7 +1,7 @@
 """Web log: page views of 1,753 visitors of a web site, May 2015 (elastic/examples, Apache License 2.0).
 
-A page view is a GET that was answered with a page (200 or 304), not by a robot, and not for a picture, a style sheet,
-a script or another part of a page.
+A page view is a GET with status 200 or 304 that is not from a robot and not for a picture, a style sheet, a script or
+another part of a page.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from examples.replay.tables import Row, SortedSource, moment, rows_of
 from fincoach_events.events import PageViewed
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import envelope
-from stack.replay.tables import Row, SortedSource, moment, rows_of
 
 _ANSWERED = {"200", "304"}
 _PARTS_OF_PAGES = {

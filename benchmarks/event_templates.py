@@ -1,4 +1,4 @@
-"""Encoded events that only want an identifier and a time: a steady stream of them costs its producer almost nothing. Pure."""
+"""Encoded events without identifier and time: filling these in makes a steady stream almost free for its producer. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Encoded(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Stencil:
+class EventTemplate:
     """The bytes of an event around its identifier, the first digits of its user, and its time."""
 
     before_id: bytes
@@ -32,8 +32,8 @@ class Stencil:
     user: bytes
 
     @classmethod
-    def of(cls, event: AnyBehavioralEvent) -> Stencil:
-        """Return the stencil of ``event``."""
+    def of(cls, event: AnyBehavioralEvent) -> EventTemplate:
+        """Return the template of ``event``."""
         raw, user = encode_event(event), str(event.user_id).encode()
         before_id, identifier, rest = raw.partition(str(event.event_id).encode())
         before_user, found, rest = rest.partition(user)
@@ -44,48 +44,48 @@ class Stencil:
         return cls(before_id, before_user, before_time, rest[rest.index(b'"') :], user)
 
     def filled(self, identifier: bytes, moment: bytes, *, user_begins: bytes | None = None) -> Encoded:
-        """Return the event with this identifier and time; of another user where the first digits of one are given."""
+        """Return the event with this identifier and time; ``user_begins`` replaces the first digits of its user."""
         begins = user_begins or self.user[:_REPLACED]
         parts = (self.before_id, identifier, self.before_user, begins, self.before_time, moment, self.after_time)
         return Encoded(b"".join(parts), begins + self.user[_REPLACED:])
 
 
 class Stream:
-    """An endless stream of different events, made from stencils in turn.
+    """An endless stream of distinct events, made from templates in turn.
 
-    With ``user_life``, each user gives way to a new one after so many events of the stream, not all at once.
+    With ``user_life``, a new user replaces each one after that many events of the stream, not all at once.
     """
 
-    def __init__(self, stencils: Sequence[Stencil], *, salt: int, user_life: int | None = None) -> None:
-        self._stencils: Iterator[Stencil] = itertools.cycle(stencils)
+    def __init__(self, templates: Sequence[EventTemplate], *, salt: int, user_life: int | None = None) -> None:
+        self._templates: Iterator[EventTemplate] = itertools.cycle(templates)
         self._numbers = itertools.count()
         self._salt = salt & 0xFFFF_FFFF
         self._user_life = user_life
 
     def take(self, count: int, *, at: dt.datetime) -> list[Encoded]:
-        """Return the next ``count`` events, all of which happened at ``at``."""
+        """Return the next ``count`` events, all with the time ``at``."""
         moment = at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
         milliseconds = int(at.timestamp() * 1000)
         made = []
-        for stencil in itertools.islice(self._stencils, count):
+        for template in itertools.islice(self._templates, count):
             number = next(self._numbers)
             identifier = _identifier(milliseconds, number, salt=self._salt)
-            made.append(stencil.filled(identifier, moment, user_begins=self._user_begins(stencil, number)))
+            made.append(template.filled(identifier, moment, user_begins=self._user_begins(template, number)))
         return made
 
-    def _user_begins(self, stencil: Stencil, number: int) -> bytes | None:
+    def _user_begins(self, template: EventTemplate, number: int) -> bytes | None:
         if self._user_life is None:
             return None
-        born = int(stencil.user[:_REPLACED], 16) % self._user_life
+        born = int(template.user[:_REPLACED], 16) % self._user_life
         return b"%08x" % ((number + born) // self._user_life)
 
 
-def stencils_of(events: Iterable[AnyBehavioralEvent]) -> list[Stencil]:
-    """Return the stencils of ``events``."""
-    return [Stencil.of(event) for event in events]
+def templates_of(events: Iterable[AnyBehavioralEvent]) -> list[EventTemplate]:
+    """Return the templates of ``events``."""
+    return [EventTemplate.of(event) for event in events]
 
 
 def _identifier(milliseconds: int, number: int, *, salt: int) -> bytes:
-    """Return the text of a UUIDv7 (RFC 9562) that differs by number, and by salt from those of another stream."""
+    """Return the text of a UUIDv7 (RFC 9562) that is unique by number, and by salt across streams."""
     high, low = f"{milliseconds:012x}", f"{salt:08x}{number:010x}"
     return f"{high[:8]}-{high[8:]}-7{low[:3]}-8{low[3:6]}-{low[6:]}".encode()

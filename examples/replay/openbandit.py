@@ -1,9 +1,9 @@
-"""Open Bandit, campaign "men": 2 x 10,000 impressions with true propensities, for judging policies off-line (ZOZO, Inc.).
+"""Open Bandit, campaign "men": 2 x 10,000 impressions with true propensities, for off-policy evaluation (ZOZO, Inc.).
 
 The files come inside the ``obp`` 0.5.7 source archive (Apache License 2.0), which is read and never installed. Saito et
-al., arXiv:2008.07146. One logging policy chose uniformly (``random``), the other by Thompson sampling (``bts``). Nobody
-knows which impressions were one person's: each is a user of its own, so that nobody takes neighbouring rows for a
-trajectory. A click has the impression's time.
+al., arXiv:2008.07146. One logging policy chose uniformly (``random``), the other by Thompson sampling (``bts``). The set
+does not say which impressions belong to one person, so each gets its own user: neighbouring rows are no trajectory. A
+click has the time of its impression.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import tarfile
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from examples.replay.tables import Row, SortedSource, moment
 from fincoach_events.events import RecommendationInteraction
 from schemas.errors import SettingsError
 from stack.replay.packages import Package, fetch_package
 from stack.replay.source import envelope
-from stack.replay.tables import Row, SortedSource, moment
 from stack.settings import MachineSettings
 
 PACKAGE = Package(
@@ -88,7 +88,7 @@ def _interaction(fact: ImpressionFact) -> RecommendationInteraction:
 
 
 def _context(row: Row) -> dict[str, float]:
-    """Return the affinities that are not nought: nearly all are."""
+    """Return the affinities that are not zero: nearly all are zero."""
     return {name: float(value) for name, value in row.items() if name.startswith(_AFFINITY) and float(value)}
 
 

@@ -1,12 +1,12 @@
-"""HeartSteps V1: suggestions to be active, sent or not sent by lot, to 23 people in 2015 (CC BY 4.0; see the set's terms).
+"""HeartSteps V1: suggestions to be active, sent at random to 23 people in 2015 (CC BY 4.0; see the set's terms).
 
-Klasnja et al., Annals of Behavioral Medicine 53 (2019). At each decision point at which a person was available, the lot
-chose among ``active`` (.3), ``sedentary`` (.3) and ``none`` (.4). "None" is an action too: leaving it out would bias
-whatever is learned. Thumbs up is a click, and an implementation half an hour later where at least 100 steps followed;
-thumbs down or snooze is a dismissal; no answer is no feedback.
+Klasnja et al., Annals of Behavioral Medicine 53 (2019). At each decision point of an available person, one of
+``active`` (.3), ``sedentary`` (.3) and ``none`` (.4) was drawn. "None" is an action too: leaving it out would bias
+what is learned. Thumbs up is a click, and an implementation half an hour later if at least 100 steps followed. Thumbs
+down or snooze is a dismissal. No answer is no feedback.
 
-Missing steps stay missing. The steps that followed stand in the view's ``additional_data`` for study; they were not
-known then, and no feature may use them.
+Missing steps stay missing. The steps that followed are in the view's ``additional_data`` for study; they were not
+known at the time, and no feature may use them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from examples.replay.tables import Row, SortedSource, moment, rows_of
 from fincoach_events.events import RecommendationInteraction
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import envelope
-from stack.replay.tables import Row, SortedSource, moment, rows_of
 
 ACTION_SET = "heartsteps-3"
 PROPENSITIES = {"active": 0.3, "sedentary": 0.3, "none": 0.4}  # by design; .332/.262 of those sent in this sample
@@ -32,7 +32,7 @@ Step = Literal["view", "click", "dismiss", "implement"]
 
 
 class DecisionFact(NamedTuple):
-    """What happened at or after a decision point."""
+    """A suggestion at a decision point, or an answer to it."""
 
     occurred_at: dt.datetime
     interaction: Step
@@ -46,7 +46,7 @@ def heartsteps(settings: ReplaySettings) -> SortedSource[DecisionFact]:
 
 def _facts(settings: ReplaySettings) -> Iterator[DecisionFact]:
     for row in rows_of(settings.data_file("heartsteps/decisions.csv.gz")):
-        # One row says that something was sent and not what; one has no time.
+        # One row was sent without an action; one has no time.
         if row["available"] == "True" and row["t_utc"] and (row["sent"] == "True") == (row["action"] != "none"):
             decided_at = moment(row["t_utc"])
             yield DecisionFact(decided_at, "view", row)
@@ -56,7 +56,7 @@ def _facts(settings: ReplaySettings) -> Iterator[DecisionFact]:
 def _answers(row: Row, decided_at: dt.datetime) -> Iterator[DecisionFact]:
     if not row["response_t_utc"]:
         return
-    answered_at = max(decided_at, moment(row["response_t_utc"]))  # seven telephones' clocks ran late
+    answered_at = max(decided_at, moment(row["response_t_utc"]))  # the clocks of seven phones were late
     if row["response"] == "good":
         yield DecisionFact(answered_at, "click", row)
         if row["steps30_post"] and float(row["steps30_post"]) >= IMPLEMENTED_STEPS:

@@ -1,4 +1,4 @@
-"""Rows of compressed tables, and the kind of source that is built from rows sorted by time."""
+"""Rows of compressed tables, and a source that sorts them by time."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Row = dict[str, str]
 
 
 def rows_of(path: Path) -> Iterator[Row]:
-    """Yield the rows of a gzipped CSV file with a line of names, in its order."""
+    """Yield the rows of a gzipped CSV file with a header line, in order."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
         yield from csv.DictReader(lines)
 
 
 def moment(text: str) -> dt.datetime:
-    """Return the aware moment in ``text`` (ISO 8601); what says no offset is taken as UTC."""
+    """Return the aware moment in ``text`` (ISO 8601); without an offset it is UTC."""
     parsed = dt.datetime.fromisoformat(text)
     return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=dt.UTC)
 
 
 class Dated(Protocol):
-    """A fact that knows when it happened."""
+    """A fact with a time."""
 
     @property
     def occurred_at(self) -> dt.datetime:
-        """When it happened."""
+        """The time of the fact."""
         ...
 
 
@@ -39,12 +39,12 @@ Fact = TypeVar("Fact", bound=Dated)
 
 
 class SortedSource(Generic[Fact]):
-    """A set whose facts fit into memory: sorted once by time, made into events one by one.
+    """A set whose facts fit into memory: sorted by time once, turned into events one by one.
 
     Args:
-        name: what the set is called.
-        facts: what happened, in any order; those of one moment keep the order given.
-        build: makes the event of a fact.
+        name: the name of the set.
+        facts: the facts in any order; facts of one moment keep their order.
+        build: returns the event of a fact.
     """
 
     def __init__(self, name: str, facts: Iterable[Fact], build: Callable[[Fact], ReplayItem]) -> None:
@@ -54,14 +54,14 @@ class SortedSource(Generic[Fact]):
 
     @property
     def size(self) -> int:
-        """How many events there are."""
+        """The number of events."""
         return len(self._facts)
 
     @property
     def ends_at(self) -> dt.datetime:
-        """When the last event happened."""
+        """The time of the last event."""
         return self._facts[-1].occurred_at
 
     def events(self, limit: int | None = None) -> Iterator[ReplayItem]:
-        """Yield the events in order of time, at most ``limit``."""
+        """Yield at most ``limit`` events, in order of time."""
         return at_most(limit, map(self._build, self._facts))

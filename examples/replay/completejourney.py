@@ -1,8 +1,8 @@
-"""The Complete Journey: coupon campaigns to households, and what they redeemed, in 2017 (84.51 degrees, CC0).
+"""The Complete Journey: coupon campaigns sent to households, and the redemptions, in 2017 (84.51 degrees, CC0).
 
-A campaign that was sent is a recommendation that was viewed, its type (A, B, C) the action; a redeemed coupon
-implements it. A campaign that ends without a redemption has expired: that is no feedback. There are no propensities, so
-that nothing off-policy can be learned. The receipts are a random sample of LINES and are not played.
+A campaign that was sent is a viewed recommendation with its type (A, B, C) as action; a redeemed coupon implements it.
+A campaign that expires without a redemption yields no feedback. The set has no propensities, so nothing off-policy can
+be learned from it. The receipts are a random sample of lines and are not played.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from examples.replay.tables import SortedSource, moment, rows_of
 from fincoach_events.events import RecommendationInteraction
 from stack.replay.settings import ReplaySettings
 from stack.replay.source import envelope
-from stack.replay.tables import SortedSource, moment, rows_of
 
 ACTION_SET = "completejourney-3"
 _NOON = dt.timedelta(hours=12)
@@ -47,7 +47,7 @@ def _facts(settings: ReplaySettings) -> Iterator[CampaignFact]:
         yield CampaignFact(sent_at, "view", row["campaign_id"], campaign["campaign_type"], row["household_id"], None)
     for row in rows_of(settings.data_file(f"{folder}/coupon_redemptions.csv.gz")):
         campaign = campaigns[row["campaign_id"]]
-        # A day is all that is known: noon, so that a redemption on the day of the sending comes after it.
+        # Only the day is known. Noon puts a redemption after a campaign that was sent on the same day.
         redeemed_at = moment(row["redemption_date"]) + _NOON
         yield CampaignFact(
             redeemed_at,
