@@ -34,10 +34,10 @@ from tests.four_models import FOUR_MODELS
 from tests.services import WIDE_PARTITIONS
 from tests.training_factories import archive, crossing, database_of, record_epoch, record_quarantine, shop_history
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 180.0  # a bound, no promise: other tests run beside this one
 Start = Callable[[], "asyncio.Future[asyncio.subprocess.Process]"]
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
