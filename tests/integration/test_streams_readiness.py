@@ -22,7 +22,7 @@ from modelkit.features import REDUCER_VERSION, UserState, decode_state, encode_s
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.batches.batch import LostCompareError
 from streams.batches.intake import microseconds
-from streams.epochs.collecting import PaneHoleError
+from streams.epochs.collecting import PaneGapError
 from tests.four_models import FOUR_MODELS
 from tests.integration.streams_bench import Bench, answers, crossings, feedback, send
 from tests.integration.streams_workers import transaction
@@ -135,7 +135,7 @@ async def test_a_missing_pane_is_noticed(bench: Bench, connection: asyncpg.Conne
         await bench.feed([transaction(number) for number in range(start, start + 100)])
         await bench.check("spending") if start == 0 else None
     await connection.execute("DELETE FROM panes WHERE from_offset = 200")
-    with pytest.raises(PaneHoleError):
+    with pytest.raises(PaneGapError):
         await bench.check("spending")
 
 

@@ -20,7 +20,7 @@ from modelkit.statistics.sketches import DatasetStatistics, user_sketch
 from schemas.messages.progress import DatasetCounts
 from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import ThresholdDecision
-from streams.epochs.collecting import DatasetProgress, OpenEpoch, PaneHoleError, in_order, is_due, take_panes
+from streams.epochs.collecting import DatasetProgress, OpenEpoch, PaneGapError, in_order, is_due, take_panes
 from streams.epochs.thresholds import Circumstances
 from streams.panes import PaneStatistics, encode_pane, encode_statistics
 from streams.quality.assessment import assess
@@ -121,7 +121,7 @@ def test_a_rule_that_holds_already_takes_no_pane() -> None:
 
 def test_panes_that_do_not_join_stop_everything() -> None:
     """Offsets that nobody counted would be trained on."""
-    with pytest.raises(PaneHoleError):
+    with pytest.raises(PaneGapError):
         take([pane(0, 5, 9, at=1, counted=4)])
 
 

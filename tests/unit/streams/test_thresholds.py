@@ -84,7 +84,7 @@ QUIET = ThresholdRule(threshold=500, blackouts=("Mon 08:00-12:00",))
         (
             decided(120, rule=ThresholdRule(threshold=500, max_age_seconds=MONTH), age_seconds=MONTH),
             ThresholdDecision.FIRED,
-            "120 of 100 (500, but of the greatest age), quality 0.90: train",
+            "120 of 100 (500 lowered by age), quality 0.90: train",
         ),
     ],
 )
@@ -236,9 +236,9 @@ def test_an_evaluation_is_written_down_when_it_tells_more() -> None:
     """The history would say the same with every pane, or leave out what changed."""
     first = decided(10)
     assert first.differs_from(None)
-    assert not decided(499).differs_from(first.told())
-    assert decided(512).differs_from(first.told())
-    assert decided(10, rule=ThresholdRule(threshold=560)).differs_from(first.told())
+    assert not decided(499).differs_from(first.recorded())
+    assert decided(512).differs_from(first.recorded())
+    assert decided(10, rule=ThresholdRule(threshold=560)).differs_from(first.recorded())
     poor = decided(512, of=quality(0.6))
-    assert not decided(600, of=quality(0.65)).differs_from(poor.told())
-    assert decided(600, of=quality(0.75)).differs_from(poor.told())
+    assert not decided(600, of=quality(0.65)).differs_from(poor.recorded())
+    assert decided(600, of=quality(0.75)).differs_from(poor.recorded())
