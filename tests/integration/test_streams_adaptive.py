@@ -96,7 +96,7 @@ async def test_the_cost_of_trainings_is_measured(bench: Bench, connection: async
 
 
 async def test_arrivals_are_kept_by_hour_of_the_week(bench: Bench, connection: asyncpg.Connection) -> None:
-    """An expected busy day raises the threshold."""
+    """Arrivals are averaged by hour of the week, and each is counted once."""
     await spend(bench, 0, 600)
     last_monday = (await connection.fetchval("SELECT date_trunc('week', now() AT TIME ZONE 'UTC')")).replace(
         tzinfo=dt.UTC
@@ -128,7 +128,7 @@ async def test_an_old_data_set_fires_with_less(bench: Bench, connection: asyncpg
 
 
 async def test_nothing_fires_in_a_blackout(bench: Bench, connection: asyncpg.Connection) -> None:
-    """No crossing happens in a blackout, and it happens after it."""
+    """A crossing waits for the end of a blackout."""
     now = (await connection.fetchval("SELECT now()")).astimezone(dt.UTC)
     days = f"{now:%a}-{now + dt.timedelta(days=1):%a} 00:00-24:00"
     await send(bench, threshold=100, blackouts=(days,))
@@ -161,7 +161,7 @@ async def test_a_persons_word_counts(bench: Bench, connection: asyncpg.Connectio
 
 
 async def test_a_capped_user_is_told_once_in_an_epoch(bench: Bench, connection: asyncpg.Connection) -> None:
-    """The alert about a dominating user is raised once and cleared with the epoch."""
+    """The alert about a dominating user is raised once and cleared when the epoch closes."""
     bot = uuid.uuid4()
     for start in range(0, 3_000, 1_000):
         await bench.feed([feedback(number, user_id=bot) for number in range(start, start + 1_000)])
@@ -210,7 +210,7 @@ async def test_a_data_set_that_cannot_fire_is_left_to_gather(bench: Bench, conne
 
 
 async def test_a_burst_of_goals_coalesces(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A surge of data leads to few trainings."""
+    """A burst of data leads to one crossing per cool-down."""
     for start in range(0, 2_000, 100):
         await bench.feed([step for number in range(start, start + 100) for step in course(number)])
         await bench.check("goal")

@@ -110,7 +110,7 @@ async def test_the_same_id_at_another_time_is_another_event(database: Database) 
 
 
 async def test_what_another_transaction_inserts_meanwhile_is_no_error(database: Database) -> None:
-    """Two workers that insert the same event do not block each other for ever."""
+    """An event that another transaction inserts in the meantime is a duplicate, not an error."""
     async with database.transaction() as work:
         repository = IngestionRepository(work, BEHAVIORAL_EVENTS, 3)
         await repository.advance_ledger(0, 0)

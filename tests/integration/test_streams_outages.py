@@ -188,7 +188,7 @@ async def test_a_batch_that_is_lost_twice_is_no_hole(
 
 
 async def test_records_that_expired_are_a_hole_that_panes_bridge(settings: StreamsSettings, database_url: str) -> None:
-    """A worker continues behind records that retention has deleted, and panes cover the gap."""
+    """A worker would wait for ever for records that retention has deleted."""
     connection = await connect(database_url)
     async with producing(settings.brokers) as producer:
         await producer.publish_batch([outgoing(transaction(number)) for number in range(100)])
@@ -204,7 +204,7 @@ async def test_records_that_expired_are_a_hole_that_panes_bridge(settings: Strea
 
 
 async def test_a_topic_that_lost_its_end_stops_a_running_worker(database_url: str, tmp_path: Path) -> None:
-    """What is sent afterwards would be taken for read, and counted nowhere, until the next rebalance."""
+    """A running worker stops with an error when the broker has lost records that it has read."""
     broker, connection = EmbeddedBroker(tmp_path / "broker"), await connect(database_url)
     settings = settings_for(broker.address, database_url, tmp_path, session_timeout_seconds=30.0)
     with contextlib.ExitStack() as ends:

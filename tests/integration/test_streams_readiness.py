@@ -213,7 +213,7 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
 async def test_states_of_an_older_reducer_are_folded_anew(
     bench: Bench, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """States of an old reducer version are folded anew, without events that are no longer accepted."""
+    """States of an old reducer version are folded anew, without events that the current code rejects."""
     monkeypatch.setattr("backends.database.repositories.ingestion.PAGE_ROWS", 7)
     events = [transaction(number, users=2) for number in range(22)]
     await bench.feed(events[:20])

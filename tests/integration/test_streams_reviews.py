@@ -227,7 +227,7 @@ async def test_a_training_that_has_begun_is_named_and_the_way_back_with_it(
 async def test_what_cannot_be_quarantined_is_refused_with_a_sentence(
     bench: Bench, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
 ) -> None:
-    """A quarantine of an empty or unknown data set is rejected."""
+    """A quarantine that is not possible is rejected with the reason, and changes nothing."""
     await bench.feed([transaction(number) for number in range(300)])
     await bench.check("spending")
     await give(bench, QuarantineDataset)
