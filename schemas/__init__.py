@@ -1,1 +1,1 @@
-"""The data that every service agrees about: messages, topics, codec, tables, API shapes. No input or output."""
+"""The data on which all services agree: messages, topics, codec, tables, API shapes. No input or output."""

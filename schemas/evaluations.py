@@ -1,6 +1,6 @@
-"""What an evaluation of a threshold records: the decision, and every factor that led to it. Pure.
+"""The record of a threshold evaluation: the decision and all factors that led to it. Pure.
 
-Streams writes it, administration explains it. It is stored as JSON; a new factor needs a default, since older evaluations lack it.
+Streams writes it and admin explains it. It is stored as JSON. A new factor needs a default, because older evaluations lack it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schemas.vocabulary import DatasetReview, ThresholdDecision
 
 
 class Factors(msgspec.Struct, frozen=True, kw_only=True):
-    """The factors of every decision: the count, the threshold in force, the quality, and what a person said."""
+    """The factors of every decision: the count, the threshold in force, the quality, and a person's review."""
 
     counted: int
     threshold: int
@@ -25,7 +25,7 @@ class Factors(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RuleFactors(Factors, frozen=True, kw_only=True):
-    """The factors of a decision by the rule. None: not known, or not set; ``admin.status.explaining`` has a sentence on each."""
+    """The factors of a decision by the rule. None means unknown or not set. ``admin.status.explaining`` explains each."""
 
     users: int
     user_cap: int
@@ -75,7 +75,7 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredEvaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """An evaluation as it is read back. ``other_factors``: those that this version does not know, or cannot read."""
+    """An evaluation as read back. ``other_factors`` are those that this version does not know or cannot read."""
 
     decision: str
     sentence: str
@@ -84,7 +84,7 @@ class StoredEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_evaluation(stored: Mapping[str, Any]) -> StoredEvaluation:
-    """Return a stored evaluation, also one that another version wrote."""
+    """Return a stored evaluation, whichever version wrote it."""
     factors, others = read_factors(stored["factors"])
     return StoredEvaluation(
         decision=stored["decision"], sentence=stored["sentence"], factors=factors, other_factors=others
@@ -92,7 +92,7 @@ def read_evaluation(stored: Mapping[str, Any]) -> StoredEvaluation:
 
 
 def read_factors(stored: Mapping[str, Any]) -> tuple[Factors, dict[str, Any]]:
-    """Return the stored factors, and those among them that have no field here."""
+    """Return the stored factors, and separately those that have no field here."""
     try:
         factors: Factors = msgspec.convert(stored, RuleFactors)
     except msgspec.ValidationError:

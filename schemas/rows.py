@@ -1,6 +1,6 @@
-"""The rows that queries return: each field is a column of the same name, in the order in which programs see them. Pure.
+"""The rows that queries return. Each field is a column of the same name, in the order in which programs see them. Pure.
 
-Scores and performances are decimals, as the database has them. Documents (JSON columns) that nobody here looks into stay mappings.
+Scores and performances are decimals, as in the database. Documents (JSON columns) that this code does not read stay mappings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class VersionSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A data set of one epoch with its newest quality; the figures of quality are None before the first judgement."""
+    """A data set of one epoch with its newest quality, which is None before the first judgement."""
 
     dataset_type: str
     epoch: int
@@ -77,7 +77,7 @@ class EvaluationSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExplainedDataset(msgspec.Struct, frozen=True, kw_only=True):
-    """One data set with its last evaluation, and what its newest judgement was made of; None before the first of either."""
+    """One data set with its last evaluation and the parts of its newest judgement; None before the first of each."""
 
     model_type: str
     epoch: int
@@ -108,7 +108,7 @@ class ThresholdSetting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReviewedDataset(msgspec.Struct, frozen=True, kw_only=True):
-    """A data set as a review sees it, locked; ``ranges`` are those of its crossing (None: open, or closed by a quarantine)."""
+    """A data set, locked for a review. ``ranges`` are those of its crossing; None if it is open or closed by a quarantine."""
 
     id: UUID
     epoch: int
@@ -140,7 +140,7 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueuedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A training job that waits or runs; ``epoch`` is None for one by command."""
+    """A training job that waits or runs; ``epoch`` is None if a command started it."""
 
     id: UUID
     model_type: str
@@ -215,7 +215,7 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One administrative act; ``hash`` covers the entry and the hash before it."""
+    """One administrative action; ``hash`` covers the entry and the previous hash."""
 
     id: int
     recorded_at: dt.datetime
@@ -239,7 +239,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitingAnnouncements(msgspec.Struct, frozen=True, kw_only=True):
-    """How many outbox rows of a service are not published, and since when the oldest waits."""
+    """How many outbox rows of a service are unpublished, and since when the oldest waits."""
 
     service: str
     rows: int
@@ -247,7 +247,7 @@ class WaitingAnnouncements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExpiredLease(msgspec.Struct, frozen=True, kw_only=True):
-    """A running job whose lease is over."""
+    """A running job whose lease has expired."""
 
     id: UUID
     model_type: str
@@ -255,7 +255,7 @@ class ExpiredLease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailedTraining(msgspec.Struct, frozen=True, kw_only=True):
-    """A training that failed lately."""
+    """A training that failed recently."""
 
     model_type: str
     error: str | None
@@ -272,7 +272,7 @@ class LoopFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter without its bytes (``bytes`` is how many they are); ``state`` is what became of its retry."""
+    """A dead letter without its content; ``bytes`` is its size, ``state`` the outcome of its retry."""
 
     id: int
     topic: str
@@ -292,7 +292,7 @@ class DeadLetterSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter with everything that is known of it; ``raw`` is the record byte for byte."""
+    """A dead letter with all its columns; ``raw`` is the record byte for byte."""
 
     id: int
     topic: str
@@ -314,7 +314,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterTry(msgspec.Struct, frozen=True, kw_only=True):
-    """One try of a record: the first letter, or one of a retry that failed."""
+    """One attempt at a record: its first dead letter, or one from a failed retry."""
 
     id: int
     reason: str
@@ -326,7 +326,7 @@ class DeadLetterTry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExceededLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """What was noted of a producer with too many dead letters."""
+    """The exceeded limit of a producer with too many dead letters."""
 
     producer: str
     alert_id: UUID

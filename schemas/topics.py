@@ -1,6 +1,6 @@
-"""The register of topics: what is on them, who writes and reads them, how long they keep it.
+"""The register of topics: their messages, producers, consumers and retention.
 
-Topics are created, documented and checked from here and nowhere else.
+Topics are created, documented and checked from this register only.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from schemas.vocabulary import Service
 
 DAY_SECONDS = 86_400
 MIB = 1024 * 1024
-# Compressed, a record may be larger than it was: one at the topic's limit could be refused, and would stop the relay.
+# Compression may enlarge a record. One at the topic's limit could then be rejected, and would stop the relay.
 SPARE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One topic. ``wide`` topics have the configured number of partitions, the others one.
+    """One topic. ``wide`` topics have the configured number of partitions, others have one.
 
-    ``generation`` is part of every offset's name: raise it when a topic is created anew, so that old offsets
-    are not taken for new ones.
+    ``generation`` qualifies every stored offset. Raise it when a topic is recreated, so that old offsets are not mistaken
+    for new ones.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Topic:
         return functools.reduce(operator.or_, self.messages) if self.messages else None
 
     def partitions(self, wide_partitions: int) -> int:
-        """Return how many partitions the topic has where wide topics have ``wide_partitions``."""
+        """Return how many partitions the topic has if wide topics have ``wide_partitions``."""
         return wide_partitions if self.wide else 1
 
     def configuration(self) -> dict[str, str]:
@@ -140,7 +140,7 @@ TOPICS: dict[str, Topic] = {
     )
 }  # fmt: skip
 
-# Which process carries out which command; the deployer also answers what nobody carries out.
+# Which service executes which command; the deployer also answers unknown commands.
 COMMAND_EXECUTORS: dict[type[Command], Service] = {
     TriggerTraining: Service.TRAINERS,
     DeployModel: Service.DEPLOYER,

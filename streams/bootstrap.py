@@ -29,7 +29,7 @@ from streams.batches.batch import BatchOutcome, LedgerBatch
 from streams.batches.dead_letter_limits import LimitPolicy
 from streams.batches.dead_letters import DeadLetterService
 from streams.batches.events import EventIngestion, take_in_events
-from streams.batches.foreign_dead_letters import GROUP, ForeignLetters
+from streams.batches.foreign_dead_letters import GROUP, ForeignDeadLetters
 from streams.batches.golden import BrokenReceiverError, GoldenCheck
 from streams.batches.predictions import PredictionArchive, take_in_predictions
 from streams.batches.retries import retry_dead_letters
@@ -57,7 +57,7 @@ LOOKS_IN_A_WINDOW = 4
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """A streams worker, put together and not yet started."""
+    """A streams worker that is built but not yet started."""
 
     settings: StreamsSettings
     clock: Clock
@@ -114,7 +114,7 @@ class Worker:
         await self.app.stop()
 
     async def keep_partitions(self) -> None:
-        """See to it, every day, that the archive has partitions for the coming months."""
+        """Create the archive's partitions for the coming months, once a day."""
         while True:
             try:
                 today = self.clock.now().date()
@@ -125,7 +125,7 @@ class Worker:
                 await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
 
     async def clear_limits(self) -> None:
-        """Clear the alerts about producers that keep to their limits again."""
+        """Clear the alerts about producers that are within their limits again."""
         pause = self.settings.dead_letter_window_seconds / LOOKS_IN_A_WINDOW
         while True:
             await asyncio.sleep(pause)
@@ -152,7 +152,7 @@ class Worker:
 def build_worker(
     settings: StreamsSettings, database: Database, clock: Clock, *, announce: Callable[[], None] = lambda: None
 ) -> Worker:
-    """Put a worker together; call it inside the running loop. ``announce`` is called when the outbox may hold a crossing."""
+    """Build a worker inside the running loop. It calls ``announce`` when the outbox may hold a crossing."""
     letters = DeadLetterService(clock, limit_policy(settings), check=golden_check())
     models = tuple(installed())
     events = EventIngestion(
@@ -200,7 +200,7 @@ def build_worker(
 
 
 def golden_check() -> GoldenCheck:
-    """Return the check whether this worker is sound."""
+    """Return the check that this worker can read the golden messages."""
     return GoldenCheck(
         golden_messages(),
         {BEHAVIORAL_EVENTS: take_in_events, PREDICTIONS: partial(take_in_predictions, models=tuple(installed()))},
@@ -218,7 +218,7 @@ def limit_policy(settings: StreamsSettings) -> LimitPolicy:
 
 
 async def run(settings: StreamsSettings) -> int:
-    """Run a worker until it is told to stop; return the exit status."""
+    """Run a worker until it must stop; return the exit status."""
     process = ServiceProcess(Service.STREAMS, settings)
     try:
         golden_check()()
@@ -240,13 +240,13 @@ async def run(settings: StreamsSettings) -> int:
         RetryDeadLetters: retry_dead_letters,
     }
     process.execute(database, executions, models=tuple(installed()), name=f"{APP_ID}-control", relay=relay)
-    process.read(DEAD_LETTERS, ForeignLetters(database).handle, name=GROUP, group=GROUP)
+    process.read(DEAD_LETTERS, ForeignDeadLetters(database).handle, name=GROUP, group=GROUP)
     process.add_work(worker.consume, worker.agent.run, worker.keep_partitions, worker.clear_limits, worker.watch)
     return await process.run()
 
 
 async def register_models(database: Database) -> None:
-    """Give each installed model its rows where they are missing; waits and tries again while the database is away."""
+    """Create the missing rows of each installed model; waits and retries while the database is away."""
     for problem in discover().problems:
         log.error("model_left_out", problem=problem)
     rules = {model_type: definition.threshold for model_type, definition in installed().items()}
@@ -264,7 +264,7 @@ async def register_models(database: Database) -> None:
 
 
 async def create_changelog(settings: StreamsSettings) -> None:
-    """Create the topic behind the live view where it is missing; waits and tries again while the broker is away."""
+    """Create the live view's changelog topic if it is missing; waits and retries while the broker is away."""
     while True:
         try:
             await create_topics(

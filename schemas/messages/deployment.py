@@ -1,4 +1,4 @@
-"""The desired state of each model, and what replicas say they serve."""
+"""The desired state of each model, and what replicas report that they serve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VersionReference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentState(Message, frozen=True, kw_only=True, tag="DeploymentState"):
-    """What replicas must serve. ``sequence`` only grows; a receiver ignores lower ones and repeats."""
+    """What replicas must serve. ``sequence`` only grows; a receiver ignores lower and repeated ones."""
 
     model_type: ModelType
     sequence: int

@@ -1,8 +1,8 @@
-"""How far a data set has moved from what was learned before: the population stability index. Pure.
+"""How far a data set has moved from earlier ones: the population stability index. Pure.
 
-Bins of the index (:mod:`modelkit.statistics.stability`): tenths of the earlier values where both have values, else
-categories; an empty bin counts as half a sample. Two samples of the same source differ too: by about (bins - 1) * (1/n + 1/m),
-so what chance makes (that, and two standard deviations of it) is taken off before anybody is alarmed.
+The bins of the index (:mod:`modelkit.statistics.stability`) are tenths of the earlier values if both sides have values, else
+categories; an empty bin counts as half a sample. Two samples of the same source differ by about (bins - 1) * (1/n + 1/m) by
+chance. That expectation plus two standard deviations is subtracted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from modelkit.statistics.sketches import DatasetStatistics, Histogram, quantile_
 from modelkit.statistics.stability import stability_index
 
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
-FEWEST_SAMPLES = 50  # of either side; with fewer, chance is all there is
+FEWEST_SAMPLES = 50  # of either side; with fewer, chance dominates
 FEWEST_IN_BIN = 5
 
 
 def population_stability(earlier: DatasetStatistics, new: DatasetStatistics) -> float | None:
-    """Return the PSI of ``new`` against ``earlier`` beyond chance, at least 0; None where there is too little to compare."""
+    """Return the PSI of ``new`` against ``earlier`` beyond chance, at least 0; None if there is too little to compare."""
     sizes = size(earlier.amounts), size(new.amounts)
     if min(sizes) >= FEWEST_SAMPLES:
         edges = sorted(set(quantile_buckets(earlier.amounts, TENTHS)))

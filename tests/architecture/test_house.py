@@ -35,7 +35,11 @@ UNIT_OF_WORK = "backends/database/unit_of_work.py"
 TOPIC_NAMES_LIVE_IN = {"schemas/topics.py", "fincoach_events/events.py"}
 METRIC_NAMES_LIVE_IN = {"backends/telemetry/metrics.py"}
 # Tables that several packages write: each its own rows, or through one function of the database.
-SHARED_OWNERS = {"each service its own rows", "whoever executes", "whoever executes, through append_audit"}
+SHARED_OWNERS = {
+    "each service its own rows",
+    "the service that executes",
+    "the service that executes, through append_audit",
+}
 WRITING_SQL = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|TRUNCATE)\s+([a-z_]+)")
 
 

@@ -1,4 +1,4 @@
-"""The service of the streams bench over a fresh database, fed without a broker, and what it announced."""
+"""A test bench: the streams service on a fresh database, fed without a broker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Fetched:
 
 
 class Bench:
-    """The service over a fresh database, fed without a broker."""
+    """The service on a fresh database, fed without a broker."""
 
     def __init__(self, database: Database, clock: ManualClock) -> None:
         letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
@@ -76,12 +76,12 @@ class Bench:
         return outcome
 
     async def check(self, model_type: ModelType) -> str:
-        """Look at a data set and return the sentence."""
+        """Evaluate a data set and return the sentence."""
         evaluation = await self.service.check_training_readiness(model_type)
         return evaluation.sentence if evaluation else "locked"
 
     def forget_states(self) -> None:
-        """Be as a worker that has just been given the partition."""
+        """Forget partition 0, like a worker that has just been assigned it."""
         self._events.forget(0)
 
     async def _known(self, partition: int) -> None:
@@ -93,7 +93,7 @@ class Bench:
 
 
 async def crossings(connection: asyncpg.Connection) -> list[ThresholdReached]:
-    """Return what was announced."""
+    """Return the announced crossings."""
     rows = await connection.fetch("SELECT payload FROM outbox WHERE topic = $1 ORDER BY id", THRESHOLD_REACHED.name)
     return [decode(THRESHOLD_REACHED, row["payload"]) for row in rows]
 
@@ -105,7 +105,7 @@ async def alerts(connection: asyncpg.Connection) -> list[Alert]:
 
 
 def feedback(number: int, **changes: object) -> RecommendationInteraction:
-    """Return an answer to a recommendation that nobody has shown."""
+    """Return an answer to a recommendation that was never shown."""
     fields: dict[str, object] = {
         "event_id": uuid.uuid5(uuid.NAMESPACE_OID, f"answer-{number}"),
         "user_id": uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number % 40}"),
@@ -119,7 +119,7 @@ def feedback(number: int, **changes: object) -> RecommendationInteraction:
 
 
 async def send(bench: Bench, **fields: object) -> None:
-    """Give the bench an UpdateThresholds command."""
+    """Handle an UpdateThresholds command."""
     command = UpdateThresholds(
         event_id=uuid.uuid4(), occurred_at=bench.clock.now(), issuer="tester",
         expires_at=bench.clock.now() + dt.timedelta(minutes=5), **{"model_type": "spending", **fields},  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from backends.database.repositories.dead_letters import DeadLetterRepository, Le
 from backends.dead_letters import DeadLetterTopic, dead_letter_headers
 from schemas.errors import InvalidMessageError
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS
-from streams.batches.foreign_dead_letters import ForeignLetters, row_of
+from streams.batches.foreign_dead_letters import ForeignDeadLetters, row_of
 from tests.integration.streams_workers import database_of, producing, until
 from tests.services import WIDE_PARTITIONS, connect, unique
 
@@ -39,7 +39,7 @@ async def keeping(brokers: str, database_url: str, group: str) -> AsyncIterator[
     await consumer.start()
     try:
         async with database_of(database_url) as database, producing(brokers) as producer:
-            handle = ForeignLetters(database).handle
+            handle = ForeignDeadLetters(database).handle
             task = asyncio.ensure_future(Processor(consumer, handle, DeadLetterTopic(producer), name=group).run())
             try:
                 yield
@@ -138,4 +138,4 @@ async def test_a_letter_that_the_table_cannot_hold_stops_nobody(
     letter = dataclasses.replace(record, headers=dead_letter_headers(record, "missing_field", "planted"))
     async with database_of(database_url) as database:
         with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
-            await ForeignLetters(database).handle(letter)
+            await ForeignDeadLetters(database).handle(letter)

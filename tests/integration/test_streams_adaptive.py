@@ -1,4 +1,4 @@
-"""Adaptive thresholds on a real database: what moves them is measured there, written down, and told."""
+"""Adaptive thresholds on a real database: their factors are measured, recorded and reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def factors(connection: asyncpg.Connection, model_type: str = "spending") 
 
 
 async def test_a_model_that_knows_much_waits_for_more(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A model would be retrained on the ten-thousandth data point as on the thousandth, for ever less."""
+    """The threshold grows with the data that the model has learned from."""
     await send(bench, threshold=400)
     await spend(bench, 0, 2_100)
     await bench.check("spending")
@@ -50,7 +50,7 @@ async def test_a_model_that_knows_much_waits_for_more(bench: Bench, connection: 
 
 
 async def test_what_a_person_quarantined_was_not_learned(bench: Bench, connection: asyncpg.Connection) -> None:
-    """An epoch that reaches no training would make the model look wiser than it is, and wait for more."""
+    """Quarantined epochs do not raise the threshold."""
     await send(bench, threshold=400)
     await spend(bench, 0, 1_200)
     await bench.check("spending")
@@ -65,7 +65,7 @@ async def test_what_a_person_quarantined_was_not_learned(bench: Bench, connectio
 
 
 async def test_drift_brings_a_training_forward(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A model whose users have changed would be wrong for as long as any other waits."""
+    """Drift lowers the threshold."""
     await send(bench, threshold=400)
     await spend(bench, 0, 400)
     await bench.check("spending")
@@ -80,7 +80,7 @@ async def test_drift_brings_a_training_forward(bench: Bench, connection: asyncpg
 
 
 async def test_the_cost_of_trainings_is_measured(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A training that has become four times as dear would come as often."""
+    """A costlier training raises the threshold."""
     now = bench.clock.now()
     for number, seconds in enumerate([10] * 5 + [40] * 5):
         at = now + dt.timedelta(minutes=number)
@@ -96,7 +96,7 @@ async def test_the_cost_of_trainings_is_measured(bench: Bench, connection: async
 
 
 async def test_arrivals_are_kept_by_hour_of_the_week(bench: Bench, connection: asyncpg.Connection) -> None:
-    """Before a busy day a model would be trained as before a quiet one."""
+    """Arrivals are averaged by hour of the week, and each is counted once."""
     await spend(bench, 0, 600)
     last_monday = (await connection.fetchval("SELECT date_trunc('week', now() AT TIME ZONE 'UTC')")).replace(
         tzinfo=dt.UTC
@@ -117,7 +117,7 @@ async def test_arrivals_are_kept_by_hour_of_the_week(bench: Bench, connection: a
 
 
 async def test_an_old_data_set_fires_with_less(bench: Bench, connection: asyncpg.Connection) -> None:
-    """What nobody adds to would never be learned, or the agent would not notice that the day has come."""
+    """A data set at its maximum age is evaluated and trained on less data."""
     await spend(bench, 0, 300)
     await bench.check("spending")
     assert "spending" not in await bench.service.due_models()
@@ -128,7 +128,7 @@ async def test_an_old_data_set_fires_with_less(bench: Bench, connection: asyncpg
 
 
 async def test_nothing_fires_in_a_blackout(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A training would begin in the hours that were kept free, or never after them."""
+    """A crossing waits for the end of a blackout."""
     now = (await connection.fetchval("SELECT now()")).astimezone(dt.UTC)
     days = f"{now:%a}-{now + dt.timedelta(days=1):%a} 00:00-24:00"
     await send(bench, threshold=100, blackouts=(days,))
@@ -141,7 +141,7 @@ async def test_nothing_fires_in_a_blackout(bench: Bench, connection: asyncpg.Con
 
 @pytest.mark.parametrize("review", ["approved", "quarantined"])
 async def test_a_persons_word_counts(bench: Bench, connection: asyncpg.Connection, review: str) -> None:
-    """An approved data set would wait for its quality for ever, or a quarantined one would be trained on."""
+    """An approved data set fires in spite of its quality, and a quarantined one never fires."""
     await bench.feed([feedback(number) for number in range(600)])
     await bench.feed([transaction(1)] * 600, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
     assert "waiting" in await bench.check("recommendation")
@@ -161,7 +161,7 @@ async def test_a_persons_word_counts(bench: Bench, connection: asyncpg.Connectio
 
 
 async def test_a_capped_user_is_told_once_in_an_epoch(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A bot would be left aside without anybody knowing, or the alert would come with every pane and never end."""
+    """The alert about a dominating user is raised once and cleared when the epoch closes."""
     bot = uuid.uuid4()
     for start in range(0, 3_000, 1_000):
         await bench.feed([feedback(number, user_id=bot) for number in range(start, start + 1_000)])
@@ -181,7 +181,7 @@ async def test_a_capped_user_is_told_once_in_an_epoch(bench: Bench, connection: 
 
 
 async def test_a_long_wait_is_written_down_once(bench: Bench, connection: asyncpg.Connection) -> None:
-    """The history of decisions would grow with every pane and hide what matters."""
+    """The history records only evaluations that differ notably."""
     for start in range(0, 900, 50):
         await bench.feed([transaction(number) for number in range(start, start + 50)])
         await bench.check("spending")
@@ -194,7 +194,7 @@ async def test_a_long_wait_is_written_down_once(bench: Bench, connection: asyncp
 
 
 async def test_a_data_set_that_cannot_fire_is_left_to_gather(bench: Bench, connection: asyncpg.Connection) -> None:
-    """With every pane four data sets would be locked, read and written for nothing."""
+    """A data set far from its threshold is not evaluated with every pane."""
     await send(bench, adaptive=False)
     await bench.feed([transaction(number) for number in range(100)])
     await bench.check("spending")
@@ -210,7 +210,7 @@ async def test_a_data_set_that_cannot_fire_is_left_to_gather(bench: Bench, conne
 
 
 async def test_a_burst_of_goals_coalesces(bench: Bench, connection: asyncpg.Connection) -> None:
-    """On the day on which a term ends, a goal model would be retrained hundreds of times."""
+    """A burst of data leads to one crossing per cool-down."""
     for start in range(0, 2_000, 100):
         await bench.feed([step for number in range(start, start + 100) for step in course(number)])
         await bench.check("goal")
@@ -224,7 +224,7 @@ async def test_a_burst_of_goals_coalesces(bench: Bench, connection: asyncpg.Conn
 
 
 def course(number: int) -> list[GoalModified]:
-    """Return the beginning and the end of a goal: kept or missed."""
+    """Return the creation and the end of a goal, achieved or failed."""
     begun = GoalModified(
         event_id=uuid.uuid5(uuid.NAMESPACE_OID, f"begun-{number}"), user_id=uuid.uuid5(uuid.NAMESPACE_OID, f"student-{number}"),
         occurred_at=EVENT_TIME, consent=True, goal_id=f"goal-{number}", interaction_type="create", goal_kind="course",
@@ -239,7 +239,7 @@ def course(number: int) -> list[GoalModified]:
 async def test_a_change_of_the_rule_and_a_look_wait_for_each_other(
     bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """A command that meets a closing epoch would fail, or change a rule that nobody sees."""
+    """A command and concurrent evaluations all succeed."""
     await spend(bench, 0, 1_000)
     await asyncio.gather(bench.check("spending"), send(bench, threshold=900), bench.check("spending"))
     assert [outcome for outcome, _ in await answers(connection)] == ["succeeded"]

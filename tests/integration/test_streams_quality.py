@@ -1,4 +1,4 @@
-"""The quality of an epoch on a real database: what was wrong with its data stands in its row, with its parts."""
+"""The quality of an epoch on a real database: its row shows each defect, with its parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def judgement(connection: asyncpg.Connection, model_type: ModelType) -> as
 
 
 async def test_what_is_wrong_with_an_epoch_stands_in_its_row(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A person could not see why a model was not retrained, or would be shown other rates than there are."""
+    """The stored quality shows the true rate of each defect."""
     sound = [transaction(number) for number in range(1_000)]
     odd = [
         *(transaction(number, currency="EUR") for number in range(1_000, 1_050)),
@@ -50,7 +50,7 @@ async def test_what_is_wrong_with_an_epoch_stands_in_its_row(bench: Bench, conne
 
 
 async def test_silence_is_kept_apart_from_answers(bench: Bench, connection: asyncpg.Connection) -> None:
-    """Views without an answer, or time on a page, would be counted as feedback, or lost."""
+    """Views and page times are recorded as implicit feedback and never counted."""
     views = [feedback(number, recommendation_id=f"r{number}", interaction_type="view") for number in range(900)]
     answers = [
         feedback(1_000 + number, recommendation_id=f"r{number}", user_id=views[number].user_id) for number in range(600)

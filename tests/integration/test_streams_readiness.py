@@ -1,4 +1,4 @@
-"""Data sets on a real database: panes become epochs once, quality holds back, commands change the rule."""
+"""Data sets on a real database: panes form epochs, quality can block them, and commands change the rule."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from modelkit.features import REDUCER_VERSION, UserState, decode_state, encode_s
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.batches.batch import LostCompareError
 from streams.batches.intake import microseconds
-from streams.epochs.collecting import PaneHoleError
+from streams.epochs.collecting import PaneGapError
 from tests.four_models import FOUR_MODELS
 from tests.integration.streams_bench import Bench, answers, crossings, feedback, send
 from tests.integration.streams_workers import transaction
 
 
 async def test_an_epoch_is_closed_once(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A model would be trained twice for one crossing, or on events that belong to the next epoch."""
+    """Concurrent evaluations close an epoch once, with its exact ranges."""
     for start in range(0, 1_200, 100):
         await bench.feed([transaction(number) for number in range(start, start + 100)])
     await asyncio.gather(*(bench.check("spending") for _ in range(3)))
@@ -52,7 +52,7 @@ async def test_an_epoch_is_closed_once(bench: Bench, connection: asyncpg.Connect
 
 
 async def test_a_burst_makes_epochs_of_whole_panes(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A pane would be split between epochs, or events between two epochs would belong to neither."""
+    """Consecutive epochs consist of whole panes and leave no gap."""
     await send(bench, adaptive=False)
     for start in range(0, 5_000, 700):
         await bench.feed([transaction(number) for number in range(start, start + 700)], partition=start // 700 % 2)
@@ -68,7 +68,7 @@ async def test_a_burst_makes_epochs_of_whole_panes(bench: Bench, connection: asy
 
 
 async def test_rubbish_does_not_train(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A threshold would be enough, whatever the data is worth."""
+    """A data set of poor quality waits in spite of its count."""
     await bench.feed([feedback(number) for number in range(600)])
     await bench.feed([transaction(1)] * 400, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
     sentence = await bench.check("recommendation")
@@ -84,7 +84,7 @@ async def test_rubbish_does_not_train(bench: Bench, connection: asyncpg.Connecti
 
 
 async def test_a_bot_does_not_push_a_threshold(bench: Bench, connection: asyncpg.Connection) -> None:
-    """One user would decide when a model learns, and mostly from what."""
+    """A single user's events do not trigger a training."""
     bot = uuid.uuid4()
     await bench.feed([feedback(number, user_id=bot) for number in range(5_000)])
     alone = await bench.check("recommendation")
@@ -98,7 +98,7 @@ async def test_a_bot_does_not_push_a_threshold(bench: Bench, connection: asyncpg
 
 
 async def test_goals_and_answers_count_as_the_plan_says(bench: Bench) -> None:
-    """A model would wait for data that it has, or be trained on what does not count."""
+    """Each model counts its own events, and only those that count."""
     goals = [goal(number, step) for number in range(30) for step in ("create", "update", "achieve")]
     answers = [
         feedback(number, interaction_type="view" if number % 2 else "click", prediction_id=uuid.uuid4())
@@ -130,17 +130,17 @@ def goal(number: int, step: str) -> GoalModified:
 
 
 async def test_a_missing_pane_is_noticed(bench: Bench, connection: asyncpg.Connection) -> None:
-    """An epoch would claim offsets that it has not counted."""
+    """A missing pane raises an error."""
     for start in range(0, 400, 100):
         await bench.feed([transaction(number) for number in range(start, start + 100)])
         await bench.check("spending") if start == 0 else None
     await connection.execute("DELETE FROM panes WHERE from_offset = 200")
-    with pytest.raises(PaneHoleError):
+    with pytest.raises(PaneGapError):
         await bench.check("spending")
 
 
 async def test_a_lost_compare_writes_nothing(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A woken zombie would archive and count what its successor has counted."""
+    """A batch behind the ledger is dropped and writes nothing."""
     await bench.feed([transaction(number) for number in range(10)])
     await connection.execute("UPDATE ledger SET next_offset = 50")
     with pytest.raises(LostCompareError):
@@ -150,7 +150,7 @@ async def test_a_lost_compare_writes_nothing(bench: Bench, connection: asyncpg.C
 
 
 async def test_what_the_database_cannot_hold_is_isolated(bench: Bench, connection: asyncpg.Connection) -> None:
-    """One event whose payload the database refuses would stop its partition for ever."""
+    """An event that the database rejects becomes a dead letter."""
     deep: dict[str, Any] = {"a": 1}
     for _ in range(400):
         deep = {"a": deep}
@@ -167,7 +167,7 @@ async def test_what_the_database_cannot_hold_is_isolated(bench: Bench, connectio
 
 
 async def test_a_refused_row_is_found_among_many(bench: Bench, connection: asyncpg.Connection) -> None:
-    """All events of a batch would be lost with the one that the database refuses."""
+    """If the database rejects one row, the others of the batch are archived."""
     events = [transaction(number) for number in range(200)]
     rows = [row_of(number, event) for number, event in enumerate(events)]
     rows[123] = (*rows[123][:7], b"{broken", *rows[123][8:])
@@ -191,7 +191,7 @@ def row_of(offset: int, event: TransactionCreated) -> tuple[Any, ...]:
 async def test_an_event_that_breaks_the_reducer_is_put_aside(
     bench: Bench, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug in the reducer would stop every user of the partition."""
+    """An event on which the reducer fails becomes a dead letter, and others are folded."""
 
     def failing(state: UserState | None, event: AnyBehavioralEvent, *, at: int | None = None) -> UserState:
         if isinstance(event, TransactionCreated) and event.amount_minor == 666:
@@ -213,7 +213,7 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
 async def test_states_of_an_older_reducer_are_folded_anew(
     bench: Bench, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a new reducer version users would keep states that no training sample has, or one old event stop their partition."""
+    """States of an old reducer version are folded anew, without events that the current code rejects."""
     monkeypatch.setattr("backends.database.repositories.ingestion.PAGE_ROWS", 7)
     events = [transaction(number, users=2) for number in range(22)]
     await bench.feed(events[:20])
@@ -234,7 +234,7 @@ async def test_states_of_an_older_reducer_are_folded_anew(
 
 
 async def test_a_lower_threshold_is_looked_at_at_once(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A changed threshold would wait for the next event, or change only in one of its two places."""
+    """A changed threshold takes effect at once, in all places."""
     await bench.feed([transaction(number) for number in range(300)])
     await bench.check("spending")
     await send(bench, threshold=250)
@@ -260,7 +260,7 @@ async def test_a_lower_threshold_is_looked_at_at_once(bench: Bench, connection: 
 async def test_wrong_rules_are_refused_with_a_sentence(
     bench: Bench, connection: asyncpg.Connection, fields: dict[str, Any], expected: str
 ) -> None:
-    """A rule that can never hold, or always does, would be taken."""
+    """A rule that could never hold, or always would, is rejected."""
     await send(bench, **fields)
     outcome, detail = (await answers(connection))[0]
     assert outcome == "rejected"
@@ -269,7 +269,7 @@ async def test_wrong_rules_are_refused_with_a_sentence(
 
 
 async def test_cool_down_holds_back_and_then_lets_go(bench: Bench, connection: asyncpg.Connection) -> None:
-    """A model would be trained again within its cool-down, or never again after it."""
+    """No crossing happens within the cool-down, and the next one after it."""
     await send(bench, threshold=100, cool_down_seconds=3_600)
     await bench.feed([transaction(number) for number in range(150)])
     await bench.check("spending")
@@ -281,7 +281,7 @@ async def test_cool_down_holds_back_and_then_lets_go(bench: Bench, connection: a
 
 
 async def test_the_live_view_agrees_with_the_panes(bench: Bench, connection: asyncpg.Connection) -> None:
-    """Status and dashboard would show numbers that no pane holds."""
+    """The live data set equals the sum of the panes."""
     for start in range(0, 300, 100):
         await bench.feed([transaction(number) for number in range(start, start + 100)])
         if start == 100:

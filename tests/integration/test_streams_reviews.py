@@ -1,4 +1,4 @@
-"""A person's word about a data set: released in spite of its quality, or kept out of all training, on real services."""
+"""Reviews of data sets on real services: approved in spite of their quality, or quarantined."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from tests.integration.streams_workers import transaction
 
 
 def executions_of(bench: Bench) -> dict[type[Command], Execution]:
-    """Return what the bench does with reviews."""
+    """Return the executors of review commands."""
     return {ApproveDataset: bench.service.approve_dataset, QuarantineDataset: bench.service.quarantine_dataset}
 
 
 async def give(bench: Bench, kind: type[Command], **fields: Any) -> None:  # noqa: ANN401 - fields of the command
-    """Give the bench a command about spending, unless said otherwise."""
+    """Handle a command, about spending by default."""
     command = kind(
         event_id=uuid.uuid4(), occurred_at=bench.clock.now(), issuer="alice", expires_at=bench.clock.now() + dt.timedelta(minutes=5),
         **{"model_type": "spending", "reason": "a bot", **fields},
@@ -50,12 +50,12 @@ async def give(bench: Bench, kind: type[Command], **fields: Any) -> None:  # noq
 
 
 def doubtful(number: int) -> RecommendationInteraction:
-    """Return an answer in a set of which half contradicts what is known: nobody was shown anything."""
+    """Return an answer to a recommendation that was never shown, which is inconsistent."""
     return feedback(number)
 
 
 async def waiting(bench: Bench, connection: asyncpg.Connection) -> None:
-    """Let recommendation wait for its quality."""
+    """Bring recommendation to wait for its quality."""
     await connection.execute("UPDATE thresholds SET quality_gate = 1.0 WHERE model_type = 'recommendation'")
     await bench.feed([doubtful(number) for number in range(600)])
     assert "waiting" in await bench.check("recommendation")
@@ -88,7 +88,7 @@ def ranges_in(raw: str | None) -> list[OffsetRange]:
 async def test_an_approved_data_set_trains_at_once_and_says_who_accepted_it(
     bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """A person who has looked at the data would have to lower the gate for all time, or nobody could say who let it through."""
+    """An approval releases this data set only, and the audit log records by whom."""
     await waiting(bench, connection)
     await give(bench, ApproveDataset, model_type="recommendation", reason=" a sale ")
     ((outcome, detail),) = await answers(connection)
@@ -105,7 +105,7 @@ async def test_an_approved_data_set_trains_at_once_and_says_who_accepted_it(
 async def test_approval_waits_for_the_cool_down_and_is_not_given_twice(
     bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """An approved data set would break through the pause between trainings, or the second person not learn of the first."""
+    """An approved data set still keeps the cool-down, and a second approval names the first."""
     await waiting(bench, connection)
     await give(bench, ApproveDataset, model_type="recommendation")
     await connection.execute("UPDATE thresholds SET cool_down_seconds = 3600 WHERE model_type = 'recommendation'")
@@ -132,7 +132,7 @@ async def test_approval_waits_for_the_cool_down_and_is_not_given_twice(
 async def test_what_does_not_wait_for_its_quality_is_not_approved(
     bench: Bench, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
 ) -> None:
-    """An approval would be given in advance, to the wrong data, or without a reason that can be asked about."""
+    """An approval in advance, of the wrong epoch or without a reason is rejected."""
     await waiting(bench, connection)
     await give(bench, ApproveDataset, **fields)
     ((outcome, detail),) = await answers(connection)
@@ -147,7 +147,7 @@ async def test_what_does_not_wait_for_its_quality_is_not_approved(
 async def test_a_quarantined_data_set_never_crosses_and_the_next_begins_behind_it(
     bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """What a bot has sent would train after all, count towards the next epoch, or tear a hole into the panes."""
+    """Quarantined events neither train nor count towards the next epoch, and panes stay contiguous."""
     await send(bench, threshold=500, adaptive=False)
     await bench.feed([transaction(number) for number in range(300)])
     await bench.feed([transaction(number) for number in range(300, 350)], partition=1)
@@ -176,7 +176,7 @@ async def test_a_quarantined_data_set_never_crosses_and_the_next_begins_behind_i
 async def test_other_models_keep_the_events_of_a_quarantined_data_set(
     bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """Purchases that are wrong for spending would vanish from segmentation without anybody having said so."""
+    """A quarantine concerns only the model that it names."""
     await bench.feed([transaction(number) for number in range(300)])
     await give(bench, QuarantineDataset, model_type="segmentation")
     await bench.check("spending")
@@ -184,7 +184,7 @@ async def test_other_models_keep_the_events_of_a_quarantined_data_set(
 
 
 async def test_a_closed_epoch_is_quarantined_by_its_number(bench: Bench, connection: asyncpg.Connection) -> None:
-    """Poison that is found the next morning would be replayed into every later training."""
+    """A closed data set can be quarantined later."""
     await send(bench, threshold=200, adaptive=False)
     await bench.feed([transaction(number) for number in range(200)])
     await bench.feed([transaction(number) for number in range(200, 250)])
@@ -201,7 +201,7 @@ async def test_a_closed_epoch_is_quarantined_by_its_number(bench: Bench, connect
 async def test_a_training_that_has_begun_is_named_and_the_way_back_with_it(
     bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """An operator would believe that the model that is served has never seen the data."""
+    """The answer names trainings that already began with the data set."""
     await send(bench, threshold=200, adaptive=False)
     await bench.feed([transaction(number) for number in range(200)])
     await bench.check("spending")
@@ -227,7 +227,7 @@ async def test_a_training_that_has_begun_is_named_and_the_way_back_with_it(
 async def test_what_cannot_be_quarantined_is_refused_with_a_sentence(
     bench: Bench, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
 ) -> None:
-    """A second look would close an empty data set, or an unknown one be taken for done."""
+    """A quarantine that is not possible is rejected with the reason, and changes nothing."""
     await bench.feed([transaction(number) for number in range(300)])
     await bench.check("spending")
     await give(bench, QuarantineDataset)
@@ -241,7 +241,7 @@ async def test_what_cannot_be_quarantined_is_refused_with_a_sentence(
 async def test_the_alert_about_single_users_ends_with_their_data_set(
     bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """The alert that brought a person here would stay raised after the person has acted."""
+    """A quarantine clears the alert about single users."""
     await send(bench, threshold=500, adaptive=False)
     await bench.feed([transaction(number, users=1) for number in range(350)])
     await bench.check("spending")
@@ -255,7 +255,7 @@ async def test_the_alert_about_single_users_ends_with_their_data_set(
 
 @contextlib.asynccontextmanager
 async def executing(bench: Bench, brokers: str) -> AsyncIterator[None]:
-    """Carry out commands from a real topic as a worker does, and publish the answers."""
+    """Execute commands from a real topic as a worker does, and publish the answers."""
     async with consuming(brokers, [CONTROL]) as consumer, producing(brokers) as producer:
         handler = CommandHandler(bench.database, bench.clock, executions_of(bench), models=FOUR_MODELS)
 
@@ -274,14 +274,14 @@ async def executing(bench: Bench, brokers: str) -> AsyncIterator[None]:
 
 
 async def command(*arguments: str, folder: Path) -> Result:
-    """Return what a command of the command line does."""
+    """Return the result of a command of the command line."""
     return await asyncio.to_thread(lambda: CliRunner().invoke(app, [*arguments, "--folder", str(folder)]))
 
 
 async def test_the_command_line_reviews_over_the_broker(
     bench: Bench, connection: asyncpg.Connection, own_broker: str, database_url: str, tmp_path: Path
 ) -> None:
-    """The commands would exist and reach nobody, or a refusal look like a success to a script."""
+    """Commands from the command line reach the service, and a rejection has a failing exit code."""
     await create_topics(own_broker, wide_partitions=1, topics=[topic for topic in TOPICS.values() if not topic.wide])
     save(tmp_path, Installation(
         database_url=database_url, brokers=own_broker, store_url="", keys_folder="", wide_partitions=1, processes=(),

@@ -32,11 +32,11 @@ WHOLE: dict[type[msgspec.Struct], sa.Table] = {
 
 @pytest.mark.parametrize("kind", OF_ONE_TABLE)
 def test_each_field_of_a_row_is_a_column(kind: type[msgspec.Struct]) -> None:
-    """A renamed column is found here, before the command that lists it fails."""
+    """Each field of a row is a column of its table."""
     assert set(kind.__struct_fields__) <= set(OF_ONE_TABLE[kind].c.keys())
 
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_row_of_a_whole_table_has_all_its_columns_in_their_order(kind: type[msgspec.Struct]) -> None:
-    """A program that reads the JSON finds every column of the table, and none is lost when one is added."""
+    """A row of a whole table has all its columns, in their order."""
     assert list(kind.__struct_fields__) == list(WHOLE[kind].c.keys())
