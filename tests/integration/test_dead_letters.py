@@ -341,7 +341,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ids": (0,)}, "an id is a positive number"),
     ({"ids": (2**63,)}, "an id is a positive number"),
     ({"partition": -1}, "there is no partition -1"),
-    ({"everything": True, "limit": 0}, "one command sends 1 to 10000 letters"),
+    ({"everything": True, "limit": 0}, "one command sends 1 to 10000 dead letters"),
     ({"since": dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=14)))}, "outside the calendar"),
 ]
 

@@ -95,7 +95,7 @@ def shell() -> Iterator[Shell]:
         started = shell("up", "--detach", "--replicas", "2", "--partitions", "3")
         try:
             assert started.returncode == 0, started.stdout + started.stderr
-            assert "ready; `fincoach-learning status` looks at it" in started.stdout
+            assert "ready; `fincoach-learning status` shows its state" in started.stdout
             yield shell
         finally:
             shell("down")
