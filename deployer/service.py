@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from backends.clock import Clock
     from backends.database.unit_of_work import Database, UnitOfWork
     from deployer.settings import DeployerSettings
-    from deployer.store import ArtifactShelf
+    from deployer.store import ArtifactStorage
 
 log = get_logger("deployer.service")
 ACTOR = "deployer"
@@ -45,9 +45,11 @@ ACTOR = "deployer"
 class ModelDeploymentService:
     """Deploys, rolls back, verifies and backs up versions."""
 
-    def __init__(self, database: Database, shelf: ArtifactShelf, clock: Clock, *, settings: DeployerSettings) -> None:
+    def __init__(
+        self, database: Database, storage: ArtifactStorage, clock: Clock, *, settings: DeployerSettings
+    ) -> None:
         self._database = database
-        self._shelf = shelf
+        self._storage = storage
         self._clock = clock
         self._settings = settings
 
@@ -76,7 +78,7 @@ class ModelDeploymentService:
     async def validate_deployment(self, ready: ModelReady) -> TrialReport:
         """Return what came of loading and asking the candidate in a process of its own."""
         order = TrialOrder(
-            model_type=ready.model_type, store_url=self._shelf.store_url, address=ready.artifact_uri, digest=ready.artifact_digest,
+            model_type=ready.model_type, store_url=self._storage.store_url, address=ready.artifact_uri, digest=ready.artifact_digest,
             keys_folder=str(self._settings.resolved_keys_folder), slowest_prediction_ms=self._settings.slowest_prediction_ms,
         )  # fmt: skip
         return await try_in_child(order, timeout_seconds=self._settings.verification_seconds)
@@ -87,7 +89,7 @@ class ModelDeploymentService:
         None, and a warning, when no undamaged copy is left: the newer version is the better one to serve then.
         """
         try:
-            return await self._shelf.back_up(version.address)
+            return await self._storage.back_up(version.address)
         except ArtifactRejectedError as error:
             log.warning("active_version_damaged", version=version.version, error=str(error))
             return None
@@ -254,7 +256,7 @@ class ModelDeploymentService:
         return repository, current
 
     async def _require_artifact(self, version: VersionRow, versions: list[VersionRow]) -> None:
-        if not await self._shelf.is_usable(version.address):
+        if not await self._storage.is_usable(version.address):
             raise CommandRejectedError(
                 f"the artifact of version {version.version} is no longer stored; choose another one of {_listed(versions)}"
             )

@@ -11,7 +11,7 @@ from schemas.errors import ArtifactRejectedError
 ARTIFACTS, BACKUPS = "artifacts", "backups"
 
 
-class ArtifactShelf:
+class ArtifactStorage:
     """Artifacts under ``artifacts/<digest>``, their backups under ``backups/<digest>``."""
 
     def __init__(self, store_url: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = get_logger("serving.reports")
 WAITING_ALERTS = 100
-FAREWELL_SECONDS = 2.0
+LAST_REPORT_SECONDS = 2.0
 
 
 class ReplicaReporter:
@@ -93,7 +93,7 @@ class ReplicaReporter:
     async def stop(self) -> None:
         """Leave: publish a tombstone, if the broker takes it in time."""
         try:
-            async with asyncio.timeout(FAREWELL_SECONDS):
+            async with asyncio.timeout(LAST_REPORT_SECONDS):
                 await self._producer.publish(REPLICA_STATUS.name, self._replica_id.encode(), None)
         except (RetryLaterError, TimeoutError) as error:
             log.warning("tombstone_not_published", error=repr(error))

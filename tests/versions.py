@@ -25,7 +25,7 @@ BUILT_AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Installation:
     """An installation's keys and artifact store in one folder."""
 
     folder: Path

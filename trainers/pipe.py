@@ -54,8 +54,8 @@ class WorkFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     error: str
 
 
-WorkSaid = WorkProgressed | WorkResult | WorkFailed
-said = msgspec.json.Decoder(WorkSaid)
+WorkMessage = WorkProgressed | WorkResult | WorkFailed
+message_of = msgspec.json.Decoder(WorkMessage)
 order_of = msgspec.json.Decoder(WorkOrder)
 
 

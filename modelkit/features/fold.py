@@ -208,9 +208,9 @@ def _take_update(goal: Goal, event: GoalModified, at: int) -> None:
 
 def _late_days(goal: Goal, event: GoalModified, at: int) -> float | None:
     """Return how late this piece of work is: what the host says, else against the schedule, taken in order."""
-    said = _number((event.additional_data or {}).get("late_days"))
-    if said is not None or goal.updates >= len(goal.schedule):
-        return said
+    reported = _number((event.additional_data or {}).get("late_days"))
+    if reported is not None or goal.updates >= len(goal.schedule):
+        return reported
     return (at - goal.created_at) / MILLISECONDS_PER_DAY - goal.schedule[goal.updates]
 
 

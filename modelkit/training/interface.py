@@ -151,8 +151,8 @@ def clean_history(
     """Return what labels may see of ``events``: ``events`` itself where no reason is given. Pure."""
     if not any(reasons):
         return events
-    told = zip(events, reasons, repaired, strict=True)
-    return [_repaired(event, reason, amount) for event, reason, amount in told if reason not in LEFT_OUT]
+    rows = zip(events, reasons, repaired, strict=True)
+    return [_repaired(event, reason, amount) for event, reason, amount in rows if reason not in LEFT_OUT]
 
 
 def _repaired(event: AnyBehavioralEvent, reason: str | None, amount: int | None) -> AnyBehavioralEvent:

@@ -124,12 +124,12 @@ class SegmentationRuntime(ScoringRuntime):
         )
 
 
-def _told(profile: SegmentProfile, row: Mapping[str, float]) -> list[str]:
+def _shown_features(profile: SegmentProfile, row: Mapping[str, float]) -> list[str]:
     return [name for name in profile.telling if name in row and name in profile.medians]
 
 
 def _characteristics(profile: SegmentProfile, row: Mapping[str, float]) -> list[str]:
-    return [f"{name} typically {profile.medians[name]:g}" for name in _told(profile, row)]
+    return [f"{name} typically {profile.medians[name]:g}" for name in _shown_features(profile, row)]
 
 
 def _peers(profile: SegmentProfile, row: Mapping[str, float]) -> dict[str, object]:
@@ -142,6 +142,6 @@ def _peers(profile: SegmentProfile, row: Mapping[str, float]) -> dict[str, objec
             if profile.spreads.get(name)
             else None,
         }
-        for name in _told(profile, row)
+        for name in _shown_features(profile, row)
     }
     return {"segment_share": round(profile.share, 4), "features": compared}

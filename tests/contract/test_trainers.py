@@ -17,8 +17,8 @@ from modelkit.version_zero import baseline_artifact
 from schemas.vocabulary import ModelType, Verdict
 from tests.four_models import FOUR_MODELS
 from tests.training_factories import shop_history, snapshot_files, transaction
-from trainers.judging.training import conduct
-from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, order_of, said
+from trainers.judging.training import run_training
+from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, message_of, order_of
 from trainers.running.worker import trainer_of
 
 RUN_ID = UUID(int=5)
@@ -53,7 +53,7 @@ def test_too_little_history_keeps_the_champion_and_says_what_is_missing(
 ) -> None:
     """The first crossings of a young installation would count as failures and be tried three times."""
     files = snapshot_files([transaction("alone", 1, 500)] * events)
-    result = conduct(trainer_of(model_type), order_for(model_type, tmp_path, files), silent)
+    result = run_training(trainer_of(model_type), order_for(model_type, tmp_path, files), silent)
     assert result.verdict == Verdict.CHAMPION_KEPT
     assert "not enough" in result.reasons[0]
     assert result.artifact is None
@@ -74,7 +74,7 @@ def test_the_same_snapshot_and_seed_give_the_same_verdict_and_the_same_content(
 ) -> None:
     """Nobody could make a served model again from what is recorded about it."""
     results = [
-        conduct(trainer_of(model_type), order_for(model_type, tmp_path / str(number), shop), silent)
+        run_training(trainer_of(model_type), order_for(model_type, tmp_path / str(number), shop), silent)
         for number in range(2)
     ]
     first, second = results
@@ -101,13 +101,13 @@ def content_digest(result: WorkResult, folder: Path) -> str | None:
 @pytest.mark.parametrize("model_type", SHOP_MODELS)
 def test_a_verdict_comes_with_every_number(model_type: ModelType, shop: dict[str, bytes], tmp_path: Path) -> None:
     """People would see a decision without its reasons."""
-    result = conduct(trainer_of(model_type), order_for(model_type, tmp_path, shop), silent)
+    result = run_training(trainer_of(model_type), order_for(model_type, tmp_path, shop), silent)
     assert result.comparison is not None
     assert {"values", "checks", "validation_scores", "seed", "samples", "users"} <= set(result.numbers)
     assert result.comparison.baseline_name in result.numbers["values"]
     assert result.samples > 0
     assert result.reasons
-    assert said.decode(line_of(result)).verdict == result.verdict
+    assert message_of.decode(line_of(result)).verdict == result.verdict
 
 
 def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_p
     order = order_for("spending", tmp_path, shop)
     assert order.champion is not None
     ContentStore(order.store_url).delete(order.champion)
-    result = conduct(trainer_of("spending"), order, silent)
+    result = run_training(trainer_of("spending"), order, silent)
     assert result.comparison is not None
     assert result.comparison.champion is None
 
@@ -134,4 +134,4 @@ def test_what_goes_through_the_pipe_comes_out_of_it() -> None:
     )
     assert order_of.decode(line_of(order)) == order
     progressed = WorkProgressed(phase="fitting", step=1, steps=2, loss=0.5)
-    assert said.decode(line_of(progressed)) == progressed
+    assert message_of.decode(line_of(progressed)) == progressed

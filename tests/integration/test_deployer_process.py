@@ -38,7 +38,7 @@ from schemas.topics import (
 )
 from tests.processes import RunningService, eventually, running
 from tests.services import connect
-from tests.versions import Shelf, desired, ready
+from tests.versions import Installation, desired, ready
 
 TOPICS = (MODEL_READY, MODEL_DEPLOYMENTS, REPLICA_STATUS, PREDICTIONS, CONTROL, CONTROL_RESULTS, ALERTS, DEAD_LETTERS)
 USER = "6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11"
@@ -55,9 +55,9 @@ class System:
     producer: BrokerProducer
 
     @property
-    def shelf(self) -> Shelf:
+    def installation(self) -> Installation:
         """Return keys and store of the installation."""
-        return Shelf(self.folder)
+        return Installation(self.folder)
 
     def deployer(self, **settings: object) -> contextlib.AbstractAsyncContextManager[RunningService]:
         """Run a deployer."""
@@ -162,7 +162,7 @@ async def test_a_candidate_reaches_every_replica_and_goes_back_within_a_second(s
         baseline = await one.post("/predict/goal", {"user_id": USER})
         assert (baseline.json()["kind"], baseline.json()["model_version"]) == ("baseline", "0.0.0")
 
-        await system.publish(MODEL_READY, ready(system.shelf.goal(0.8)))
+        await system.publish(MODEL_READY, ready(system.installation.goal(0.8)))
         for replica in (one, two):
             await eventually(lambda replica=replica: serves(replica, "1.0.0"), what="version 1.0.0 on a replica")  # type: ignore[misc]
         learned = await one.post("/predict/goal", {"user_id": USER})
@@ -207,7 +207,7 @@ async def test_a_replica_starts_from_its_own_disk_without_broker_and_database(sy
     """When Kafka and Postgres are away a restarted replica must go on answering what it served last."""
     async with system.deployer() as deployer, system.replica() as replica:
         await asyncio.gather(deployer.ready(), replica.ready())
-        await system.publish(MODEL_READY, ready(system.shelf.goal(0.8)))
+        await system.publish(MODEL_READY, ready(system.installation.goal(0.8)))
         await eventually(lambda: serves(replica, "1.0.0"), what="version 1.0.0")
         await replica.end(signal.SIGKILL)
     away = {
@@ -246,8 +246,8 @@ async def test_a_desired_version_that_cannot_be_loaded_leaves_the_old_one_servin
     """One bad announcement must not take a model down; the error must be seen and alerted."""
     async with system.deployer() as deployer, system.replica() as replica:
         await asyncio.gather(deployer.ready(), replica.ready())
-        reference = system.shelf.goal(0.8)
-        system.shelf.store.delete(reference.artifact_uri)
+        reference = system.installation.goal(0.8)
+        system.installation.store.delete(reference.artifact_uri)
         await system.publish(MODEL_DEPLOYMENTS, desired(7, reference))
 
         async def alerted() -> bool:
@@ -266,7 +266,7 @@ async def test_a_deployer_that_is_killed_carries_on_where_it_was(system: System)
         await deployer.ready()
         await deployer.end(signal.SIGKILL)
     order = deploy("9.9.9")
-    await system.publish(MODEL_READY, ready(system.shelf.goal(0.8)))
+    await system.publish(MODEL_READY, ready(system.installation.goal(0.8)))
     await system.publish(CONTROL, order)
     async with system.deployer() as deployer:
         await deployer.ready()
@@ -297,8 +297,8 @@ async def test_a_wiped_topic_is_filled_again_from_the_database(system: System) -
 
 async def test_a_restored_database_publishes_nothing_until_a_person_decides(system: System) -> None:
     """A database from last week must not overwrite what replicas serve today."""
-    shelf = system.shelf
-    await system.publish(MODEL_DEPLOYMENTS, desired(41, shelf.goal(0.8)))
+    installation = system.installation
+    await system.publish(MODEL_DEPLOYMENTS, desired(41, installation.goal(0.8)))
     async with system.deployer() as deployer:
         await deployer.live()
 

@@ -24,7 +24,7 @@ from deployer.consumer import ReplicaStatusConsumer
 from deployer.housekeeping import ArtifactHousekeeping
 from deployer.service import ModelDeploymentService
 from deployer.settings import DeployerSettings
-from deployer.store import ArtifactShelf
+from deployer.store import ArtifactStorage
 from modelkit.manifest import GOLDEN, Golden, build_artifact, golden_file, open_artifact
 from schemas import codec
 from schemas.codec import encode
@@ -43,7 +43,7 @@ from schemas.topics import ALERTS, CONTROL, CONTROL_RESULTS, MODEL_DEPLOYMENTS, 
 from schemas.vocabulary import ArtifactKind, DeploymentPhase, Service
 from tests.four_models import FOUR_MODELS
 from tests.processes import eventually
-from tests.versions import Shelf, goal_artifact, ready, reference_of
+from tests.versions import Installation, goal_artifact, ready, reference_of
 
 GOAL = "goal"
 
@@ -53,11 +53,13 @@ class Bench:
 
     def __init__(self, database: Database, folder: Path, clock: ManualClock) -> None:
         self.database, self.clock = database, clock
-        self.shelf = Shelf(folder)
-        self.artifacts = ArtifactShelf(self.shelf.store_url)
-        settings = DeployerSettings(folder=folder, store_url=self.shelf.store_url, keys_folder=self.shelf.keys_folder)
+        self.installation = Installation(folder)
+        self.artifacts = ArtifactStorage(self.installation.store_url)
+        settings = DeployerSettings(
+            folder=folder, store_url=self.installation.store_url, keys_folder=self.installation.keys_folder
+        )
         self.service = ModelDeploymentService(database, self.artifacts, clock, settings=settings)
-        self.baselines = BaselineDeployment(database, self.artifacts, clock, keys_folder=self.shelf.keys_folder)
+        self.baselines = BaselineDeployment(database, self.artifacts, clock, keys_folder=self.installation.keys_folder)
         executions: Any = {DeployModel: self.service.deploy_known, RollBackModel: self.service.rollback_model}
         self._commands = CommandHandler(database, clock, executions, models=FOUR_MODELS)
 
@@ -68,10 +70,10 @@ class Bench:
         assert row is not None
         return row
 
-    async def rows(self, question: sa.Select[Any]) -> list[Any]:
+    async def rows(self, query: sa.Select[Any]) -> list[Any]:
         """Return the rows of a question."""
         async with self.database.reading() as connection:
-            return list((await connection.execute(question)).all())
+            return list((await connection.execute(query)).all())
 
     async def announced(self, topic: str, key: str = "goal") -> list[bytes]:
         """Return what the outbox holds for a topic and key, oldest first."""
@@ -80,7 +82,7 @@ class Bench:
 
     async def promote(self, rate: float) -> VersionReference:
         """Bring a candidate that answers ``rate`` into service."""
-        reference = self.shelf.goal(rate)
+        reference = self.installation.goal(rate)
         current = await self.desired()
         await self.service.consider(ready(reference, parent_digest=current.active.artifact_digest))
         return reference
@@ -131,7 +133,7 @@ async def test_every_model_begins_with_its_signed_baseline(bench: Bench) -> None
     } == dict.fromkeys(FOUR_MODELS, (1, DeploymentPhase.BASELINE, "0.0.0", ArtifactKind.BASELINE))
     (payload,) = await bench.announced(MODEL_DEPLOYMENTS.name)
     state = codec.decode(MODEL_DEPLOYMENTS, payload)
-    assert bench.shelf.store.exists(state.active.artifact_uri)
+    assert bench.installation.store.exists(state.active.artifact_uri)
     decisions = await bench.rows(sa.select(rollout_decisions.c.decision))
     assert [row.decision for row in decisions] == ["baseline"] * len(FOUR_MODELS)
 
@@ -176,15 +178,15 @@ async def test_the_active_version_is_backed_up_before_it_is_replaced(bench: Benc
     """Without a second copy a damaged artifact would make the rollback impossible."""
     first = await bench.promote(0.8)
     await bench.promote(0.7)
-    folder = Path(bench.shelf.store.path(first.artifact_uri))
+    folder = Path(bench.installation.store.path(first.artifact_uri))
     (folder / "parameters.json").write_bytes(b"{}")
     assert isinstance(await bench.command(RollBackModel), CommandSucceeded)
-    assert bench.shelf.store.get(first.artifact_uri)
+    assert bench.installation.store.get(first.artifact_uri)
 
 
 async def test_the_same_candidate_twice_is_deployed_once(bench: Bench) -> None:
     """Messages come again after a crash; a second version of the same artifact would be a lie."""
-    message = ready(bench.shelf.goal(0.8))
+    message = ready(bench.installation.goal(0.8))
     await bench.service.consider(message)
     await bench.service.consider(message)
     assert (await bench.desired()).sequence == 2
@@ -203,7 +205,7 @@ async def test_a_bad_artifact_is_rejected_with_its_reason(
     bench: Bench, tmp_path: Path, damage: str, reason: str
 ) -> None:
     """A corrupted, foreign or wrong artifact must never reach a replica, and a person must learn why."""
-    message = ready(_damaged(bench.shelf, tmp_path, damage))
+    message = ready(_damaged(bench.installation, tmp_path, damage))
     await bench.service.consider(message)
     await bench.service.consider(message)
     assert (await bench.desired()).sequence == 1
@@ -213,35 +215,37 @@ async def test_a_bad_artifact_is_rejected_with_its_reason(
     assert codec.decode(ALERTS, raised).name == "candidate_rejected"
 
 
-def _damaged(shelf: Shelf, tmp_path: Path, damage: str) -> VersionReference:
+def _damaged(installation: Installation, tmp_path: Path, damage: str) -> VersionReference:
     if damage == "missing":
         return reference_of(f"artifacts/{'0' * 64}", version="1.0.0")
     if damage == "unsigned":
-        stranger = Shelf(tmp_path / "stranger")
-        return reference_of(shelf.store.put("artifacts", goal_artifact(stranger.key, 0.8)), version="1.0.0")
+        stranger = Installation(tmp_path / "stranger")
+        return reference_of(installation.store.put("artifacts", goal_artifact(stranger.key, 0.8)), version="1.0.0")
     if damage == "golden":
-        loaded = open_artifact(goal_artifact(shelf.key, 0.8), shelf.key.trusted())
+        loaded = open_artifact(goal_artifact(installation.key, 0.8), installation.key.trusted())
         golden = msgspec.json.decode(loaded.files[GOLDEN], type=Golden)
         golden.outputs[0][0] += 1e-3
         files = {**loaded.files, GOLDEN: golden_file(golden.inputs, golden.outputs)}
         manifest = msgspec.structs.replace(loaded.manifest, files={})
-        return reference_of(shelf.store.put("artifacts", build_artifact(manifest, files, shelf.key)), version="1.0.0")
-    reference = shelf.goal(0.8)
-    path = Path(shelf.store.path(reference.artifact_uri)) / "parameters.json"
+        return reference_of(
+            installation.store.put("artifacts", build_artifact(manifest, files, installation.key)), version="1.0.0"
+        )
+    reference = installation.goal(0.8)
+    path = Path(installation.store.path(reference.artifact_uri)) / "parameters.json"
     path.write_bytes(path.read_bytes().replace(b"0.8", b"0.9"))
     return reference
 
 
 async def test_a_candidate_that_is_worse_than_the_baseline_is_rejected(bench: Bench) -> None:
     """The last gate must not trust that somebody else looked at the evidence."""
-    await bench.service.consider(ready(bench.shelf.goal(0.8), candidate=0.3))
+    await bench.service.consider(ready(bench.installation.goal(0.8), candidate=0.3))
     (decision,) = await bench.rows(sa.select(rollout_decisions).where(rollout_decisions.c.decision == "rejected"))
     assert "worse than the trivial baseline" in decision.reason
 
 
 async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url: str) -> None:
     """A rejection waits for the other deployer's decision and looks again: one decision, one alert, one audit row."""
-    message = ready(bench.shelf.goal(0.8), candidate=0.3)
+    message = ready(bench.installation.goal(0.8), candidate=0.3)
     other = Database(
         create_engine(database_url, application_name="other-deployer", idle_in_transaction_seconds=60), Service.DEPLOYER
     )
@@ -273,7 +277,7 @@ async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url:
 async def test_a_candidate_that_was_compared_with_another_champion_is_rejected(bench: Bench) -> None:
     """A candidate that beat an old champion may be worse than the one served now."""
     await bench.promote(0.8)
-    await bench.service.consider(ready(bench.shelf.goal(0.7), parent_digest="f" * 64))
+    await bench.service.consider(ready(bench.installation.goal(0.7), parent_digest="f" * 64))
     current = await bench.desired()
     assert current.active.version == "1.0.0"
 
@@ -282,7 +286,7 @@ async def test_a_deployer_that_was_frozen_fails_the_compare(bench: Bench) -> Non
     """A deployer that wakes up with an old view must not undo what another one decided meanwhile."""
     stale = await bench.desired()
     await bench.promote(0.8)
-    message = ready(bench.shelf.goal(0.7), parent_digest=stale.active.artifact_digest)
+    message = ready(bench.installation.goal(0.7), parent_digest=stale.active.artifact_digest)
     report = await bench.service.validate_deployment(message)
     with pytest.raises(RetryLaterError, match="moved on"):
         await bench.service.deploy_model(message, report, stale)
@@ -409,7 +413,7 @@ UNHOLDABLE_STATUS: dict[str, Callable[[ReplicaStatus], ReplicaStatus]] = {
 
 
 @pytest.mark.parametrize("changed", UNHOLDABLE_STATUS.values(), ids=list(UNHOLDABLE_STATUS))
-async def test_what_no_table_holds_of_a_replica_is_put_aside(
+async def test_a_status_that_no_table_holds_is_dead_lettered(
     bench: Bench, changed: Callable[[ReplicaStatus], ReplicaStatus]
 ) -> None:
     """One replica with a name, number or version that fits no column holds up no other replica."""
@@ -420,18 +424,18 @@ async def test_what_no_table_holds_of_a_replica_is_put_aside(
     assert await bench.rows(sa.select(replica_acknowledgements)) == []
 
 
-async def test_a_farewell_that_names_no_possible_replica_is_put_aside(bench: Bench) -> None:
+async def test_a_tombstone_that_names_no_possible_replica_is_dead_lettered(bench: Bench) -> None:
     """An empty record under a key that no text can be holds up no other replica."""
     with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
         await ReplicaStatusConsumer(bench.database).handle(record(REPLICA_STATUS.name, b"", key=b"a\0b"))
 
 
-async def test_a_candidate_that_no_table_holds_is_put_aside(bench: Bench) -> None:
+async def test_a_candidate_that_no_table_holds_is_dead_lettered(bench: Bench) -> None:
     """A signed artifact whose manifest holds what no column does holds up no other candidate."""
-    loaded = open_artifact(goal_artifact(bench.shelf.key, 0.8), bench.shelf.key.trusted())
+    loaded = open_artifact(goal_artifact(bench.installation.key, 0.8), bench.installation.key.trusted())
     parameters = {**loaded.manifest.parameters, "family": "a\0b"}
-    files = goal_artifact(bench.shelf.key, 0.8, parameters=parameters)
-    reference = reference_of(bench.shelf.store.put("artifacts", files), version="1.0.0")
+    files = goal_artifact(bench.installation.key, 0.8, parameters=parameters)
+    reference = reference_of(bench.installation.store.put("artifacts", files), version="1.0.0")
     current = await bench.desired()
     message = ready(reference, parent_digest=current.active.artifact_digest)
     with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
@@ -445,7 +449,7 @@ async def test_a_store_that_is_away_is_waited_for(bench: Bench, monkeypatch: pyt
     async def away(_address: str) -> str:
         raise OSError("the store does not answer")
 
-    message = ready(bench.shelf.goal(0.8), parent_digest=(await bench.desired()).active.artifact_digest)
+    message = ready(bench.installation.goal(0.8), parent_digest=(await bench.desired()).active.artifact_digest)
     monkeypatch.setattr(bench.artifacts, "back_up", away)
     with pytest.raises(RetryLaterError, match="the store does not answer"):
         await bench.service.consider(message)
@@ -460,5 +464,5 @@ async def test_housekeeping_keeps_what_a_rollback_needs(bench: Bench) -> None:
     current = await bench.desired()
     assert current.previous is not None
     for kept in (current.active, current.previous):
-        assert bench.shelf.store.exists(kept.address)
-    assert bench.shelf.store.exists(bench.shelf.baseline(GOAL).artifact_uri)
+        assert bench.installation.store.exists(kept.address)
+    assert bench.installation.store.exists(bench.installation.baseline(GOAL).artifact_uri)

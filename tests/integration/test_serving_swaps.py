@@ -114,8 +114,8 @@ class Callers:
 def test_swaps_under_load_lose_no_request(served: ServedReplica) -> None:
     """A request that falls between two versions is a failed prediction, which was promised never to happen."""
     replica = served.replica
-    versions = [replica.shelf.goal(0.3 + number / 100, version=f"1.{number}.0") for number in range(SWAPS)]
-    previous = replica.shelf.baseline(GOAL)
+    versions = [replica.installation.goal(0.3 + number / 100, version=f"1.{number}.0") for number in range(SWAPS)]
+    previous = replica.installation.baseline(GOAL)
     seen = []
     with Callers(served.url) as callers:
         for number, version in enumerate(versions, start=2):
@@ -148,7 +148,7 @@ def test_a_drained_version_closes_only_when_its_last_request_is_answered(served:
     """Closing at the swap would break the answer that is being made; never closing would eat the memory."""
     replica = served.replica
     first, second, third = (
-        replica.shelf.goal(rate, version=f"1.{number}.0") for number, rate in enumerate((0.4, 0.5, 0.6))
+        replica.installation.goal(rate, version=f"1.{number}.0") for number, rate in enumerate((0.4, 0.5, 0.6))
     )
     served.do(replica.serve_goal(2, first))
     lease = replica.registry.lease(GOAL)

@@ -81,7 +81,7 @@ async def end_back_off(database: Database) -> None:
         await work.connection.execute(sa.update(training_jobs).values(not_before=sa.func.now()))
 
 
-async def test_a_crossing_told_twice_is_one_job(queue: TrainingQueue, database: Database) -> None:
+async def test_a_crossing_that_is_announced_twice_is_one_job(queue: TrainingQueue, database: Database) -> None:
     """A message that is delivered again would train twice."""
     assert await queue.add_crossing(crossing(epoch=1)) is True
     assert await queue.add_crossing(crossing(epoch=1)) is False
@@ -174,9 +174,9 @@ async def test_a_run_that_ends_while_a_rival_takes_over_is_not_gone_on_with(
 
 async def waits_for_a_lock(database: Database) -> bool:
     """Say whether a session of this database waits for another's lock."""
-    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with database.reading() as connection:
-        return bool(await connection.scalar(sa.text(question)))
+        return bool(await connection.scalar(sa.text(query)))
 
 
 async def test_a_winner_is_announced_with_its_verdict_or_not_at_all(queue: TrainingQueue, database: Database) -> None:
@@ -224,13 +224,13 @@ async def test_a_training_fails_after_its_last_attempt_and_says_so(queue: Traini
         await end_back_off(database)
     assert again == [True, True, False]
     assert await queue.lease() is None
-    told = [
+    messages = [
         decode(MODEL_READY, row["payload"])
         for row in await rows_of(database, outbox)
         if row["topic"] == MODEL_READY.name
     ]
-    assert [message.will_retry for message in told if isinstance(message, TrainingFailed)] == [True, True, False]
-    assert len({message.event_id for message in told}) == 3
+    assert [message.will_retry for message in messages if isinstance(message, TrainingFailed)] == [True, True, False]
+    assert len({message.event_id for message in messages}) == 3
     (event,) = await rows_of(database, model_training_events)
     assert (event["status"], event["verdict"], event["error"]) == (TrainingStatus.FAILED, Verdict.FAILED, "no luck")
 
@@ -314,7 +314,7 @@ async def test_a_decision_that_never_comes_stops_no_training(queue: TrainingQueu
 
 
 @pytest.mark.parametrize("epoch", [2**31, 2**70, -(2**31) - 1])
-async def test_a_crossing_that_no_column_holds_is_put_aside(
+async def test_a_crossing_that_no_column_holds_is_dead_lettered(
     queue: TrainingQueue, database: Database, epoch: int
 ) -> None:
     """An epoch beyond 32 bits ends as a dead letter, and the crossing behind it is queued."""

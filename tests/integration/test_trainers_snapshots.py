@@ -138,8 +138,8 @@ async def test_what_is_quarantined_reaches_no_snapshot_neither_as_new_nor_as_rep
     """Data that a person has called poisoned would come back with the next training, as replay."""
     await archive(database, [transaction("user", number, 100) for number in range(30)], partitions=1)
     run = await run_of(database, database_url, tmp_path, ranges=[span(30)], epoch=4)
-    for epoch, hole in ((2, span(8, from_offset=5)), (3, span(22, from_offset=18))):
-        await record_quarantine(database, [hole], epoch=epoch)
+    for epoch, gap in ((2, span(8, from_offset=5)), (3, span(22, from_offset=18))):
+        await record_quarantine(database, [gap], epoch=epoch)
     await record_quarantine(database, [span(30)], epoch=2, model_type="goal")
     champion = ChampionVersion(
         version="1.0.0", address="artifacts/x", artifact_digest="x", cut=(span(20),), checkpoint=None
@@ -179,11 +179,13 @@ async def test_answers_within_quarantined_offsets_are_as_if_they_had_never_come(
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6), st.integers(0, 10), st.integers(10, 30))
-def test_holes_take_exactly_their_offsets_out_of_a_range(holes: list[tuple[int, int]], first: int, last: int) -> None:
+def test_excluded_ranges_take_exactly_their_offsets_out_of_a_range(
+    gaps: list[tuple[int, int]], first: int, last: int
+) -> None:
     """A quarantine would take more than its own data away, or leave some of it in."""
-    spans = [span(max(hole), from_offset=min(hole)) for hole in holes]
+    spans = [span(max(gap), from_offset=min(gap)) for gap in gaps]
     left = [offset for piece in without(span(last, from_offset=first), spans) for offset in range(piece.from_offset, piece.to_offset)]  # fmt: skip
-    gone = {offset for hole in holes for offset in range(min(hole), max(hole))}
+    gone = {offset for gap in gaps for offset in range(min(gap), max(gap))}
     assert left == [offset for offset in range(first, last) if offset not in gone]
 
 

@@ -74,7 +74,7 @@ class Workbench:
         return Champion(runtime=runtime_for(loaded), digest=address.rsplit("/", 1)[-1], checkpoint=checkpoint)
 
 
-def conduct(trainer: Trainer[Any], order: WorkOrder, progress: Progress) -> WorkResult:
+def run_training(trainer: Trainer[Any], order: WorkOrder, progress: Progress) -> WorkResult:
     """Return the verdict of one training; when a candidate wins, its artifact is in the store."""
     bench = Workbench(order)
     champion = bench.champion()

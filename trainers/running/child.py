@@ -17,11 +17,11 @@ import psutil
 
 from backends.telemetry.logs import get_logger
 from schemas.errors import FinCoachError
-from trainers.pipe import WorkFailed, WorkProgressed, WorkResult, line_of, said
+from trainers.pipe import WorkFailed, WorkProgressed, WorkResult, line_of, message_of
 from trainers.settings import child_environment
 
 if TYPE_CHECKING:
-    from trainers.pipe import WorkOrder, WorkSaid
+    from trainers.pipe import WorkMessage, WorkOrder
 
 log = get_logger("trainers.running.child")
 LONGEST_LINE_BYTES = 4 * 1024 * 1024
@@ -119,9 +119,9 @@ class TrainingProcess:
                     return
 
 
-def _read(line: bytes) -> WorkSaid:
+def _read(line: bytes) -> WorkMessage:
     try:
-        message: WorkSaid = said.decode(line)
+        message: WorkMessage = message_of.decode(line)
     except msgspec.MsgspecError as error:
         raise TrainingProcessError(f"the training process said something unreadable: {line[:200]!r}") from error
     return message

@@ -35,9 +35,9 @@ def main() -> int:
         _limit(order)
         reporter = Reporter(channel)
         try:
-            reporter.say(_work(order, reporter))
+            reporter.write(_work(order, reporter))
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever happened is told to the parent
-            reporter.say(WorkFailed(error=_sentence(error)))
+            reporter.write(WorkFailed(error=_sentence(error)))
             if not isinstance(error, FinCoachError):
                 sys.excepthook(type(error), error, error.__traceback__)
             return 1
@@ -53,7 +53,7 @@ class Reporter:
         self._phase = ""
         self._phase_began = 0.0
 
-    def say(self, message: msgspec.Struct) -> None:
+    def write(self, message: msgspec.Struct) -> None:
         """Write one message."""
         self._channel.write(line_of(message))
         self._channel.flush()
@@ -67,7 +67,7 @@ class Reporter:
             return
         self._last = now
         eta = (now - self._phase_began) / step * (steps - step) if step > 0 else None
-        self.say(WorkProgressed(phase=phase, step=step, steps=steps, loss=loss, eta_seconds=eta))
+        self.write(WorkProgressed(phase=phase, step=step, steps=steps, loss=loss, eta_seconds=eta))
 
 
 @contextlib.contextmanager
@@ -93,9 +93,9 @@ def _limit(order: WorkOrder) -> None:
 
 
 def _work(order: WorkOrder, reporter: Reporter) -> WorkResult:
-    from trainers.judging.training import conduct  # noqa: PLC0415 - heavy; a wrong order should be refused at once
+    from trainers.judging.training import run_training  # noqa: PLC0415 - heavy; a wrong order should be refused at once
 
-    return conduct(trainer_of(order.model_type), order, reporter.progress)
+    return run_training(trainer_of(order.model_type), order, reporter.progress)
 
 
 def trainer_of(model_type: ModelType) -> Any:  # noqa: ANN401 - a Trainer of its own kind of examples

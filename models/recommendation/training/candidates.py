@@ -129,10 +129,10 @@ def _incremental(context: FitContext) -> list[CqlRecipe]:
 
 
 def _phase(context: FitContext, name: str) -> Callable[[int, int, float], None]:
-    def tell(step: int, steps: int, loss: float) -> None:
+    def report(step: int, steps: int, loss: float) -> None:
         context.progress(name, step, steps, loss)
 
-    return tell
+    return report
 
 
 class _ValidationJudge:

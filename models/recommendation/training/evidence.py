@@ -138,15 +138,15 @@ def _reports(
     policies: Mapping[str, FloatArray], holdout: LoggedRecommendations, values: FloatArray
 ) -> dict[str, dict[str, float]]:
     return {
-        name: {**estimates(policy, holdout.log, values), **_told_apart(policy, holdout)}
+        name: {**estimates(policy, holdout.log, values), **_answer_rates(policy, holdout)}
         for name, policy in policies.items()
     }
 
 
-def _told_apart(policy: FloatArray, holdout: LoggedRecommendations) -> dict[str, float]:
+def _answer_rates(policy: FloatArray, holdout: LoggedRecommendations) -> dict[str, float]:
     """Return click rate and satisfaction (helpful of all who said so), which may move apart; self-normalised."""
-    helpful, told = holdout.helpful.astype(np.float64), (holdout.helpful | holdout.not_helpful).astype(np.float64)
-    asked = snips(policy, holdout.log, told)
+    helpful, rated = holdout.helpful.astype(np.float64), (holdout.helpful | holdout.not_helpful).astype(np.float64)
+    asked = snips(policy, holdout.log, rated)
     return {
         "click_rate": snips(policy, holdout.log, holdout.clicked.astype(np.float64)),
         "satisfaction": snips(policy, holdout.log, helpful) / asked if asked > 0.0 else float("nan"),
@@ -154,10 +154,10 @@ def _told_apart(policy: FloatArray, holdout: LoggedRecommendations) -> dict[str,
 
 
 def _logged_report(holdout: LoggedRecommendations) -> dict[str, float]:
-    told = int((holdout.helpful | holdout.not_helpful).sum())
+    rated = int((holdout.helpful | holdout.not_helpful).sum())
     return {
         "click_rate": float(holdout.clicked.mean()),
-        "satisfaction": float(holdout.helpful.sum()) / told if told else float("nan"),
+        "satisfaction": float(holdout.helpful.sum()) / rated if rated else float("nan"),
         # Told, never judged by: what users did without answering.
         "unanswered_views": float(holdout.unanswered.mean()),
         "time_on_page_known": float(np.isfinite(holdout.page_seconds).mean()),

@@ -166,8 +166,8 @@ def _seconds(moments: pa.ChunkedArray) -> FloatArray:
 def _answers(usable: pa.Table, window: dt.timedelta) -> list[frozenset[str]]:
     """Return for each row the kinds of answers that came within its window."""
     return [
-        answers_within(said, [moment.timestamp() for moment in at], start=start, window_seconds=window.total_seconds())
-        for said, at, start in zip(
+        answers_within(kinds, [moment.timestamp() for moment in at], start=start, window_seconds=window.total_seconds())
+        for kinds, at, start in zip(
             usable["responses"].to_pylist(), usable["responded_at"].to_pylist(), _starts(usable), strict=True
         )
     ]
@@ -176,7 +176,7 @@ def _answers(usable: pa.Table, window: dt.timedelta) -> list[frozenset[str]]:
 def _unanswered(usable: pa.Table, answers: Sequence[frozenset[str]]) -> BoolArray:
     """Say of which rows (n,) a view is all that came back."""
     seen = usable["shown_at"].is_valid().to_numpy(zero_copy_only=False)
-    return np.asarray(seen & np.array([not said for said in answers]))
+    return np.asarray(seen & np.array([not kinds for kinds in answers]))
 
 
 def _rows(
@@ -187,13 +187,13 @@ def _rows(
         log=Log(
             actions=usable["action"].to_numpy().astype(np.int64),
             propensities=usable["propensity"].to_numpy().astype(np.float64),
-            rewards=np.array([reward_of(said, weights) for said in answers]),
+            rewards=np.array([reward_of(kinds, weights) for kinds in answers]),
         ),
         users=clusters_of(np.array([user.hex() for user in usable["user_id"].to_pylist()])),
         is_new=np.asarray(usable["is_new"].to_pylist(), dtype=np.bool_),
-        clicked=np.array([_CLICKED in said for said in answers]),
-        helpful=np.array([_HELPFUL in said for said in answers]),
-        not_helpful=np.array([_NOT_HELPFUL in said for said in answers]),
+        clicked=np.array([_CLICKED in kinds for kinds in answers]),
+        helpful=np.array([_HELPFUL in kinds for kinds in answers]),
+        not_helpful=np.array([_NOT_HELPFUL in kinds for kinds in answers]),
         implicit=implicit,
         unanswered=signals.is_unanswered,
         page_seconds=signals.page_seconds,

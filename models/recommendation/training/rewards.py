@@ -29,13 +29,13 @@ def answers_within(
     An answer that is dated before the view counts: clocks of clients differ, and an answer proves that it was seen.
     """
     return frozenset(
-        said for said, at in zip(responses, moments, strict=True) if at - start <= window_seconds
+        kind for kind, at in zip(responses, moments, strict=True) if at - start <= window_seconds
     )  # fmt: skip
 
 
 def reward_of(answers: frozenset[str], weights: Mapping[str, float]) -> float:
     """Return the reward of the kinds of answers that came; kinds without a weight are worth nothing."""
-    return min(max(sum(weights.get(said, 0.0) for said in sorted(answers)), LOWEST), HIGHEST)
+    return min(max(sum(weights.get(kind, 0.0) for kind in sorted(answers)), LOWEST), HIGHEST)
 
 
 def settled(

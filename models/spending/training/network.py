@@ -126,7 +126,7 @@ Progress = Callable[[int, int, float], None]
 
 
 def fit_network(
-    examples: SpendingExamples, *, seed: int, epochs: int, learning_rate: float, start: Mapping[str, Tensor] | None = None,
+    examples: SpendingExamples, *, seed: int, passes: int, learning_rate: float, start: Mapping[str, Tensor] | None = None,
     progress: Progress | None = None,
 ) -> ResidualLstm:  # fmt: skip
     """Return a network fitted on ``examples``; with ``start``, those weights are fine-tuned and their scaler is kept."""
@@ -146,7 +146,7 @@ def fit_network(
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     generator = np.random.default_rng(seed)
     batches = max(1, len(rows) // BATCH)
-    for epoch in range(epochs):
+    for done in range(passes):
         order = torch.from_numpy(generator.permutation(len(rows)))
         for number in range(batches):
             drawn = order[number * BATCH : (number + 1) * BATCH]
@@ -156,7 +156,7 @@ def fit_network(
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             if progress is not None:
-                progress(epoch * batches + number + 1, epochs * batches, float(loss.detach()))
+                progress(done * batches + number + 1, passes * batches, float(loss.detach()))
     return network.eval()
 
 

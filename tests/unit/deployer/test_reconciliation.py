@@ -15,11 +15,11 @@ SEQUENCES = st.dictionaries(st.sampled_from(FOUR_MODELS), st.integers(1, 9))
 @given(SEQUENCES, SEQUENCES)
 def test_each_model_is_ahead_behind_or_equal(database: dict[ModelType, int], topic: dict[ModelType, int]) -> None:
     """A model whose topic is ahead must never be published again, one that is behind must be."""
-    standing = compare(database=database, topic=topic)
+    comparison = compare(database=database, topic=topic)
     for model in FOUR_MODELS:
         difference = topic.get(model, 0) - database.get(model, 0)
-        assert (model in standing.ahead) == (difference > 0)
-        assert (model in standing.behind) == (difference < 0)
+        assert (model in comparison.ahead) == (difference > 0)
+        assert (model in comparison.behind) == (difference < 0)
 
 
 def test_the_explanation_says_what_to_do() -> None:

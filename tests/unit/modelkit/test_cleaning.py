@@ -136,11 +136,11 @@ def test_a_few_amounts_judge_nobody() -> None:
 def test_answers_to_what_was_never_served_are_left_out_and_named() -> None:
     """Feedback without a propensity would vanish without a trace, or be taken for ours."""
     known, foreign = UUID(int=1), UUID(int=2)
-    said = [answer("click", known), answer("dismiss", foreign), answer("helpful", None), answer("view", None)]
-    found = decided(said, served(known))
+    answers = [answer("click", known), answer("dismiss", foreign), answer("helpful", None), answer("view", None)]
+    found = decided(answers, served(known))
     assert found == {
-        said[1].event_id: Reason.ANSWER_TO_NOTHING_SERVED,
-        said[2].event_id: Reason.ANSWER_TO_NOTHING_SERVED,
+        answers[1].event_id: Reason.ANSWER_TO_NOTHING_SERVED,
+        answers[2].event_id: Reason.ANSWER_TO_NOTHING_SERVED,
     }
 
 
@@ -196,7 +196,7 @@ def test_decisions_follow_from_the_contents_not_from_the_order_of_users(order: l
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.1, 0.2])
-def test_planted_defects_are_found_at_their_rate_and_clean_history_is_not_blamed(rate: float) -> None:
+def test_seeded_defects_are_found_at_their_rate_and_clean_history_is_not_blamed(rate: float) -> None:
     """A tenth of the data could be broken without anybody seeing it in a training's record."""
     events = [again(event, occurred_at=event.occurred_at + dt.timedelta(minutes=7)) for event in shop_history(users=300, weeks=30)]  # fmt: skip
     generator = np.random.default_rng(4)
@@ -259,10 +259,10 @@ def test_the_record_counts_every_row_and_names_examples() -> None:
     zeros = [again(USUAL[number], amount_minor=0, session_id=str(number)) for number in range(15)]
     record = clean(table_of([*USUAL, *zeros]), FEEDBACK_SCHEMA.empty_table()).record
     assert record["events"] == {"kept": 400, "repaired": 0, "left_out": 15}
-    told = record["reasons"]["zero_amount"]
-    assert (told["decision"], told["rows"], told["sentence"]) == ("left_out", 15, "no money moved")
-    assert len(told["examples"]) == 10
-    assert {UUID(name) for name in told["examples"]} <= {event.event_id for event in zeros}
+    entry = record["reasons"]["zero_amount"]
+    assert (entry["decision"], entry["rows"], entry["sentence"]) == ("left_out", 15, "no money moved")
+    assert len(entry["examples"]) == 10
+    assert {UUID(name) for name in entry["examples"]} <= {event.event_id for event in zeros}
     (limits,) = record["limits"].values()
     assert 1_000 < limits["median"] < limits["repaired_above"] < limits["absurd_above"]
     assert summary_of(record)["reasons"] == {"zero_amount": 15}

@@ -224,7 +224,7 @@ def test_folder_without_a_good_key_is_refused(tmp_path: Path, content: bytes | N
         TrustedKeys.load(tmp_path)
 
 
-def test_missing_signing_key_is_said(tmp_path: Path) -> None:
+def test_missing_signing_key_is_named(tmp_path: Path) -> None:
     """A trainer without its key would fail with a stack trace."""
     with pytest.raises(SettingsError, match="no signing key"):
         SigningKey.load(tmp_path / "signing.pem")

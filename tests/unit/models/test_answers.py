@@ -137,7 +137,7 @@ def test_nearest_segment_is_answered() -> None:
     assert 0.5 <= body["confidence"] <= 1
 
 
-def test_segment_is_told_by_its_profile() -> None:
+def test_segment_is_described_by_its_profile() -> None:
     """The host would show a segment without what makes it one."""
     toward_first = np.zeros((15, 2), dtype=np.float32)
     toward_first[1, 1] = 1

@@ -84,15 +84,15 @@ def test_a_goal_that_wants_nothing_is_incomplete() -> None:
 
 def test_an_update_that_says_nothing_is_incomplete() -> None:
     """Updates without progress, score or target would look as good as any; ends would have to say more than they are."""
-    said = [aimed("update", progress=0.5), aimed("update", score=70.0), aimed("update", target_minor=5)]
-    assert added(aggregate_goal_events, [folded(event) for event in said]).counts.missing == 0
+    updates = [aimed("update", progress=0.5), aimed("update", score=70.0), aimed("update", target_minor=5)]
+    assert added(aggregate_goal_events, [folded(event) for event in updates]).counts.missing == 0
     counts = added(
         aggregate_goal_events, [folded(aimed("update")), folded(aimed("achieve")), folded(aimed("delete"))]
     ).counts
     assert (counts.fields_expected, counts.missing) == (1, 1)
 
 
-def test_age_and_contradictions_are_told_by_kind() -> None:
+def test_age_and_contradictions_are_counted_by_kind() -> None:
     """Old or contradictory data would look fresh and sound, or nobody could say what is wrong with it."""
     both = BALANCE_BROKEN | CURRENCY_CHANGED
     events = [
@@ -172,7 +172,7 @@ def test_refused_records_lower_validity_and_completeness() -> None:
     assert (counts.invalid, counts.missing, counts.fields_expected, counts.fields_present) == (3, 2, 2, 0)
 
 
-def test_duplicates_are_told_to_every_data_set_of_their_events() -> None:
+def test_duplicates_are_counted_in_every_data_set_of_their_events() -> None:
     """A producer that sends everything twice is seen in each data set that it feeds."""
     given = data_sets_of_four().aggregate([folded(paid())], duplicate_types=["transaction_creation"], dead=[])
     assert {name: statistics.counts.duplicates for name, statistics in given.items()} == {

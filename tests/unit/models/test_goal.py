@@ -52,7 +52,7 @@ from stack.replay.cdnow import CdnowSource
 from stack.replay.source import RawRecord
 from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import FIRST_DAY, snapshot_of, transaction
-from tests.training_yard import TrainingYard, silent
+from tests.training_folder import TrainingFolder, silent
 
 MONTH = 30.0
 Outcome = Callable[[float, np.random.Generator], bool]
@@ -177,7 +177,7 @@ def test_goals_whose_planned_end_has_not_come_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "said"),
+    ("events", "reason"),
     [
         ([], r"0 views of goals whose end has come, 50 are needed"),
         (budgets(users=100, months=2), r"0 views of goals to select on, 30 are needed"),
@@ -187,9 +187,9 @@ def test_goals_whose_planned_end_has_not_come_are_left_out() -> None:
         ),
     ],
 )
-def test_too_little_history_is_told_in_a_sentence(events: Sequence[AnyBehavioralEvent], said: str) -> None:
+def test_too_little_history_is_a_sentence(events: Sequence[AnyBehavioralEvent], reason: str) -> None:
     """An operator would not learn why nothing was trained, or a fit of one class would stop with an error."""
-    with pytest.raises(NotEnoughHistoryError, match=said):
+    with pytest.raises(NotEnoughHistoryError, match=reason):
         GoalTrainer().prepare(snapshot_of(events), seed=0)
 
 
@@ -222,12 +222,12 @@ def test_a_calibration_is_used_only_where_it_wins_later(examples: GoalExamples) 
     """A line fitted on one cohort would spoil the next: it made the calibration error ten times worse."""
     generator = np.random.default_rng(0)
     fit = GoalFit(model=fit_forest(examples.of(TRAIN), seed=0))
-    said = fit.probabilities(examples.features)
-    honest = validation_like(examples, generator.random(said.size) < said)
-    squeezed = validation_like(examples, generator.random(said.size) < 0.4 + 0.2 * said)
-    turning = np.where(np.arange(said.size) < said.size / 2, 1.0 - said, said)
+    predicted = fit.probabilities(examples.features)
+    honest = validation_like(examples, generator.random(predicted.size) < predicted)
+    squeezed = validation_like(examples, generator.random(predicted.size) < 0.4 + 0.2 * predicted)
+    turning = np.where(np.arange(predicted.size) < predicted.size / 2, 1.0 - predicted, predicted)
     assert calibration_that_wins(fit, honest) is None
-    assert calibration_that_wins(fit, validation_like(examples, generator.random(said.size) < turning)) is None
+    assert calibration_that_wins(fit, validation_like(examples, generator.random(predicted.size) < turning)) is None
     line = calibration_that_wins(fit, squeezed)
     assert line is not None
     assert line.slope < 0.7
@@ -251,8 +251,8 @@ def test_selection_does_not_see_the_holdout_and_the_score_not_the_validation_row
 
 def test_the_measures_are_those_of_the_books() -> None:
     """People would compare a figure here with one of the same name elsewhere."""
-    said, truth = np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, False, True, False])
-    found = reports_of(said, truth, threshold=0.5)
+    predicted, truth = np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, False, True, False])
+    found = reports_of(predicted, truth, threshold=0.5)
     assert found["auc"] == pytest.approx(0.75)
     assert found["pr_auc"] == pytest.approx((1 + 2 / 3) / 2)
     assert (found["precision"], found["recall"], found["f1"]) == (0.5, 0.5, 0.5)
@@ -264,14 +264,14 @@ def test_the_measures_are_those_of_the_books() -> None:
 def test_honest_probabilities_are_well_calibrated(seed: int) -> None:
     """A good model would be reported as a liar."""
     generator = np.random.default_rng(seed)
-    said = generator.random(5_000)
-    assert calibration_error(said, generator.random(5_000) < said) < 0.05
+    predicted = generator.random(5_000)
+    assert calibration_error(predicted, generator.random(5_000) < predicted) < 0.05
 
 
 def test_of_equally_good_thresholds_the_middle_one_is_chosen() -> None:
     """Where many thresholds give the same answers, the edge of the range would be served as the choice."""
-    said, truth = np.array([0.05, 0.1, 0.9, 0.95]), np.array([False, False, True, True])
-    assert best_threshold(said, truth) == 0.5
+    predicted, truth = np.array([0.05, 0.1, 0.9, 0.95]), np.array([False, False, True, True])
+    assert best_threshold(predicted, truth) == 0.5
 
 
 def test_importances_find_the_feature_that_carries_it_and_name_what_rose() -> None:
@@ -288,15 +288,15 @@ def test_importances_find_the_feature_that_carries_it_and_name_what_rose() -> No
 def test_trivial_answers_are_what_their_names_say(examples: GoalExamples) -> None:
     """The candidate would be measured against straw men."""
     judged = examples.of(HOLDOUT)
-    said = trivial_probabilities(judged, examples.of(TRAIN))
+    predicted = trivial_probabilities(judged, examples.of(TRAIN))
     rate = rates_of(examples.of(TRAIN)).by_kind["budget"]
-    assert np.all(said["always_yes"] == 1.0)
-    np.testing.assert_allclose(said["base_rate"], rate)
+    assert np.all(predicted["always_yes"] == 1.0)
+    np.testing.assert_allclose(predicted["base_rate"], rate)
     spent = judged.column("goal_spent_share") > 1.0
     assert spent.any()
-    assert np.all(said["rules_of_version_0"][spent] < 0.05)
+    assert np.all(predicted["rules_of_version_0"][spent] < 0.05)
     no_past = judged.column("past_goals") == 0
-    np.testing.assert_allclose(said["own_record"][no_past], rate)
+    np.testing.assert_allclose(predicted["own_record"][no_past], rate)
 
 
 # --- whole trainings ----------------------------------------------------------------------------------------
@@ -304,34 +304,34 @@ def test_trivial_answers_are_what_their_names_say(examples: GoalExamples) -> Non
 
 def test_what_can_be_learned_is_served_and_explained(tmp_path: Path) -> None:
     """A budget that is half spent after a third of its time would look as safe as any other."""
-    yard = TrainingYard(tmp_path, "goal")
+    training = TrainingFolder(tmp_path, "goal")
     events = budgets(users=80, months=8)
-    result = yard.train(events)
+    result = training.train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     reports = result.numbers["reports"]
     assert reports["candidate"]["auc"] > 0.85
     assert "goal_spent_share" in reports["importance_by_permutation"]
     assert "goal_spent_share" in reports["importance_by_impurity"]
     rows = goal_examples(snapshot_of(events), seed=0).of(HOLDOUT)
-    probabilities = yard.served().scores(rows.features)[:, 0]
+    probabilities = training.served().scores(rows.features)[:, 0]
     risky = int(np.argmin(np.where(rows.column("goal_spent_share") > 0.6, probabilities, 2.0)))
-    answer = yard.served().answer(rows.features[risky], PredictionRequest(as_of=FIRST_DAY)).body
+    answer = training.served().answer(rows.features[risky], PredictionRequest(as_of=FIRST_DAY)).body
     assert answer["probability"] < 0.5
     assert answer["risk_factors"]
     assert len(answer["improvement_suggestions"]) == len(answer["risk_factors"])
-    again = yard.train(events)
+    again = training.train(events)
     assert again.verdict == Verdict.CHAMPION_KEPT
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_where_chance_decides_the_champion_is_kept(tmp_path: Path, seed: int) -> None:
     """A model of noise would be served."""
-    yard = TrainingYard(tmp_path, "goal")
-    before = yard.champion
-    result = yard.train(budgets(users=80, months=6, outcome=is_chance, seed=seed), seed=seed)
+    training = TrainingFolder(tmp_path, "goal")
+    before = training.champion
+    result = training.train(budgets(users=80, months=6, outcome=is_chance, seed=seed), seed=seed)
     assert result.verdict == Verdict.CHAMPION_KEPT
     assert any(reason.startswith("baselines:") for reason in result.reasons)
-    assert yard.champion == before
+    assert training.champion == before
 
 
 def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> None:
@@ -339,9 +339,9 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
     events = budgets(users=60, months=6)
     artifacts = []
     for name in ("one", "other"):
-        yard = TrainingYard(tmp_path / name, "goal")
-        assert yard.train(events).verdict == Verdict.CANDIDATE_WINS
-        artifacts.append(yard.served().manifest.files)
+        training = TrainingFolder(tmp_path / name, "goal")
+        assert training.train(events).verdict == Verdict.CANDIDATE_WINS
+        artifacts.append(training.served().manifest.files)
     for part in ("model.onnx", "features.json", "golden.json"):
         assert artifacts[0][part] == artifacts[1][part]
 
@@ -349,7 +349,7 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
 def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
     """What works on made-up savers would fail on CDNOW's customers."""
     events = [item for item in CdnowSource(customers=2_500).events() if not isinstance(item, RawRecord)]
-    result = TrainingYard(tmp_path, "goal").train(events)
+    result = TrainingFolder(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     reports = result.numbers["reports"]
     assert reports["candidate"]["auc"] > max(0.75, reports["rules_of_version_0"]["auc"])
@@ -361,6 +361,6 @@ def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
 def test_real_students_are_foretold_across_cohorts(tmp_path: Path) -> None:
     """Goals of another kind than budgets, months long and graded, would not be learned."""
     events = [item for item in open_source("oulad", data=REAL).events() if not isinstance(item, RawRecord)]
-    result = TrainingYard(tmp_path, "goal").train(events)
+    result = TrainingFolder(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     assert result.numbers["reports"]["candidate"]["auc"] > 0.8

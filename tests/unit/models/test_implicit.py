@@ -42,18 +42,18 @@ def viewed(
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("named", "seconds"),
     [
         ({"seconds": 30.0}, 30.0), ({"seconds": 30.0, "session": "s"}, 30.0), ({"seconds": None}, None),
         ({"seconds": 30.0, "session": "other"}, None), ({"seconds": 30.0, "url": "/else"}, None), ({"seconds": 30.0, "minutes": 31}, None),
     ],
 )  # fmt: skip
 def test_time_on_page_is_that_of_the_page_and_visit_where_it_was_seen(
-    told: dict[str, Any], seconds: float | None
+    named: dict[str, Any], seconds: float | None
 ) -> None:
     """Time spent elsewhere, or another day, would be put down to a recommendation."""
     (row,) = served(1, seed=1)
-    assert stays_of(viewed(row, **told)).get(UUID(bytes=row["prediction_id"])) == seconds
+    assert stays_of(viewed(row, **named)).get(UUID(bytes=row["prediction_id"])) == seconds
 
 
 def test_an_unanswered_view_is_recorded_as_that_and_never_becomes_an_answer() -> None:

@@ -75,9 +75,9 @@ def test_kinds_of_answers_add_up_and_are_kept_within_one() -> None:
 
 
 @given(st.sets(st.sampled_from(sorted(FEEDBACK_INTERACTIONS))))
-def test_every_mixture_of_answers_stays_within_the_bounds(said: set[str]) -> None:
+def test_every_mixture_of_answers_stays_within_the_bounds(kinds: set[str]) -> None:
     """One odd row would dominate a whole holdout."""
-    assert -1.0 <= reward_of(frozenset(said), WEIGHTS) <= 1.0
+    assert -1.0 <= reward_of(frozenset(kinds), WEIGHTS) <= 1.0
 
 
 def test_silence_is_worth_nothing_and_is_no_dismissal() -> None:
@@ -88,8 +88,8 @@ def test_silence_is_worth_nothing_and_is_no_dismissal() -> None:
 
 def test_answers_after_the_window_and_repeats_do_not_count() -> None:
     """A click a month later would be put down to a recommendation that nobody remembers."""
-    said = answers_within(["click", "click", "implement"], [10.0, 20.0, 101.0], start=0.0, window_seconds=100.0)
-    assert said == {"click"}
+    kinds = answers_within(["click", "click", "implement"], [10.0, 20.0, 101.0], start=0.0, window_seconds=100.0)
+    assert kinds == {"click"}
 
 
 def test_rows_too_fresh_to_have_been_answered_are_left_out() -> None:
@@ -260,7 +260,7 @@ def test_bandit_is_served_from_statistics_that_hold_every_row() -> None:
 def test_policy_that_suits_users_takes_the_place_of_the_uniform_one(workshop: Workshop) -> None:
     """The loop would never close: what users taught would not be served."""
     rows = served(2_500, seed=3)
-    result = workshop.conduct(rows)
+    result = workshop.train(rows)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     assert result.artifact is not None
     assert result.checkpoint is not None
@@ -273,7 +273,7 @@ def test_policy_that_suits_users_takes_the_place_of_the_uniform_one(workshop: Wo
 
 def test_numbers_of_the_verdict_tell_clicks_and_satisfaction_apart(workshop: Workshop) -> None:
     """People would see one blended figure and could not ask what it hides."""
-    result = workshop.conduct(served(2_500, seed=3))
+    result = workshop.train(served(2_500, seed=3))
     reports = result.numbers["reports"]
     assert {CANDIDATE, CHAMPION, "uniform", "best_single_action", "logged"} <= set(reports)
     assert {"ips", "snips", "dm", "dr", "dros", "effective_samples", "clipped_mass"} <= set(reports[CANDIDATE])
@@ -284,17 +284,17 @@ def test_numbers_of_the_verdict_tell_clicks_and_satisfaction_apart(workshop: Wor
 @pytest.mark.parametrize("seed", range(5))
 def test_answers_that_depend_on_nothing_keep_the_champion(workshop: Workshop, seed: int) -> None:
     """Noise would be promoted more often than the interval says."""
-    assert workshop.conduct(served(1_500, seed=100 + seed, taste=indifferent)).verdict == Verdict.CHAMPION_KEPT
+    assert workshop.train(served(1_500, seed=100 + seed, taste=indifferent)).verdict == Verdict.CHAMPION_KEPT
 
 
 def test_next_run_trains_on_from_the_promoted_weights(workshop: Workshop) -> None:
     """Checkpoint, store and trainer would not fit together, and each run would start anew."""
     rows = served(2_000, seed=3)
-    first = workshop.conduct(rows)
+    first = workshop.train(rows)
     assert first.artifact is not None
     runtime = runtime_for(open_artifact(workshop.store.get(first.artifact), workshop.key.trusted()))
     more = served(800, seed=8, first=2_000, policy=lambda contexts: served_policy(runtime, contexts.astype(np.float32)))
-    second = workshop.conduct(
+    second = workshop.train(
         [*({**row, "is_new": False} for row in rows), *more], champion=first.artifact, checkpoint=first.checkpoint
     )
     assert {"cql_incremental_0.0001", "cql_incremental_0.001"} <= set(second.numbers["validation_scores"])
@@ -307,7 +307,7 @@ def test_log_that_hardly_covers_the_candidate_does_not_promote_it(workshop: Work
     def timid(contexts: FloatArray) -> FloatArray:
         return np.tile([0.02, 0.92, 0.02, 0.02, 0.02], (len(contexts), 1))
 
-    result = workshop.conduct(served(1_500, seed=9, policy=timid))
+    result = workshop.train(served(1_500, seed=9, policy=timid))
     assert result.verdict == Verdict.CHAMPION_KEPT
     (check,) = (check for check in result.numbers["checks"] if check["name"] == "effective_samples")
     assert not check["passed"]
@@ -320,7 +320,7 @@ def test_effective_samples_that_are_asked_grow_with_the_holdout_up_to_the_settin
     assert effective_floor(rows, most=500) == floor
 
 
-def test_champion_over_other_actions_is_left_out_and_said_so(workshop: Workshop) -> None:
+def test_champion_over_other_actions_is_left_out_with_a_sentence(workshop: Workshop) -> None:
     """Two policies that cannot be compared would be compared, or the run would end in a crash."""
 
     class OtherActions:

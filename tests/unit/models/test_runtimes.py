@@ -110,7 +110,7 @@ def test_threads_get_the_same_answers(artifact: dict[str, bytes]) -> None:
     assert answers == [expected] * 80
 
 
-def test_missing_model_and_parameters_are_said() -> None:
+def test_missing_model_and_parameters_are_named() -> None:
     """An artifact that can score nothing would fail at its first request."""
     loaded = opened(baseline_artifact(definition_of("goal"), KEY, CREATED_AT))
     for files in (

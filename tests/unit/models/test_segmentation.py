@@ -40,7 +40,7 @@ from schemas.vocabulary import ArtifactKind, Verdict
 from stack.replay.cdnow import CdnowSource
 from stack.replay.source import RawRecord
 from tests.training_factories import FIRST_DAY, snapshot_of, transaction
-from tests.training_yard import TrainingYard
+from tests.training_folder import TrainingFolder
 
 # Three ways to shop: every how many days, for how much (minor units).
 WAYS = ((3.0, 500), (12.0, 2_500), (6.0, 20_000))
@@ -113,7 +113,7 @@ def test_a_partition_that_lags_behind_does_not_make_its_users_look_asleep() -> N
 
 
 @pytest.mark.parametrize("users", [0, 40])
-def test_too_few_users_are_told_in_a_sentence(users: int) -> None:
+def test_too_few_users_are_a_sentence(users: int) -> None:
     """An operator would not learn why nothing was trained."""
     with pytest.raises(
         NotEnoughHistoryError,
@@ -145,12 +145,12 @@ def test_noise_is_called_unstable() -> None:
 
 def test_the_largest_stable_number_of_segments_is_chosen(blobs: Float32Array) -> None:
     """Three groups would be cut into eight, or every choice would fall back on the smallest."""
-    told: list[int] = []
+    profiles: list[int] = []
     points = scaled(blobs, space_of(blobs))
-    choice = choose_centroids(points, seed=0, progress=lambda step, _steps: told.append(step))
+    choice = choose_centroids(points, seed=0, progress=lambda step, _steps: profiles.append(step))
     assert len(choice.centroids) == 3
     assert sorted(choice.tried) == [3, 4, 5, 6, 7, 8]
-    assert told == [0, 1, 2, 3, 4, 5]
+    assert profiles == [0, 1, 2, 3, 4, 5]
 
 
 def test_age_and_constant_columns_do_not_enter(blobs: Float32Array) -> None:
@@ -220,8 +220,8 @@ def test_a_segment_keeps_its_id_and_name_while_it_keeps_its_members(blobs: Float
     before = np.repeat([0, 1, 2], 100)
     known = Known([profile(7, "Early"), profile(3, "Middle"), profile(9, "Late")], before, 12)
     now = np.repeat([2, 0, 1], 100)  # the same members under other labels
-    told = profiles_of(blobs, points, now, segments=3, known=known)
-    assert [(item.segment_id, item.name) for item in told] == [(3, "Middle"), (9, "Late"), (7, "Early")]
+    profiles = profiles_of(blobs, points, now, segments=3, known=known)
+    assert [(item.segment_id, item.name) for item in profiles] == [(3, "Middle"), (9, "Late"), (7, "Early")]
 
 
 def test_an_id_is_never_given_to_another_segment(blobs: Float32Array) -> None:
@@ -229,9 +229,9 @@ def test_an_id_is_never_given_to_another_segment(blobs: Float32Array) -> None:
     points = scaled(blobs, space_of(blobs))
     before = np.tile([0, 1, 2], 100)  # across the groups: nothing of it goes on
     known = Known([profile(0, "A"), profile(5, "B"), profile(8, "C")], before, 14)
-    told = profiles_of(blobs, points, np.repeat([0, 1, 2], 100), segments=3, known=known)
-    assert [item.segment_id for item in told] == [14, 15, 16]
-    assert len({item.name for item in told}) == 3
+    profiles = profiles_of(blobs, points, np.repeat([0, 1, 2], 100), segments=3, known=known)
+    assert [item.segment_id for item in profiles] == [14, 15, 16]
+    assert len({item.name for item in profiles}) == 3
 
 
 def test_of_a_split_segment_one_part_at_most_keeps_the_id() -> None:
@@ -271,44 +271,44 @@ def test_a_champion_counts_as_collapsed_only_when_chance_cannot_explain_it() -> 
 # --- whole trainings ----------------------------------------------------------------------------------------
 
 
-def segments_of(yard: TrainingYard) -> dict[int, str]:
+def segments_of(training: TrainingFolder) -> dict[int, str]:
     """Return the served segments, names by id."""
-    runtime = yard.served()
+    runtime = training.served()
     assert isinstance(runtime, SegmentationRuntime)
     return {item.segment_id: item.name for item in runtime.profiles}
 
 
-def answer_of(yard: TrainingYard, events: Sequence[AnyBehavioralEvent]) -> dict[str, object]:
+def answer_of(training: TrainingFolder, events: Sequence[AnyBehavioralEvent]) -> dict[str, object]:
     """Return what the champion tells the first user of ``events``."""
     examples = segmentation_examples(snapshot_of(events), seed=0)
-    return yard.served().answer(examples.features[-1], PredictionRequest(as_of=FIRST_DAY)).body
+    return training.served().answer(examples.features[-1], PredictionRequest(as_of=FIRST_DAY)).body
 
 
 def test_a_first_training_replaces_the_bands_and_a_second_on_the_same_data_keeps_it(tmp_path: Path) -> None:
     """Real structure would not be served, or users be moved about though nothing happened."""
-    yard = TrainingYard(tmp_path, "segmentation")
+    training = TrainingFolder(tmp_path, "segmentation")
     events = shoppers(users=150)
-    first = yard.train(events)
+    first = training.train(events)
     assert first.verdict == Verdict.CANDIDATE_WINS, first.reasons
     assert first.comparison is not None
     assert first.comparison.candidate > (first.comparison.baseline or 0.0) + 0.1
-    served = segments_of(yard)
-    answer = answer_of(yard, events)
+    served = segments_of(training)
+    answer = answer_of(training, events)
     assert (answer["segment_id"], answer["segment_name"]) in served.items()
     assert answer["characteristics"]
-    again = yard.train(events)
+    again = training.train(events)
     assert again.verdict == Verdict.CHAMPION_KEPT
-    assert segments_of(yard) == served
+    assert segments_of(training) == served
 
 
 def test_new_users_of_the_same_kinds_keep_the_champion(tmp_path: Path) -> None:
     """A null change would be promoted: a new draw of the same population is no better model."""
-    yard = TrainingYard(tmp_path, "segmentation")
-    yard.train(shoppers(users=150))
-    served = yard.champion
-    result = yard.train(shoppers(users=180, seed=1))
+    training = TrainingFolder(tmp_path, "segmentation")
+    training.train(shoppers(users=150))
+    served = training.champion
+    result = training.train(shoppers(users=180, seed=1))
     assert result.verdict == Verdict.CHAMPION_KEPT, result.reasons
-    assert yard.champion == served
+    assert training.champion == served
 
 
 def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> None:
@@ -316,27 +316,27 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
     events = shoppers(users=120)
     artifacts = []
     for name in ("one", "other"):
-        yard = TrainingYard(tmp_path / name, "segmentation")
-        yard.train(events)
-        artifacts.append(yard.served().manifest.files)
+        training = TrainingFolder(tmp_path / name, "segmentation")
+        training.train(events)
+        artifacts.append(training.served().manifest.files)
     for part in ("model.onnx", "profiles.json", "golden.json"):
         assert artifacts[0][part] == artifacts[1][part]
 
 
 def test_real_customers_get_segments_that_beat_the_bands_and_keep_their_ids(tmp_path: Path) -> None:
     """What works on made-up shoppers would fail on CDNOW's customers."""
-    yard = TrainingYard(tmp_path, "segmentation")
+    training = TrainingFolder(tmp_path, "segmentation")
     events = [item for item in CdnowSource(customers=6_000).events() if not isinstance(item, RawRecord)]
     early = [event for event in events if event.occurred_at < dt.datetime(1998, 3, 1, tzinfo=dt.UTC)]
-    first = yard.train(early)
+    first = training.train(early)
     assert first.comparison is not None
     assert first.comparison.candidate > (first.comparison.baseline or 0.0) + 0.05
     assert first.verdict == Verdict.CANDIDATE_WINS, first.reasons
-    manifest = yard.served().manifest
-    ids = set(segments_of(yard))
+    manifest = training.served().manifest
+    ids = set(segments_of(training))
     assert ids <= set(range(manifest.parameters[NEXT_ID]))
-    second = yard.train(events)
+    second = training.train(events)
     assert second.numbers["reports"]["migration"]
-    new = set(segments_of(yard)) - ids
+    new = set(segments_of(training)) - ids
     assert all(segment >= manifest.parameters[NEXT_ID] for segment in new)
     assert len(SEGMENT_NAMES) <= manifest.parameters[NEXT_ID]

@@ -165,7 +165,7 @@ def test_features_stop_and_truths_begin_at_the_origin(examples: SpendingExamples
 
 
 @pytest.mark.parametrize(("users", "weeks"), [(0, 0), (400, 3), (20, 40)])
-def test_too_little_history_is_said_with_its_figures(users: int, weeks: int) -> None:
+def test_too_little_history_is_refused_with_its_figures(users: int, weeks: int) -> None:
     """An early crossing would crash the training instead of keeping the champion."""
     with pytest.raises(NotEnoughHistoryError, match=r"not enough history \(\d+ ") as caught:
         SpendingTrainer().prepare(snapshot_of(shop_history(users=users, weeks=weeks)), seed=0)
@@ -185,7 +185,7 @@ def test_untrained_the_network_is_its_baseline(examples: SpendingExamples) -> No
 def test_a_fit_is_the_same_again_and_better_than_its_baseline(examples: SpendingExamples) -> None:
     """The same snapshot and seed would give another model, or the network learn nothing."""
     train = examples.of(TRAIN)
-    networks = [fit_network(train, seed=5, epochs=2, learning_rate=2e-3) for _ in range(2)]
+    networks = [fit_network(train, seed=5, passes=2, learning_rate=2e-3) for _ in range(2)]
     assert checkpoint_of(networks[0]) == checkpoint_of(networks[1])
     untrained = headline_crps(lambda rows: scores_of(ResidualLstm(), rows), train)
     assert headline_crps(lambda rows: scores_of(networks[0], rows), train) < untrained
@@ -195,7 +195,7 @@ def test_the_exported_network_answers_what_the_network_answers_for_any_number_of
     examples: SpendingExamples,
 ) -> None:
     """A replica would serve another model than the one that was fitted."""
-    network = fit_network(examples.of(TRAIN), seed=1, epochs=1, learning_rate=2e-3)
+    network = fit_network(examples.of(TRAIN), seed=1, passes=1, learning_rate=2e-3)
     session = onnxruntime.InferenceSession(export_network(network), providers=["CPUExecutionProvider"])
     for count in (1, 7, 200):
         rows = examples.features[:count]
@@ -207,10 +207,10 @@ def test_the_exported_network_answers_what_the_network_answers_for_any_number_of
 
 def test_fine_tuning_starts_from_the_champions_weights(examples: SpendingExamples) -> None:
     """Every training would begin from nothing although the champion's state is there."""
-    first = fit_network(examples.of(TRAIN), seed=1, epochs=1, learning_rate=2e-3)
+    first = fit_network(examples.of(TRAIN), seed=1, passes=1, learning_rate=2e-3)
     weights = weights_in(checkpoint_of(first))
     assert weights is not None
-    continued = fit_network(examples.of(TRAIN), seed=1, epochs=0, learning_rate=1.0, start=weights)
+    continued = fit_network(examples.of(TRAIN), seed=1, passes=0, learning_rate=1.0, start=weights)
     assert checkpoint_of(continued) == checkpoint_of(first)
     assert weights_in({}) is None
 

@@ -253,8 +253,8 @@ class TestOpenInferenceProtocol:
 
     async def test_active_and_previous_version_can_be_named(self, replica: Replica, client: httpx.AsyncClient) -> None:
         """Comparing two versions on one request needs both addresses."""
-        baseline = replica.shelf.baseline("goal")
-        await replica.serve_goal(2, replica.shelf.goal(0.75), baseline)
+        baseline = replica.installation.baseline("goal")
+        await replica.serve_goal(2, replica.installation.goal(0.75), baseline)
         tensor = {
             "name": "features",
             "shape": [1, len(GOAL_FEATURES)],

@@ -76,7 +76,7 @@ async def test_what_does_not_fit_is_lost_and_counted() -> None:
     assert lost() - before == 1
 
 
-async def test_a_broker_that_is_away_loses_nothing_while_there_is_service() -> None:
+async def test_a_broker_that_is_away_loses_nothing_while_the_queue_has_space() -> None:
     """A short outage of the broker must not leave holes in the archive."""
     topic, before = Topic(), lost()
     log = PredictionLog(topic, limit=10)

@@ -123,7 +123,7 @@ async def test_failures_with_an_answer_between_them_do_not_add_up(
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "failed"])
-async def test_a_question_that_was_given_up_ends_silently(reader: UserStateReader, rows: Rows, ending: str) -> None:
+async def test_a_query_that_was_given_up_ends_silently(reader: UserStateReader, rows: Rows, ending: str) -> None:
     """An outage fills no log with errors of tasks: neither of those that were cancelled nor of those that failed late."""
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))

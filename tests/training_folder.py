@@ -18,7 +18,7 @@ from modelkit.registry import definition_of, runtime_for
 from modelkit.version_zero import baseline_artifact
 from schemas.vocabulary import ModelType
 from tests.training_factories import snapshot_files
-from trainers.judging.training import conduct
+from trainers.judging.training import run_training
 from trainers.pipe import WorkOrder, WorkResult
 from trainers.running.worker import trainer_of
 
@@ -30,7 +30,7 @@ def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
 
 
 @dataclass
-class TrainingYard:
+class TrainingFolder:
     """One model's store and keys; ``champion`` is the address of what is served, at first version 0."""
 
     folder: Path
@@ -55,7 +55,7 @@ class TrainingYard:
             seed=seed, store_url=f"file://{self.folder / 'store'}", keys_folder=str(self.folder / "keys"), cpu_seconds=100,
             parent_pid=os.getpid(), champion=self.champion,
         )  # fmt: skip
-        result = conduct(trainer_of(self.model_type), order, silent)
+        result = run_training(trainer_of(self.model_type), order, silent)
         self.champion = result.artifact or self.champion
         return result
 
