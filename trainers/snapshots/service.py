@@ -149,7 +149,7 @@ class SnapshotService:
             return FEEDBACK_SCHEMA.empty_table()
         async with self._database.reading() as connection:
             rows = await ArchiveRepository(connection).feedback(
-                cut, new_from=firsts, predictions=answered, excluded=excluded
+                cut, new_from=firsts, predictions=answered, holes=excluded
             )
         return await asyncio.to_thread(_feedback_table, rows)
 

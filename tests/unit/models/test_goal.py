@@ -109,7 +109,7 @@ def examples() -> GoalExamples:
 
 
 def test_a_goal_is_looked_at_by_its_plan_and_not_by_its_outcome() -> None:
-    """The moment of a view would tell the outcome: only failures come early."""
+    """The moment of a view follows from the plan: only failures come early, so the outcome's date would give it away."""
     due_at = FIRST_DAY + dt.timedelta(days=90)
     plan = {"due_at": due_at}
     early = decided_goals([goal_step("a", "g", "create", 0, **plan), goal_step("a", "g", "fail", 40, **plan)])[0]
@@ -120,7 +120,7 @@ def test_a_goal_is_looked_at_by_its_plan_and_not_by_its_outcome() -> None:
 
 
 def test_a_goal_counts_once_and_as_it_was_first_decided() -> None:
-    """A goal that is reopened, deleted or judged twice would be two samples or a wrong one."""
+    """A goal counts once, with its first outcome."""
     goals = decided_goals([
         goal_step("a", "twice", "create", 0), goal_step("a", "twice", "achieve", 10), goal_step("a", "twice", "fail", 11),
         goal_step("a", "gone", "create", 0), goal_step("a", "gone", "delete", 5), goal_step("a", "gone", "fail", 6),
@@ -130,14 +130,14 @@ def test_a_goal_counts_once_and_as_it_was_first_decided() -> None:
 
 
 def test_a_goal_without_an_end_is_looked_at_after_fixed_days() -> None:
-    """Open-ended goals of a host would never be learned from."""
+    """A goal without an end is viewed after fixed days."""
     goal = decided_goals([goal_step("a", "g", "create", 0), goal_step("a", "g", "achieve", 50)])[0]
     assert [(moment - FIRST_DAY).days for moment in goal.moments()] == [7, 30]
 
 
 @given(st.data())
 def test_no_later_part_was_asked_for_before_the_outcomes_of_an_earlier_one(data: st.DataObject) -> None:
-    """Labels that were not known yet at the time of prediction would be trained on."""
+    """Every outcome of an earlier part was known before the first view of a later part."""
     count = data.draw(st.integers(1, 60))
     moments = data.draw(arrays(np.float64, count, elements=st.integers(0, 40)))
     known_at = moments + data.draw(arrays(np.float64, count, elements=st.integers(1, 20)))
@@ -149,7 +149,7 @@ def test_no_later_part_was_asked_for_before_the_outcomes_of_an_earlier_one(data:
 
 
 def test_nothing_after_the_moment_changes_a_row() -> None:
-    """Training would see what no replica can see: the purchases behind the prediction."""
+    """A row holds nothing that happened after its moment."""
     events = budgets(users=80, months=6)
     snapshot = snapshot_of(events)
     rows = goal_examples(snapshot, seed=0)
@@ -167,7 +167,7 @@ def test_nothing_after_the_moment_changes_a_row() -> None:
 
 
 def test_goals_whose_planned_end_has_not_come_are_left_out() -> None:
-    """The newest cohort would consist of early failures alone."""
+    """A goal is left out until its planned end: until then only failures are known."""
     whole = budgets(users=80, months=8)
     cut = FIRST_DAY + dt.timedelta(days=7 * MONTH + 20)
     known = [event for event in whole if event.occurred_at < cut]
@@ -188,7 +188,7 @@ def test_goals_whose_planned_end_has_not_come_are_left_out() -> None:
     ],
 )
 def test_too_little_history_is_a_sentence(events: Sequence[AnyBehavioralEvent], reason: str) -> None:
-    """An operator would not learn why nothing was trained, or a fit of one class would stop with an error."""
+    """Too little history is refused with a sentence that says what is missing."""
     with pytest.raises(NotEnoughHistoryError, match=reason):
         GoalTrainer().prepare(snapshot_of(events), seed=0)
 
@@ -201,7 +201,7 @@ def test_too_little_history_is_a_sentence(events: Sequence[AnyBehavioralEvent], 
 def test_the_exported_graph_answers_the_same_probabilities(
     examples: GoalExamples, fit: Callable[..., object], line: Calibration | None
 ) -> None:
-    """A replica would answer something else than what was judged."""
+    """The exported graph gives the probabilities that were judged."""
     fitted = GoalFit(model=fit(examples.of(TRAIN), seed=0), calibration=line)
     session = onnxruntime.InferenceSession(export_fit(fitted))
     rows = examples.of(HOLDOUT).features
@@ -219,7 +219,7 @@ def validation_like(examples: GoalExamples, truth: np.ndarray) -> GoalExamples:
 
 
 def test_a_calibration_is_used_only_where_it_wins_later(examples: GoalExamples) -> None:
-    """A line fitted on one cohort would spoil the next: it made the calibration error ten times worse."""
+    """A calibration is used only where it also wins on later rows; elsewhere one made the error ten times worse."""
     generator = np.random.default_rng(0)
     fit = GoalFit(model=fit_forest(examples.of(TRAIN), seed=0))
     predicted = fit.probabilities(examples.features)
@@ -234,7 +234,7 @@ def test_a_calibration_is_used_only_where_it_wins_later(examples: GoalExamples) 
 
 
 def test_selection_does_not_see_the_holdout_and_the_score_not_the_validation_rows(examples: GoalExamples) -> None:
-    """The candidate that remembers best would be chosen, and its score promise too much."""
+    """The holdout takes no part in the selection, nor the validation rows in the fit that is scored."""
     first = GoalTrainer().fit(examples, FitContext(seed=3, progress=silent))
     harmed = GoalExamples(
         features=examples.features, users=examples.users, moments=examples.moments, known_at=examples.known_at,
@@ -250,7 +250,7 @@ def test_selection_does_not_see_the_holdout_and_the_score_not_the_validation_row
 
 
 def test_the_measures_are_those_of_the_books() -> None:
-    """People would compare a figure here with one of the same name elsewhere."""
+    """The measures have their textbook values."""
     predicted, truth = np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, False, True, False])
     found = reports_of(predicted, truth, threshold=0.5)
     assert found["auc"] == pytest.approx(0.75)
@@ -262,20 +262,20 @@ def test_the_measures_are_those_of_the_books() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_honest_probabilities_are_well_calibrated(seed: int) -> None:
-    """A good model would be reported as a liar."""
+    """Honest probabilities have a small calibration error."""
     generator = np.random.default_rng(seed)
     predicted = generator.random(5_000)
     assert calibration_error(predicted, generator.random(5_000) < predicted) < 0.05
 
 
 def test_of_equally_good_thresholds_the_middle_one_is_chosen() -> None:
-    """Where many thresholds give the same answers, the edge of the range would be served as the choice."""
+    """Of equally good thresholds the one nearest to one half is chosen."""
     predicted, truth = np.array([0.05, 0.1, 0.9, 0.95]), np.array([False, False, True, True])
     assert best_threshold(predicted, truth) == 0.5
 
 
 def test_importances_find_the_feature_that_carries_it_and_name_what_rose() -> None:
-    """Explanations would praise a column that the model never looks at."""
+    """Importances find the feature that the model uses, and name what rose."""
     rows = np.random.default_rng(0).normal(size=(500, len(GOAL_FEATURES))).astype(np.float32)
     rises = permutation_importances(lambda given: (given[:, 4] > 0).astype(float), rows, rows[:, 4] > 0, seed=0)
     assert np.argmax(rises) == 4
@@ -286,7 +286,7 @@ def test_importances_find_the_feature_that_carries_it_and_name_what_rose() -> No
 
 
 def test_trivial_answers_are_what_their_names_say(examples: GoalExamples) -> None:
-    """The candidate would be measured against straw men."""
+    """Each trivial answer is what its name says."""
     judged = examples.of(HOLDOUT)
     predicted = trivial_probabilities(judged, examples.of(TRAIN))
     rate = rates_of(examples.of(TRAIN)).by_kind["budget"]
@@ -303,7 +303,7 @@ def test_trivial_answers_are_what_their_names_say(examples: GoalExamples) -> Non
 
 
 def test_what_can_be_learned_is_served_and_explained(tmp_path: Path) -> None:
-    """A budget that is half spent after a third of its time would look as safe as any other."""
+    """A risky budget gets a lower probability than a safe one, and the answer says why."""
     training = TrainingFolder(tmp_path, "goal")
     events = budgets(users=80, months=8)
     result = training.train(events)
@@ -325,7 +325,7 @@ def test_what_can_be_learned_is_served_and_explained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_where_chance_decides_the_champion_is_kept(tmp_path: Path, seed: int) -> None:
-    """A model of noise would be served."""
+    """Where chance decides the outcomes the champion is kept."""
     training = TrainingFolder(tmp_path, "goal")
     before = training.champion
     result = training.train(budgets(users=80, months=6, outcome=is_chance, seed=seed), seed=seed)
@@ -335,7 +335,7 @@ def test_where_chance_decides_the_champion_is_kept(tmp_path: Path, seed: int) ->
 
 
 def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> None:
-    """Nobody could say from what a served version was made."""
+    """The same snapshot and seed give the same artifact."""
     events = budgets(users=60, months=6)
     artifacts = []
     for name in ("one", "other"):
@@ -347,7 +347,7 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
 
 
 def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
-    """What works on made-up savers would fail on CDNOW's customers."""
+    """Real budgets of CDNOW's customers are predicted better than by rule."""
     events = [item for item in CdnowSource(customers=2_500).events() if not isinstance(item, RawRecord)]
     result = TrainingFolder(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
@@ -359,7 +359,7 @@ def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
 
 @needs_real_sets
 def test_real_students_are_foretold_across_cohorts(tmp_path: Path) -> None:
-    """Goals of another kind than budgets, months long and graded, would not be learned."""
+    """Students' goals, months long and graded, are predicted across cohorts."""
     events = [item for item in open_source("oulad", data=REAL).events() if not isinstance(item, RawRecord)]
     result = TrainingFolder(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
