@@ -1,4 +1,4 @@
-"""What the tests of the recommendation trainer stand on: served recommendations whose truth is known, and a workshop to train in."""
+"""What the tests of the recommendation trainer use: served recommendations whose truth is known, and a workshop to train in."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ VERSION_0_AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class TrainingFolder:
         return ContentStore(f"file://{self.folder / 'store'}")
 
     def train(self, events: Iterable[AnyBehavioralEvent], *, seed: int = 7) -> WorkResult:
-        """Conduct one training on the events as a child process would; a winner is the next champion."""
+        """Run one training on the events as a child process would; a winner is the next champion."""
         order = WorkOrder(
             model_type=self.model_type, run_id=str(UUID(int=1)), snapshot=self.store.put("snapshots", snapshot_files(events)),
             seed=seed, store_url=f"file://{self.folder / 'store'}", keys_folder=str(self.folder / "keys"), cpu_seconds=100,

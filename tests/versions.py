@@ -61,7 +61,7 @@ class Installation:
 
 
 def goal_artifact(key: SigningKey, rate: float, **manifest_fields: object) -> dict[str, bytes]:
-    """Return a signed goal model whose answer tells it from others: the probability ``rate``."""
+    """Return a signed goal model that always answers the probability ``rate``."""
     loaded = open_artifact(baseline_artifact(definition_of("goal"), key, BUILT_AT), key.trusted())
     files = {**loaded.files, PARAMETERS: msgspec.json.encode(GoalBaseline(base_rate=rate))}
     manifest = msgspec.structs.replace(loaded.manifest, kind=ArtifactKind.LEARNED, files={}, **manifest_fields)

@@ -71,7 +71,7 @@ class Bench:
         return row
 
     async def rows(self, query: sa.Select[Any]) -> list[Any]:
-        """Return the rows of a question."""
+        """Return the rows of a query."""
         async with self.database.reading() as connection:
             return list((await connection.execute(query)).all())
 
@@ -125,7 +125,7 @@ async def bench(database_url: str, tmp_path: Path, clock: ManualClock) -> AsyncI
 
 
 async def test_every_model_begins_with_its_signed_baseline(bench: Bench) -> None:
-    """Without a version 0 a cold system would answer nobody."""
+    """Every model begins with its signed baseline."""
     async with bench.database.reading() as connection:
         everything = await DeploymentRepository(connection).all_desired()
     assert {
@@ -141,7 +141,7 @@ async def test_every_model_begins_with_its_signed_baseline(bench: Bench) -> None
 async def test_several_deployers_starting_at_once_deploy_one_baseline(
     database_url: str, tmp_path: Path, clock: ManualClock
 ) -> None:
-    """If starting were no compare-and-set, two deployers would announce two first states of one model."""
+    """Several deployers that start at once deploy one baseline."""
     database = Database(create_engine(database_url, application_name="test-deployers"), Service.DEPLOYER)
     benches = [Bench(database, tmp_path, clock) for _ in range(3)]
     done = await asyncio.gather(*(bench.baselines.ensure() for bench in benches))
@@ -152,7 +152,7 @@ async def test_several_deployers_starting_at_once_deploy_one_baseline(
 
 
 async def test_a_good_candidate_becomes_the_next_version_in_one_transaction(bench: Bench) -> None:
-    """A promotion must leave version, desired state, decision, audit row and announcement that agree."""
+    """A promotion leaves version, desired state, decision, audit row and announcement that agree."""
     reference = await bench.promote(0.8)
     current = await bench.desired()
     assert (current.sequence, current.phase, current.active.version) == (2, DeploymentPhase.STABLE, "1.0.0")
@@ -175,7 +175,7 @@ async def test_a_good_candidate_becomes_the_next_version_in_one_transaction(benc
 
 
 async def test_the_active_version_is_backed_up_before_it_is_replaced(bench: Bench) -> None:
-    """Without a second copy a damaged artifact would make the rollback impossible."""
+    """The active version is backed up before it is replaced."""
     first = await bench.promote(0.8)
     await bench.promote(0.7)
     folder = Path(bench.installation.store.path(first.artifact_uri))
@@ -185,7 +185,7 @@ async def test_the_active_version_is_backed_up_before_it_is_replaced(bench: Benc
 
 
 async def test_the_same_candidate_twice_is_deployed_once(bench: Bench) -> None:
-    """Messages come again after a crash; a second version of the same artifact would be a lie."""
+    """A candidate that is announced twice is deployed once."""
     message = ready(bench.installation.goal(0.8))
     await bench.service.consider(message)
     await bench.service.consider(message)
@@ -204,7 +204,7 @@ async def test_the_same_candidate_twice_is_deployed_once(bench: Bench) -> None:
 async def test_a_bad_artifact_is_rejected_with_its_reason(
     bench: Bench, tmp_path: Path, damage: str, reason: str
 ) -> None:
-    """A corrupted, foreign or wrong artifact must never reach a replica, and a person must learn why."""
+    """A corrupted, foreign or wrong artifact is rejected with its reason."""
     message = ready(_damaged(bench.installation, tmp_path, damage))
     await bench.service.consider(message)
     await bench.service.consider(message)
@@ -237,14 +237,14 @@ def _damaged(installation: Installation, tmp_path: Path, damage: str) -> Version
 
 
 async def test_a_candidate_that_is_worse_than_the_baseline_is_rejected(bench: Bench) -> None:
-    """The last gate must not trust that somebody else looked at the evidence."""
+    """The deployer itself rejects a candidate that is worse than the baseline."""
     await bench.service.consider(ready(bench.installation.goal(0.8), candidate=0.3))
     (decision,) = await bench.rows(sa.select(rollout_decisions).where(rollout_decisions.c.decision == "rejected"))
     assert "worse than the trivial baseline" in decision.reason
 
 
 async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url: str) -> None:
-    """A rejection waits for the other deployer's decision and looks again: one decision, one alert, one audit row."""
+    """Two deployers reject a candidate with one decision, one alert and one audit row."""
     message = ready(bench.installation.goal(0.8), candidate=0.3)
     other = Database(
         create_engine(database_url, application_name="other-deployer", idle_in_transaction_seconds=60), Service.DEPLOYER
@@ -275,7 +275,7 @@ async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url:
 
 
 async def test_a_candidate_that_was_compared_with_another_champion_is_rejected(bench: Bench) -> None:
-    """A candidate that beat an old champion may be worse than the one served now."""
+    """A candidate that was compared with another champion is rejected."""
     await bench.promote(0.8)
     await bench.service.consider(ready(bench.installation.goal(0.7), parent_digest="f" * 64))
     current = await bench.desired()
@@ -283,7 +283,7 @@ async def test_a_candidate_that_was_compared_with_another_champion_is_rejected(b
 
 
 async def test_a_deployer_that_was_frozen_fails_the_compare(bench: Bench) -> None:
-    """A deployer that wakes up with an old view must not undo what another one decided meanwhile."""
+    """A deployer with an old view fails the compare, and what another one decided stays."""
     stale = await bench.desired()
     await bench.promote(0.8)
     message = ready(bench.installation.goal(0.7), parent_digest=stale.active.artifact_digest)
@@ -296,7 +296,7 @@ async def test_a_deployer_that_was_frozen_fails_the_compare(bench: Bench) -> Non
 
 
 async def test_a_rollback_serves_the_previous_version_with_a_higher_sequence(bench: Bench) -> None:
-    """A lower or equal sequence would be ignored by every replica."""
+    """A rollback serves the previous version under a higher sequence, since replicas ignore lower ones."""
     await bench.promote(0.8)
     await bench.promote(0.7)
     answer = await bench.command(RollBackModel)
@@ -315,7 +315,7 @@ async def test_a_rollback_serves_the_previous_version_with_a_higher_sequence(ben
 
 
 async def test_a_rollback_with_nothing_before_it_is_refused_with_a_sentence(bench: Bench) -> None:
-    """A person who asks for the impossible must be told what to do instead."""
+    """A rollback with nothing before it is refused with what to do instead."""
     answer = await bench.command(RollBackModel)
     assert isinstance(answer, CommandRejected)
     assert "nothing before version 0.0.0 of goal" in answer.detail
@@ -323,7 +323,7 @@ async def test_a_rollback_with_nothing_before_it_is_refused_with_a_sentence(benc
 
 
 async def test_a_known_version_is_served_again_by_command(bench: Bench) -> None:
-    """Rolling forward is a deployment of a later version; the answer names what is served."""
+    """A known version is served again by command, and the answer names it."""
     await bench.promote(0.8)
     await bench.command(RollBackModel)
     answer = await bench.command(DeployModel, version="1.0.0")
@@ -339,14 +339,14 @@ async def test_a_known_version_is_served_again_by_command(bench: Bench) -> None:
 async def test_a_version_that_cannot_be_deployed_is_refused_with_the_known_ones(
     bench: Bench, version: str, sentence: str
 ) -> None:
-    """Unknown and already served versions must be answered, not ignored."""
+    """A command for an unknown or active version is refused with the known ones."""
     answer = await bench.command(DeployModel, version=version)
     assert isinstance(answer, CommandRejected)
     assert sentence in answer.detail
 
 
 async def test_a_version_whose_artifact_is_gone_is_refused(bench: Bench) -> None:
-    """Announcing a version that no replica can load would leave it in every error field."""
+    """A version whose artifact is gone is refused."""
     first = await bench.promote(0.8)
     await bench.command(RollBackModel)
     await bench.artifacts.delete(first.artifact_uri)
@@ -356,7 +356,7 @@ async def test_a_version_whose_artifact_is_gone_is_refused(bench: Bench) -> None
 
 
 async def test_an_unknown_command_is_answered(bench: Bench) -> None:
-    """A command that nobody executes would otherwise wait for ever."""
+    """An unknown command is answered."""
     raw = (
         b'{"type":"LaunchRocket","event_id":"6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11","occurred_at":"2026-03-04T12:00:00Z",'
         b'"issuer":"tester","expires_at":"2026-03-04T12:05:00Z","model_type":"goal"}'
@@ -368,13 +368,13 @@ async def test_an_unknown_command_is_answered(bench: Bench) -> None:
 
 
 async def test_a_command_for_an_unknown_model_is_refused_with_the_known_ones(bench: Bench) -> None:
-    """A misspelt model must be answered with the right names."""
+    """A command for an unknown model is refused with the known ones."""
     answer = await bench.command(RollBackModel, "gaol")
     assert "choose one of recommendation" in answer.detail
 
 
 async def test_replicas_are_known_and_each_acknowledgement_is_noted_once(bench: Bench) -> None:
-    """The time from crossing to served is measured from first acknowledgements; heartbeats must not move them."""
+    """An acknowledgement is recorded once; heartbeats do not move it."""
     consumer = ReplicaStatusConsumer(bench.database)
     began = bench.clock.now()
     for seconds in (0, 5, 3):
@@ -416,7 +416,7 @@ UNHOLDABLE_STATUS: dict[str, Callable[[ReplicaStatus], ReplicaStatus]] = {
 async def test_a_status_that_no_table_holds_is_dead_lettered(
     bench: Bench, changed: Callable[[ReplicaStatus], ReplicaStatus]
 ) -> None:
-    """One replica with a name, number or version that fits no column holds up no other replica."""
+    """A status with a name, number or version that fits no column holds up no other replica."""
     status = changed(_status(bench.clock.now(), swaps=0))
     with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
         await ReplicaStatusConsumer(bench.database).handle(record(REPLICA_STATUS.name, encode(status)))
@@ -425,13 +425,13 @@ async def test_a_status_that_no_table_holds_is_dead_lettered(
 
 
 async def test_a_tombstone_that_names_no_possible_replica_is_dead_lettered(bench: Bench) -> None:
-    """An empty record under a key that no text can be holds up no other replica."""
+    """An empty record under a key that is no text holds up no other replica."""
     with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
         await ReplicaStatusConsumer(bench.database).handle(record(REPLICA_STATUS.name, b"", key=b"a\0b"))
 
 
 async def test_a_candidate_that_no_table_holds_is_dead_lettered(bench: Bench) -> None:
-    """A signed artifact whose manifest holds what no column does holds up no other candidate."""
+    """A candidate whose manifest fits no column holds up no other candidate."""
     loaded = open_artifact(goal_artifact(bench.installation.key, 0.8), bench.installation.key.trusted())
     parameters = {**loaded.manifest.parameters, "family": "a\0b"}
     files = goal_artifact(bench.installation.key, 0.8, parameters=parameters)
@@ -444,7 +444,7 @@ async def test_a_candidate_that_no_table_holds_is_dead_lettered(bench: Bench) ->
 
 
 async def test_a_store_that_is_away_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A candidate whose artifact cannot be copied just now is considered again, not lost."""
+    """A candidate is considered again while its artifact cannot be copied."""
 
     async def away(_address: str) -> str:
         raise OSError("the store does not answer")
@@ -457,7 +457,7 @@ async def test_a_store_that_is_away_is_waited_for(bench: Bench, monkeypatch: pyt
 
 
 async def test_housekeeping_keeps_what_a_rollback_needs(bench: Bench) -> None:
-    """Deleting the active, the previous or the baseline artifact would break serving or its way back."""
+    """Housekeeping keeps the active, the previous and the baseline artifact."""
     references = [await bench.promote(rate) for rate in (0.9, 0.8, 0.7, 0.6)]
     keeper = ArtifactHousekeeping(bench.database, bench.artifacts, versions_kept=1, pause_seconds=60)
     assert await keeper.clean_once() == sorted(reference.artifact_uri for reference in references[:2])

@@ -103,7 +103,7 @@ class Callers:
                     self.failures.append(repr(error))
 
     async def _ask_once(self, client: httpx.AsyncClient, number: int) -> None:
-        """A quarter of the callers ask for a hundred rows, which are scored in a thread: those hold leases over a swap."""
+        """Send one request; a quarter of the callers ask for a hundred rows, whose lease spans a swap."""
         if number % 4 == 0:
             response = await client.post("/v2/models/goal/infer", json={"inputs": [TENSOR]})
         else:
@@ -112,7 +112,7 @@ class Callers:
 
 
 def test_swaps_under_load_lose_no_request(served: ServedReplica) -> None:
-    """A request that falls between two versions is a failed prediction, which was promised never to happen."""
+    """Swaps under load lose no request."""
     replica = served.replica
     versions = [replica.installation.goal(0.3 + number / 100, version=f"1.{number}.0") for number in range(SWAPS)]
     previous = replica.installation.baseline(GOAL)
@@ -145,7 +145,7 @@ def _wait_for_answers(callers: Callers, wanted: int) -> None:
 
 
 def test_a_drained_version_closes_only_when_its_last_request_is_answered(served: ServedReplica) -> None:
-    """Closing at the swap would break the answer that is being made; never closing would eat the memory."""
+    """A drained version closes when its last request is answered, and not before."""
     replica = served.replica
     first, second, third = (
         replica.installation.goal(rate, version=f"1.{number}.0") for number, rate in enumerate((0.4, 0.5, 0.6))
@@ -160,7 +160,7 @@ def test_a_drained_version_closes_only_when_its_last_request_is_answered(served:
 
 
 def test_a_stop_answers_what_was_accepted_and_sends_callers_away(served: ServedReplica) -> None:
-    """A replica that is stopped during an upgrade must not cut answers in the middle."""
+    """A stopping replica answers what it accepted and sends callers away."""
     with Callers(served.url) as callers:
         _wait_for_answers(callers, 200)
         served.do(served.http.stop())

@@ -33,7 +33,7 @@ def order(installation: Installation, address: str, **fields: object) -> TrialOr
 
 
 async def test_a_good_candidate_passes_in_a_process_of_its_own(installation: Installation) -> None:
-    """If the child could not say yes, nothing would ever be deployed."""
+    """A good candidate passes in a process of its own."""
     report = await try_in_child(order(installation, installation.goal(0.8).artifact_uri), timeout_seconds=60)
     assert report.objection is None
     assert report.manifest is not None
@@ -42,7 +42,7 @@ async def test_a_good_candidate_passes_in_a_process_of_its_own(installation: Ins
 
 
 async def test_a_candidate_that_takes_too_long_is_refused(installation: Installation) -> None:
-    """A model that hangs while it is loaded must not hang the deployer."""
+    """A candidate that hangs while it is loaded is refused in time."""
     report = await try_in_child(order(installation, installation.goal(0.8).artifact_uri), timeout_seconds=0.01)
     assert report.objection is not None
     assert "longer than" in report.objection
@@ -51,7 +51,7 @@ async def test_a_candidate_that_takes_too_long_is_refused(installation: Installa
 async def test_a_child_that_dies_is_an_objection(
     installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flipped bit was seen to kill whoever loads it: that must cost the child, not the deployer."""
+    """A child that dies is an objection; the deployer lives on."""
     suicide = tmp_path / "python"
     suicide.write_text("#!/bin/sh\ncat > /dev/null\nkill -9 $$\n")
     suicide.chmod(0o755)
@@ -63,7 +63,7 @@ async def test_a_child_that_dies_is_an_objection(
 async def test_a_cancelled_trial_leaves_no_child_behind(
     installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deployer that stops during a trial must not leave processes behind."""
+    """A cancelled trial leaves no child behind."""
     sleeper, marker = tmp_path / "python", tmp_path / "pid"
     sleeper.write_text(f"#!/bin/sh\necho $$ > {marker}\nexec sleep 60\n")
     sleeper.chmod(0o755)
@@ -84,27 +84,27 @@ def _written(marker: Path) -> int | None:
 
 
 def test_a_model_of_another_type_is_refused(installation: Installation) -> None:
-    """A segmentation that is announced as a goal model would answer nonsense."""
+    """A model of another type is refused."""
     report = tried(order(installation, installation.baseline("segmentation").artifact_uri))
     assert report.objection == "the artifact is a model for segmentation, not for goal"
 
 
 def test_an_address_that_is_not_the_digest_is_refused(installation: Installation) -> None:
-    """The digest in the message is what was judged; another address is another model."""
+    """An address that does not end in the announced digest is refused."""
     report = tried(order(installation, installation.goal(0.8).artifact_uri, digest="0" * 64))
     assert report.objection is not None
     assert "not the address of digest" in report.objection
 
 
 def test_a_slow_model_is_refused(installation: Installation) -> None:
-    """A candidate that eats the answer time must not be served."""
+    """A slow model is refused."""
     report = tried(order(installation, installation.goal(0.8).artifact_uri, slowest_prediction_ms=1e-9))
     assert report.objection is not None
     assert "one prediction takes" in report.objection
 
 
 def test_a_graph_that_is_no_graph_is_refused(installation: Installation) -> None:
-    """Bytes that onnxruntime cannot read are a rejected candidate, not a crash of the service."""
+    """Bytes that onnxruntime cannot read are an objection, not a crash."""
     loaded = open_artifact(goal_artifact(installation.key, 0.8), installation.key.trusted())
     files = build_artifact(
         msgspec.structs.replace(loaded.manifest, files={}), {**loaded.files, MODEL: b"\x00" * 64}, installation.key

@@ -44,7 +44,7 @@ def test_better_actions_are_not_less_likely(
 
 
 def test_floor_that_does_not_fit_is_refused() -> None:
-    """A floor is refused when the actions together would exceed 1."""
+    """A floor is refused when the floors of all actions would exceed 1."""
     with pytest.raises(ValueError, match="propensity"):
         propensities(np.zeros((1, 5)), Policy(), floor=0.21)
 

@@ -201,7 +201,7 @@ def test_the_exported_network_answers_what_the_network_answers_for_any_number_of
         rows = examples.features[:count]
         (answered,) = session.run(["scores"], {"features": rows})
         assert answered.shape == (count, OUTPUTS)
-        # A tenth of a cent: near nought a quantile is the difference of two float32 of the size of a week's spending.
+        # A tenth of a cent: near zero a quantile is the difference of two float32 of the size of a week's spending.
         np.testing.assert_allclose(answered, scores_of(network, rows), rtol=1e-4, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Following desired states, and what is said about it."""
+"""Following desired states, and what is reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def replica(tmp_path: Path, clock: ManualClock) -> Replica:
 
 
 async def test_lower_sequences_and_repeats_are_ignored(replica: Replica) -> None:
-    """A late or repeated message must not bring an old version back."""
+    """A late or repeated message changes nothing."""
     follower = replica.followers[GOAL]
     assert follower.desire(desired(5, replica.installation.goal(0.8)))
     assert not follower.desire(desired(5, replica.installation.goal(0.7)))
@@ -33,7 +33,7 @@ async def test_lower_sequences_and_repeats_are_ignored(replica: Replica) -> None
 
 
 async def test_a_swap_keeps_the_previous_version_loaded_and_a_rollback_loads_nothing(replica: Replica) -> None:
-    """A rollback must find its version warm, even when the store is gone."""
+    """A rollback finds its version warm, and loads nothing."""
     old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
     loaded = replica.registry.models[GOAL].active
@@ -47,7 +47,7 @@ async def test_a_swap_keeps_the_previous_version_loaded_and_a_rollback_loads_not
 
 
 async def test_a_late_replica_warms_the_previous_version_after_the_active_one(replica: Replica) -> None:
-    """A replica that starts after a deployment must be as ready for a rollback as the others."""
+    """A late replica loads the active version first and then the previous one."""
     old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(2, new, old)
     served = replica.registry.models[GOAL]
@@ -56,7 +56,7 @@ async def test_a_late_replica_warms_the_previous_version_after_the_active_one(re
 
 
 async def test_a_previous_version_that_is_gone_does_not_keep_the_active_one_from_serving(replica: Replica) -> None:
-    """What a rollback may need is less important than what callers need now."""
+    """A lost previous version does not keep the active one from serving."""
     old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     replica.installation.store.delete(old.artifact_uri)
     await replica.serve_goal(2, new, old)
@@ -64,7 +64,7 @@ async def test_a_previous_version_that_is_gone_does_not_keep_the_active_one_from
 
 
 async def test_the_same_version_under_a_new_sequence_keeps_its_since(replica: Replica, clock: ManualClock) -> None:
-    """The "since" is about the version; a repeated announcement must not restart it."""
+    """A repeated announcement of a version keeps its "since"."""
     version = replica.installation.goal(0.8)
     await replica.serve_goal(1, version)
     began = replica.registry.models[GOAL].since
@@ -75,7 +75,7 @@ async def test_the_same_version_under_a_new_sequence_keeps_its_since(replica: Re
 
 
 async def test_a_version_that_cannot_be_loaded_is_reported_and_tried_again(replica: Replica) -> None:
-    """The old version goes on serving, an error says so, and a store that comes back heals it without anybody."""
+    """A version that cannot be loaded is reported and tried again, while the old one serves."""
     old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
     files = replica.installation.store.get(new.artifact_uri)
@@ -104,7 +104,7 @@ async def test_a_version_that_cannot_be_loaded_is_reported_and_tried_again(repli
 
 
 async def test_a_newer_desired_state_ends_the_wait_for_one_that_cannot_be_loaded(replica: Replica) -> None:
-    """A rollback from a broken deployment must not wait for the next attempt to load it."""
+    """A newer desired state ends the wait for one that cannot be loaded."""
     old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
     replica.installation.store.delete(new.artifact_uri)
@@ -128,7 +128,7 @@ async def _has_error(replica: Replica) -> bool:
 
 
 async def test_a_replica_resumes_from_its_own_disk(replica: Replica, tmp_path: Path, clock: ManualClock) -> None:
-    """Promise: a replica starts from its last states and artifacts when Kafka is away."""
+    """A replica starts from its own last states and artifacts when Kafka is away."""
     old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
     await replica.serve_goal(2, new, old)
@@ -143,7 +143,7 @@ async def test_a_replica_resumes_from_its_own_disk(replica: Replica, tmp_path: P
 
 
 async def test_the_status_says_what_is_served(replica: Replica, clock: ManualClock) -> None:
-    """The deployer's tables and every dashboard rest on this message."""
+    """The status names what is served."""
     old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
     await replica.serve_goal(2, new, old)

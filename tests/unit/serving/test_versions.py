@@ -44,14 +44,14 @@ def own_copies(installation: Installation) -> set[str]:
 def test_every_models_baseline_loads(
     installation: Installation, library: VersionLibrary, model_type: ModelType
 ) -> None:
-    """A replica that cannot load a version 0 is never ready."""
+    """Every model's baseline loads."""
     assert library.load(model_type, installation.baseline(model_type)).manifest.model_type == model_type
 
 
 def test_a_version_that_was_loaded_once_loads_without_the_store(
     installation: Installation, library: VersionLibrary
 ) -> None:
-    """The store may be away when a replica restarts."""
+    """A version that was loaded once loads without the store."""
     reference = installation.goal(0.8)
     library.load(GOAL, reference)
     installation.store.delete(reference.artifact_uri)
@@ -59,7 +59,7 @@ def test_a_version_that_was_loaded_once_loads_without_the_store(
 
 
 def test_a_damaged_own_copy_is_replaced_from_the_store(installation: Installation, library: VersionLibrary) -> None:
-    """A flipped bit on the replica's disk must not keep it from serving."""
+    """A damaged copy on the replica's disk is replaced from the store."""
     reference = installation.goal(0.8)
     library.load(GOAL, reference)
     own = installation.folder / "replica" / "store" / reference.artifact_uri / "parameters.json"
@@ -71,7 +71,7 @@ def test_a_damaged_own_copy_is_replaced_from_the_store(installation: Installatio
 def test_what_is_not_signed_here_is_not_loaded(
     installation: Installation, library: VersionLibrary, tmp_path: Path
 ) -> None:
-    """Whoever can write to the store must not be able to choose what is served."""
+    """An artifact that was not signed here is not loaded, even from the store."""
     stranger = Installation(tmp_path / "stranger")
     reference = reference_of(installation.store.put("artifacts", goal_artifact(stranger.key, 0.8)), version="1.0.0")
     with pytest.raises(ArtifactRejectedError, match="unknown key"):
@@ -79,20 +79,20 @@ def test_what_is_not_signed_here_is_not_loaded(
 
 
 def test_an_address_without_the_digest_is_not_loaded(installation: Installation, library: VersionLibrary) -> None:
-    """The digest is what was decided about; another address would smuggle another model in."""
+    """An address that does not end in the decided digest is not loaded."""
     reference = msgspec.structs.replace(installation.goal(0.8), artifact_digest="0" * 64)
     with pytest.raises(ArtifactRejectedError, match="not the address of digest"):
         library.load(GOAL, reference)
 
 
 def test_a_model_of_another_type_is_not_loaded(installation: Installation, library: VersionLibrary) -> None:
-    """A segmentation under the goal's name would answer nonsense."""
+    """A model of another type is not loaded."""
     with pytest.raises(ArtifactRejectedError, match="not for goal"):
         library.load(GOAL, installation.baseline("segmentation"))
 
 
 def test_only_what_the_kept_states_name_stays_on_the_disk(installation: Installation, library: VersionLibrary) -> None:
-    """A replica that keeps every version fills its disk; one that keeps too little cannot start alone."""
+    """Only the artifacts that the kept states name stay on the disk."""
     old, middle, new = (installation.goal(rate) for rate in (0.5, 0.6, 0.7))
     library.load(GOAL, old)
     library.remember(desired(1, old))
@@ -108,7 +108,7 @@ def test_only_what_the_kept_states_name_stays_on_the_disk(installation: Installa
 def test_a_previous_version_that_cannot_be_kept_does_not_keep_the_state_from_being_kept(
     installation: Installation, library: VersionLibrary
 ) -> None:
-    """The active version is what a restart needs; the previous one is a convenience."""
+    """A state is kept although its previous version cannot be."""
     gone = reference_of(f"artifacts/{'0' * 64}", version="0.9.0")
     library.remember(desired(3, installation.goal(0.7), previous=gone))
     assert [state.sequence for state in library.remembered()] == [3]
@@ -117,7 +117,7 @@ def test_a_previous_version_that_cannot_be_kept_does_not_keep_the_state_from_bei
 def test_followers_of_all_models_keep_their_artifacts_when_they_load_at_once(
     installation: Installation, library: VersionLibrary
 ) -> None:
-    """A cleaner that takes what another model has just fetched leaves a replica that cannot start alone."""
+    """Followers that load at once keep each other's artifacts."""
     references = {model_type: installation.baseline(model_type) for model_type in FOUR_MODELS}
 
     def follow(model_type: ModelType) -> None:
@@ -135,7 +135,7 @@ def test_followers_of_all_models_keep_their_artifacts_when_they_load_at_once(
 
 
 def test_a_copy_that_no_state_names_goes_at_the_next_start(installation: Installation, library: VersionLibrary) -> None:
-    """A version that was fetched but never served would otherwise lie there for ever."""
+    """A copy that no state names is removed at the next start."""
     library.load(GOAL, installation.goal(0.8))
     assert library.remembered() == []
     assert own_copies(installation) == set()
