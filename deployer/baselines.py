@@ -1,4 +1,4 @@
-"""Version 0: before anything was learned every model answers from its signed trivial baseline."""
+"""Version 0: each model answers from its signed trivial baseline until something is learned."""
 
 from __future__ import annotations
 

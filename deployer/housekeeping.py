@@ -40,7 +40,7 @@ class ArtifactHousekeeping:
             await asyncio.sleep(self._pause_seconds)
 
     async def clean_once(self) -> list[str]:
-        """Delete what may go and return the addresses."""
+        """Delete the artifacts that nothing needs and return their addresses."""
         leaving = [address for model in installed() for address in await self._expendable(model)]
         for address in leaving:
             await self._storage.delete(address)

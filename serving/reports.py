@@ -1,4 +1,4 @@
-"""What a replica says about itself: acknowledgements, heartbeats and alerts, published behind the requests' backs."""
+"""The reports of a replica: acknowledgements, heartbeats and alerts, published in the background."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class ReplicaReporter:
         self.url = ""
 
     def swapped(self, model_type: ModelType) -> None:
-        """Say that the registry serves another state of ``model_type``, without error."""
+        """Report that the registry serves another state of ``model_type``, without error."""
         self._errors.pop(model_type, None)
         self._changed.set()
 
     def failed(self, model_type: ModelType, detail: str, facts: Mapping[str, object]) -> None:
-        """Say that a desired version cannot be served, and raise an alert."""
+        """Report that a desired version cannot be served, and raise an alert."""
         self._errors[model_type] = detail
         self._alerts.append(
             AlertRaised(
@@ -78,7 +78,7 @@ class ReplicaReporter:
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Publish until cancelled; what cannot be published now is said with the next heartbeat."""
+        """Publish until cancelled; what cannot be published now follows with the next heartbeat."""
         while True:
             self._changed.clear()
             try:

@@ -1,4 +1,4 @@
-"""What parent and child say to each other: one order in, then progress, and one result out, each a JSON line. Pure."""
+"""The messages between parent and child: one order in, then progress and one result out, each a JSON line. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The row of the goal model: the 35 state features and what is known of the goal at the moment. Pure.
 
-What a goal was told last is what it is: the row of a moment is exact for a state folded up to that moment.
+A goal has its latest values: the row of a moment is exact for a state folded up to that moment.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _characteristics(profile: SegmentProfile, row: Mapping[str, float]) -> list[
 
 
 def _peers(profile: SegmentProfile, row: Mapping[str, float]) -> dict[str, object]:
-    """Return the segment's share, and how the user stands to the segment's median in units of its spread."""
+    """Return the segment's share, and the user's distance from the segment's median in units of its spread."""
     compared = {
         name: {
             "value": round(row[name], 4),

@@ -106,7 +106,7 @@ def _judged(
     judgement = judge(evidence, trainer.policy, sanity=sanity, seed=order.seed)
     numbers = {
         **judgement.numbers,
-        # Then only the trivial baselines stand between the candidate and the users: people must see it.
+        # Such a candidate has beaten the trivial baselines alone: people must see that.
         "champion_unavailable": order.champion is not None and champion is None,
         "candidate": chosen.name,
         "family": chosen.parameters.get("family", chosen.name),
@@ -132,7 +132,7 @@ def _judged(
 
 
 def _trial(candidate: Candidate, bench: Workbench, champion: Champion | None) -> tuple[Runtime, np.ndarray]:
-    """Load the packed candidate as a replica would, and return it with what it really answers to the golden inputs."""
+    """Load the packed candidate as a replica would, and return it with its own answers to the golden inputs."""
     draft = open_artifact(pack(candidate, bench, champion, outputs=candidate.expected), bench.key.trusted())
     outputs = (
         definition_of(draft.manifest.model_type)
@@ -169,7 +169,7 @@ def pack(
 
 
 def sanity_checks(candidate: Candidate, runtime: Runtime, outputs: np.ndarray) -> list[Check]:
-    """Return the first gate: the exported model answers what the trained one answers, in numbers, small and fast."""
+    """Return the first gate: the exported model gives finite numbers, equals the trained one, and is small and fast."""
     difference = (
         float(np.max(np.abs(outputs - candidate.expected)))
         if outputs.shape == candidate.expected.shape
@@ -205,7 +205,7 @@ def _median_seconds(runtime: Runtime, candidate: Candidate) -> float:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide what comes out of a fit."""
+    """Return the versions of the libraries that a fit depends on."""
     known = {}
     for name in LIBRARIES:
         try:

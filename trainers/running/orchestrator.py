@@ -1,4 +1,4 @@
-"""The plan's TrainingOrchestrator: takes runs from the queue, sees them through, and says how they ended."""
+"""The plan's TrainingOrchestrator: leases runs from the queue, trains them, and records how they end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = get_logger("trainers.running.orchestrator")
 Result = TypeVar("Result")
-# What ends one attempt of a training, not the trainer: of the database what it refuses about this run.
+# These end one attempt of a training, not the trainer. Of the database's errors: only what it refuses of this run.
 ATTEMPT_ERRORS: tuple[type[Exception], ...] = (TrainingProcessError, ArtifactRejectedError, InvalidMessageError)
 PATIENCE_SECONDS = 300.0
 AWAY_SECONDS = 1.0
@@ -68,7 +68,7 @@ class TrainingOrchestrator:
         self.queue_counts: dict[str, int] = {}
 
     def wake(self) -> None:
-        """Say that the queue may have grown."""
+        """Look at the queue again: it may have grown."""
         self._wake.set()
 
     @property
@@ -97,7 +97,7 @@ class TrainingOrchestrator:
         await wait_at_most(self._wake, self._settings.training_poll_seconds)
 
     async def run_next_training(self) -> bool:
-        """Lease the next run and see it through to its end; return False when none is due."""
+        """Lease the next run and work on it to its end; return False when none is due."""
         run = await self.queue.lease()
         await self._count()
         if run is None:
@@ -142,7 +142,7 @@ class TrainingOrchestrator:
             await self._record_failure(run, str(error))
 
     async def _quarantine_of(self, run: Run) -> Ending | None:
-        """Return how a run ends of whose epochs each has been quarantined before it began; None for one that is to train."""
+        """Return the ending of a run whose epochs were all quarantined before it began; None for a run that is to train."""
         async with self._parts.database.reading() as connection:
             datasets = await TrainingRepository(connection).quarantined(run.model_type)
         sentences = {
@@ -156,10 +156,10 @@ class TrainingOrchestrator:
         )
 
     async def _retried_while_away(self, act: Callable[[], Awaitable[Result]]) -> Result:
-        """Do ``act``, again and again while the database is away: the work of a training is not thrown away for that.
+        """Call ``act`` until the database answers, so that an outage does not waste the work of a training.
 
         Raises:
-            Exception: what the database said last, after :data:`PATIENCE_SECONDS`.
+            Exception: the last error, after :data:`PATIENCE_SECONDS`.
         """
         patience_ends = self._parts.clock.monotonic() + PATIENCE_SECONDS
         while True:
@@ -249,7 +249,7 @@ class TrainingOrchestrator:
             METRICS.trainers_queue_jobs.labels(status=status).set(self.queue_counts.get(status, 0))
 
     def _report_progress(self, run: Run, progressed: WorkProgressed) -> None:
-        """Publish progress without waiting: nobody's work depends on it."""
+        """Publish progress without waiting: no work depends on it."""
         message = TrainingProgressed(
             event_id=new_event_id(), occurred_at=self._parts.clock.now(), correlation_id=run.correlation_id, causation_id=run.run_id,
             training_event_id=run.run_id, model_type=run.model_type, phase=progressed.phase, step=progressed.step,

@@ -1,4 +1,4 @@
-"""The child process of one training: ``python -m trainers.running.worker`` reads one order, works alone, and says how it went.
+"""The child process of one training: ``python -m trainers.running.worker`` reads one order, works alone, and reports the result.
 
 It has no database and no broker. It lowers its own priority, limits its own processor time, uses one thread, and dies
 with its parent.
@@ -36,7 +36,7 @@ def main() -> int:
         reporter = Reporter(channel)
         try:
             reporter.write(_work(order, reporter))
-        except Exception as error:  # noqa: BLE001 - the edge of the process: whatever happened is told to the parent
+        except Exception as error:  # noqa: BLE001 - the edge of the process: every error is reported to the parent
             reporter.write(WorkFailed(error=_sentence(error)))
             if not isinstance(error, FinCoachError):
                 sys.excepthook(type(error), error, error.__traceback__)
@@ -59,7 +59,7 @@ class Reporter:
         self._channel.flush()
 
     def progress(self, phase: str, step: int, steps: int, loss: float | None = None) -> None:  # noqa: PLR0917 - the callback's shape
-        """Tell where the training is, unless it was told just now."""
+        """Write the progress, unless it was written just now."""
         now = time.monotonic()
         if phase != self._phase:
             self._phase, self._phase_began, self._last = phase, now, 0.0

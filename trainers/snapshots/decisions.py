@@ -1,6 +1,6 @@
 """The cleaning of one snapshot: its tables with the reason beside each row, and the record of what was decided.
 
-Here tables become what the rules of :mod:`modelkit.training.cleaning` look at, and what they say is written down. The record is a
+Tables become the columns that the rules of :mod:`modelkit.training.cleaning` look at, and the decisions are recorded. The record is a
 file of the snapshot, so its digest names the decisions as well as the rows.
 """
 
@@ -163,7 +163,7 @@ def _counts(reasons: list[str | None]) -> dict[str, int]:
 
 
 def _by_reason(reasons: list[str | None], table: pa.Table) -> dict[str, dict[str, Any]]:
-    """Return for each reason that concerned a row: what it led to, why, how many rows, and some of their names."""
+    """Return for each reason that concerned a row: its decision, its sentence, how many rows, and some of their names."""
     counts = Counter(reason for reason in reasons if reason)
     return {
         name: {

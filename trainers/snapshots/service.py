@@ -1,8 +1,8 @@
 """Training sets frozen as Parquet: named by offset ranges before anything is read, addressed by digest afterwards.
 
 A snapshot holds every consented event from offset 0 to the run's cut. What lies behind the champion's cut is marked
-as new, the rest is replay; what a person has quarantined is neither. Beside each row stands what cleaning decided about it, and the record of the decisions is a
-file of its own. The same ranges give the same bytes, whenever and wherever they are read.
+as new, the rest is replay; quarantined data are neither. Each row carries the decision of cleaning, and the record of the
+decisions is a file of its own. The same ranges give the same bytes, whenever and wherever they are read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def new_from(cut: Sequence[OffsetRange], seen: Sequence[OffsetRange]) -> tuple[i
 
 
 def without(span: OffsetRange, excluded: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
-    """Return what is left of ``span``, by offset, when the offsets of ``holes`` are taken out of it. Pure."""
+    """Return the pieces of ``span`` that lie outside of ``excluded``, in order of offset. Pure."""
     pieces, first = [], span.from_offset
     for gap in sorted(excluded, key=lambda item: item.from_offset):
         if (gap.topic, gap.generation, gap.partition) != (span.topic, span.generation, span.partition):
@@ -116,7 +116,7 @@ class SnapshotService:
         return stored
 
     async def _cuts(self, run: Run) -> tuple[tuple[OffsetRange, ...], tuple[OffsetRange, ...]]:
-        """Return the cut of events, which only the run's crossings and commands decide, and that of predictions."""
+        """Return the cut of events, decided by the run's crossings and commands alone, and that of predictions."""
         async with self._database.reading() as connection:
             repository = TrainingRepository(connection)
             crossings = await repository.epoch_ranges(run.model_type, up_to_epoch=max(run.epochs, default=0))

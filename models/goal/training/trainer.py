@@ -1,7 +1,7 @@
 """Candidates and evidence for goals: the probability that a goal is met, judged by its Brier score.
 
-The headline is the mean squared error of the probability, for it is an average of one number a row (so its intervals draw
-users) and asks for order and calibration at once. The area under the ROC curve stands beside it and has to beat every
+The headline is the mean squared error of the probability, which is an average of one number a row (so its intervals
+draw users) and measures order and calibration at once. The area under the ROC curve stands beside it and has to beat every
 trivial rule too: always saying yes can win the F1 score, and a stale base rate can lose the Brier score to anything.
 """
 
@@ -125,7 +125,7 @@ def probabilities_of(runtime: Runtime, examples: GoalExamples) -> FloatArray:
 
 
 def trivial_probabilities(judged: GoalExamples, known: GoalExamples) -> dict[str, FloatArray]:
-    """Return what can be said without learning, by name, (n,) each.
+    """Return the forecasts that need no learning, by name, (n,) each.
 
     The base rate of the goal's kind; always yes; the rules of version 0 at that rate (a budget that is spent is lost); and
     the user's own record mixed with the rate.

@@ -31,7 +31,7 @@ ACTION_SET = DEFAULT_ACTION_SET
 CONTEXT_SCHEMA = STATE_CONTEXT
 ARMS = len(ACTIONS)
 FEWEST_ROWS = 200
-# A policy is told from another by few rows, those on which they differ: the judge gets more of them than is usual.
+# Two policies differ on few rows, and only these tell them apart: the holdout gets more rows than is usual.
 VALIDATION_SHARE, HOLDOUT_SHARE = 0.15, 0.3
 _CLICKED, _HELPFUL, _NOT_HELPFUL = "click", "helpful", "not_helpful"
 
@@ -40,10 +40,10 @@ _CLICKED, _HELPFUL, _NOT_HELPFUL = "click", "helpful", "not_helpful"
 class LoggedRecommendations:
     """Rows in the order in which they were served.
 
-    ``features`` (n, 35); ``log`` holds actions, propensities and rewards (n,); ``users`` numbers the users; ``is_new`` says
-    what came back after the champion's cut; ``clicked``, ``helpful`` and ``not_helpful`` are what people read apart.
-    ``implicit`` (n,) is what was done without answering adds in a fit; ``unanswered`` (seen, nothing said) and ``page_seconds``
-    (NaN: not measured) are that, as it was recorded. ``log.rewards`` knows answers alone: judge by it.
+    ``features`` (n, 35); ``log`` holds actions, propensities and rewards (n,); ``users`` numbers the users; ``is_new`` marks
+    what came back after the champion's cut; ``clicked``, ``helpful`` and ``not_helpful`` are reported apart.
+    ``implicit`` (n,) is what behaviour without an answer adds in a fit; ``unanswered`` (seen, no answer) and ``page_seconds``
+    (NaN: not measured) record that behaviour. ``log.rewards`` holds answers alone: judge by it.
     """
 
     features: Float32Array
@@ -174,7 +174,7 @@ def _answers(usable: pa.Table, window: dt.timedelta) -> list[frozenset[str]]:
 
 
 def _unanswered(usable: pa.Table, answers: Sequence[frozenset[str]]) -> BoolArray:
-    """Say of which rows (n,) a view is all that came back."""
+    """Say which rows (n,) have a view and no answer."""
     seen = usable["shown_at"].is_valid().to_numpy(zero_copy_only=False)
     return np.asarray(seen & np.array([not kinds for kinds in answers]))
 

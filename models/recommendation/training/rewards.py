@@ -1,7 +1,7 @@
 """What an answer to a recommendation is worth. Pure.
 
-The answers to one recommendation add up, each kind once, and the sum is kept within [-1, 1]: who clicks and then
-implements is worth no more than who implements. No answer within the window is "no feedback", worth 0; it is not a
+The answers to one recommendation add up, each kind once, and the sum is kept within [-1, 1]: a click and
+an implementation are worth no more than the implementation. No answer within the window is "no feedback", worth 0; it is not a
 dismissal. The window begins when the recommendation was seen (where no view came: with the first answer).
 
 What was seen a moment ago has no answer *yet*: such rows are left out. A row has settled when it is as old as the delay

@@ -1,7 +1,7 @@
 """Candidates and evidence for spending: one predictive distribution of the next four weeks, judged by its CRPS.
 
-Nobody beats the plain mean on squared error by more than noise, and nothing beats "nothing" by much on absolute error:
-real gains are in the distribution. The headline is the CRPS of the four weeks' total among users with at least three
+No forecast beats the plain mean on squared error by more than noise, or a forecast of 0 by much on absolute error: real
+gains are in the distribution. The headline is the CRPS of the four weeks' total among users with at least three
 active weeks of 26, against the best trivial forecast for that metric; the other metrics are reported beside it.
 """
 
