@@ -94,7 +94,7 @@ def _answer(generator: np.random.Generator, chance: float) -> str | None:
 
 
 def files_of(rows: Sequence[Row], events: Sequence[AnyBehavioralEvent] = ()) -> dict[str, bytes]:
-    """Return a snapshot's files; behind ``events`` comes the newest one, of which all that matters is its time."""
+    """Return a snapshot's files; behind ``events`` comes a newest one; only its time matters."""
     newest = max(row["predicted_at"] for row in rows) + dt.timedelta(days=1)
     last = PageViewed(event_id=UUID(int=1), user_id=UUID(int=10**9), occurred_at=newest, consent=True, page_url="/")
     table = [

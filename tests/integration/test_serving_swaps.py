@@ -133,7 +133,7 @@ def test_swaps_under_load_lose_no_request(served: ServedReplica) -> None:
 def _wait_for_version(callers: Callers, version: str) -> None:
     deadline = time.monotonic() + 30
     while not callers.answers[200, version]:
-        assert time.monotonic() < deadline, f"nobody was answered by {version} for 30 s"
+        assert time.monotonic() < deadline, f"no caller was answered by {version} for 30 s"
         time.sleep(0.002)
 
 

@@ -31,7 +31,7 @@ GROWING = np.isin(
 )
 MONTH_DAYS = 30.0
 CLIP = 4.0
-NORMAL_QUARTILES = 1.349  # quartiles of a normal distribution are so many standard deviations apart
+NORMAL_QUARTILES = 1.349  # quartiles of a normal distribution are this many standard deviations apart
 CONSTANT = 1e-6
 FEWEST_SEGMENTS, MOST_SEGMENTS = 3, 8
 STABLE_JACCARD = 0.6

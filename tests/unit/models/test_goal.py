@@ -346,7 +346,7 @@ def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> No
         assert artifacts[0][part] == artifacts[1][part]
 
 
-def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
+def test_real_budgets_are_predicted_better_than_by_rule(tmp_path: Path) -> None:
     """Real budgets of CDNOW's customers are predicted better than by rule."""
     events = [item for item in CdnowSource(customers=2_500).events() if not isinstance(item, RawRecord)]
     result = TrainingFolder(tmp_path, "goal").train(events)
@@ -358,7 +358,7 @@ def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
 
 
 @needs_real_sets
-def test_real_students_are_foretold_across_cohorts(tmp_path: Path) -> None:
+def test_real_students_are_predicted_across_cohorts(tmp_path: Path) -> None:
     """Students' goals, months long and graded, are predicted across cohorts."""
     events = [item for item in open_source("oulad", data=REAL).events() if not isinstance(item, RawRecord)]
     result = TrainingFolder(tmp_path, "goal").train(events)

@@ -199,7 +199,7 @@ def test_one_segment_for_everybody_has_no_silhouette(blobs: Float32Array) -> Non
 
 
 class LearnedChampion(SegmentationRuntime):
-    """A learned version of which only the profiles matter."""
+    """A learned version; only its profiles matter."""
 
     def __init__(self, profiles: list[SegmentProfile]) -> None:
         self.profiles = profiles
@@ -210,7 +210,7 @@ class LearnedChampion(SegmentationRuntime):
 
 
 def profile(segment_id: int, name: str) -> SegmentProfile:
-    """Return a profile of which only the identity matters."""
+    """Return a profile; only its identity matters."""
     return SegmentProfile(segment_id=segment_id, name=name, share=0.3)
 
 

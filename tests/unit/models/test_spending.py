@@ -58,7 +58,7 @@ from tests.training_factories import FIRST_DAY, shop_history, snapshot_of, trans
 
 
 def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The log of predictions behind the callers' backs."""
+"""The background log of predictions."""
 
 from __future__ import annotations
 
