@@ -1,4 +1,4 @@
-"""At the start: does the topic agree with the database? Publishes what is missing; refuses to go on when the topic is ahead."""
+"""Compares the topic with the database at the start: publishes what is missing, and stops while the topic is ahead."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TopicAgreement:
         return ()
 
     async def reconcile(self, baselines: BaselineDeployment) -> list[str]:
-        """Make the database's word the newest for each model whose topic is ahead; return a sentence for each."""
+        """Make the database's desired state the newest of each model whose topic is ahead; return a sentence for each."""
         comparison, topic, _ = await self.look()
         return [
             await self._raise_sequence(model_type, topic[model_type] + 1, baselines) for model_type in comparison.ahead

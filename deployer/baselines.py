@@ -1,4 +1,4 @@
-"""Version 0: before anything was learned every model answers from its signed trivial baseline."""
+"""Version 0: each model answers from its signed trivial baseline until something is learned."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from backends.clock import Clock
     from backends.database.unit_of_work import Database, UnitOfWork
-    from deployer.store import ArtifactShelf
+    from deployer.store import ArtifactStorage
 
 log = get_logger("deployer.baselines")
 LOOK_AGAIN_SECONDS = 2.0
@@ -34,9 +34,9 @@ AWAY: tuple[type[Exception], ...] = (RetryLaterError, OSError)  # database, brok
 class BaselineDeployment:
     """Gives each model without a desired state its version 0."""
 
-    def __init__(self, database: Database, shelf: ArtifactShelf, clock: Clock, *, keys_folder: Path) -> None:
+    def __init__(self, database: Database, storage: ArtifactStorage, clock: Clock, *, keys_folder: Path) -> None:
         self._database = database
-        self._shelf = shelf
+        self._storage = storage
         self._clock = clock
         self._keys_folder = keys_folder
         self.unregistered: tuple[ModelType, ...] = ()
@@ -80,7 +80,7 @@ class BaselineDeployment:
     async def _stored(self, model_type: ModelType) -> NewVersion:
         key = await asyncio.to_thread(installation_key, self._keys_folder)
         files = await asyncio.to_thread(baseline_artifact, definition_of(model_type), key, self._clock.now())
-        address = await self._shelf.put(files)
+        address = await self._storage.put(files)
         manifest = open_artifact(files, key.trusted()).manifest
         return NewVersion(
             model_type=model_type, version=str(BASELINE_VERSION), kind=ArtifactKind.BASELINE, address=address,

@@ -11,7 +11,7 @@ from deployer.consumer import CandidateConsumer, ReplicaStatusConsumer
 from deployer.housekeeping import ArtifactHousekeeping
 from deployer.service import ModelDeploymentService
 from deployer.settling import Settling
-from deployer.store import ArtifactShelf
+from deployer.store import ArtifactStorage
 from modelkit.registry import installed
 from schemas.messages.control import DeployModel, RollBackModel
 from schemas.topics import MODEL_DEPLOYMENTS, MODEL_READY, REPLICA_STATUS
@@ -29,9 +29,9 @@ async def deploy(settings: DeployerSettings) -> int:
     process = _process(settings)
     database = process.open_database()
     relay = process.relay(database)
-    shelf = ArtifactShelf(settings.resolved_store_url)
-    service = ModelDeploymentService(database, shelf, process.clock, settings=settings)
-    baselines = _baselines(process, database, shelf)
+    storage = ArtifactStorage(settings.resolved_store_url)
+    service = ModelDeploymentService(database, storage, process.clock, settings=settings)
+    baselines = _baselines(process, database, storage)
     settling = Settling(_agreement(process, database), baselines)
     readers = (
         process.read(MODEL_READY, CandidateConsumer(service, relay).handle, name="deployer-candidates", group=GROUP),
@@ -45,7 +45,7 @@ async def deploy(settings: DeployerSettings) -> int:
         process.read(REPLICA_STATUS, ReplicaStatusConsumer(database).handle, name="deployer-replicas"),
     )
     housekeeping = ArtifactHousekeeping(
-        database, shelf, versions_kept=settings.versions_kept, pause_seconds=settings.retention_seconds
+        database, storage, versions_kept=settings.versions_kept, pause_seconds=settings.retention_seconds
     )
 
     def readiness() -> dict[str, bool]:
@@ -64,7 +64,7 @@ async def reconcile(settings: DeployerSettings) -> list[str]:
     """
     process = _process(settings)
     database = process.open_database()
-    baselines = _baselines(process, database, ArtifactShelf(settings.resolved_store_url))
+    baselines = _baselines(process, database, ArtifactStorage(settings.resolved_store_url))
     try:
         return await _agreement(process, database).reconcile(baselines)
     finally:
@@ -75,9 +75,9 @@ def _process(settings: DeployerSettings) -> ServiceProcess:
     return ServiceProcess(Service.DEPLOYER, settings, linger_ms=0)
 
 
-def _baselines(process: ServiceProcess, database: Database, shelf: ArtifactShelf) -> BaselineDeployment:
+def _baselines(process: ServiceProcess, database: Database, storage: ArtifactStorage) -> BaselineDeployment:
     keys_folder = process.settings.resolved_keys_folder
-    return BaselineDeployment(database, shelf, process.clock, keys_folder=keys_folder)
+    return BaselineDeployment(database, storage, process.clock, keys_folder=keys_folder)
 
 
 def _agreement(process: ServiceProcess, database: Database) -> TopicAgreement:

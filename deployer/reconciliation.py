@@ -31,5 +31,5 @@ def explanation(model_type: ModelType, *, database: int, topic: int) -> str:
     """Return the sentence of the alert."""
     return (
         f"the topic knows desired state {topic} of {model_type}, the database only {database}: it was restored from an older copy. "
-        "Nothing is published until a person decides: `python -m deployer reconcile` makes the database's word the newest"
+        "Nothing is published until a person decides: `python -m deployer reconcile` makes the database's state the newest"
     )

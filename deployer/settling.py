@@ -38,7 +38,7 @@ class Settling:
         return {"topic_ahead": list(self._ahead), "next": "python -m deployer reconcile"}
 
     async def run(self) -> None:
-        """Settle; tries again while database, broker or store are away."""
+        """Settle; try again while database, broker or store are away."""
         while not self._is_done:
             try:
                 self._ahead = await self._agreement.settle()

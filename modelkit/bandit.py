@@ -75,7 +75,7 @@ class Statistics:
 
     @classmethod
     def empty(cls, arms: int, width: int) -> Statistics:
-        """Return the statistics of having seen nothing."""
+        """Return the statistics of no data."""
         return cls(np.zeros((arms, width, width)), np.zeros((arms, width)))
 
     def updated(

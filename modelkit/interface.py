@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller may say beside the user: ``as_of`` (default now), which goal, how many weeks, and a seed for the choice of an action.
+    """What a caller may give beside the user: ``as_of`` (default now), which goal, how many weeks, and a seed for the choice of an action.
 
     ``goal`` holds the fields of a goal that the user's state does not know yet (``target_minor``, ``due_at``).
     """
@@ -63,4 +63,4 @@ class Runtime(Protocol):
         """Run the golden inputs once, so that the first caller does not pay for lazy initialisation."""
 
     def close(self) -> None:
-        """Let the model's memory go; the runtime must not be used again."""
+        """Free the model's memory; the runtime must not be used again."""

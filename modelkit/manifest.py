@@ -103,7 +103,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def content_digest(self) -> str:
         """Return the SHA-256 (hex) of what decides every answer: model, features, calibration, golden predictions, parameters.
 
-        Times, names, lineage and metrics do not enter, so the same snapshot, seed and versions give the same digest.
+        Times, names, lineage and metrics do not count, so the same snapshot, seed and versions give the same digest.
         """
         content = {name: getattr(self, name) for name in _CONTENT_FIELDS}
         content["files"] = {name: digest for name, digest in self.files.items() if name != METRICS}

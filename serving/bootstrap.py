@@ -85,7 +85,7 @@ async def serve(settings: ServingSettings) -> int:
 
 
 def _resume(library: VersionLibrary, followers: dict[str, ModelFollower]) -> None:
-    """Desire again what the replica's own disk remembers; the topic brings what is newer."""
+    """Take the states on the replica's own disk as goals; the topic brings newer ones."""
     for state in library.remembered():
         if state.model_type in followers:
             followers[state.model_type].desire(state)

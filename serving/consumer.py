@@ -42,5 +42,5 @@ class DeploymentConsumer:
             )
 
     async def skip_unreadable(self, record: Record, reason: str, detail: str) -> None:
-        """Log what is no desired state: the topic is the deployer's own, a replica only reads it."""
+        """Log a record that is no desired state: the topic is the deployer's, and a replica only reads it."""
         log.warning("desired_state_unreadable", offset=record.offset, reason=reason, detail=detail)

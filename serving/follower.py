@@ -37,7 +37,7 @@ class VersionSource(Protocol):
 
 
 class ModelFollower:
-    """Follows the desired states of one model. Only the newest one counts; a failure is tried again while it is desired."""
+    """Follows the desired states of one model. Only the newest one counts; a version that fails to load is tried again while it is desired."""
 
     def __init__(
         self,

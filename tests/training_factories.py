@@ -1,4 +1,4 @@
-"""What the tests of trainers stand on: an archive filled as streams would fill it, a trainer's parts, small histories."""
+"""What the tests of trainers use: an archive filled as streams would fill it, a trainer's parts, small histories."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def transaction(user: str, day: float, amount_minor: int, **changed: object) -> 
 
 
 def shop_history(*, users: int, weeks: int, seed: int = 0) -> list[TransactionCreated]:
-    """Return the purchases of customers who each come with a rate and spend around an amount of their own, by time."""
+    """Return purchases by time; each customer comes at a rate, and spends around an amount, of its own."""
     generator = np.random.default_rng(seed)
     rates, levels = generator.gamma(2.0, 0.2, users), generator.lognormal(3.0, 0.6, users)
     events = []
@@ -156,7 +156,7 @@ async def record_epoch(database: Database, message: ThresholdReached) -> None:
 async def record_quarantine(
     database: Database, ranges: Iterable[OffsetRange], *, epoch: int, model_type: ModelType = "spending"
 ) -> None:
-    """Store the row that streams keeps of a data set that a person has quarantined."""
+    """Store the row that streams keeps of a quarantined data set."""
     row = {
         "dataset_type": model_type, "epoch": epoch, "threshold": 1, "closed_at": sa.func.now(), "review": "quarantined",
         "reviewed_by": "alice", "review_reason": "a bot", "quarantined_ranges": msgspec.to_builtins(list(ranges)),

@@ -26,7 +26,7 @@ GROUP = "fincoach-trainers"
 
 
 class CrossingConsumer:
-    """Queues one job for each crossing, however often it is told."""
+    """Queues one job for each crossing, however often it is announced."""
 
     def __init__(self, queue: TrainingQueue, wake: Callable[[], None]) -> None:
         self._queue = queue
@@ -36,7 +36,7 @@ class CrossingConsumer:
         """Queue the crossing in ``record``.
 
         Raises:
-            InvalidMessageError: it is none, or one that the queue cannot hold.
+            InvalidMessageError: it is no crossing, or one that the queue cannot hold.
             RetryLaterError: the database is away.
         """
         crossing: ThresholdReached = codec.decode(THRESHOLD_REACHED, record.value)

@@ -119,18 +119,20 @@ class SegmentationRuntime(ScoringRuntime):
                 "segment_id": profile.segment_id,
                 "segment_name": profile.name,
                 "confidence": round(closeness[nearest] / sum(closeness), 4),
-                "characteristics": {name: round(profile.medians[name], 4) for name in _told(profile, row)},
+                "characteristics": {name: round(profile.medians[name], 4) for name in _shown_features(profile, row)},
                 "peer_comparison": {
                     "segment_share": round(profile.share, 4),
                     **{name: peer["spreads_away"] for name, peer in peers.items() if peer["spreads_away"] is not None},
                 },
-                "description": [f"{name} typically {profile.medians[name]:g}" for name in _told(profile, row)],
+                "description": [
+                    f"{name} typically {profile.medians[name]:g}" for name in _shown_features(profile, row)
+                ],
                 "compared_features": peers,
             }
         )
 
 
-def _told(profile: SegmentProfile, row: Mapping[str, float]) -> list[str]:
+def _shown_features(profile: SegmentProfile, row: Mapping[str, float]) -> list[str]:
     return [name for name in profile.telling if name in row and name in profile.medians]
 
 
@@ -144,5 +146,5 @@ def _peers(profile: SegmentProfile, row: Mapping[str, float]) -> dict[str, dict[
             if profile.spreads.get(name)
             else None,
         }
-        for name in _told(profile, row)
+        for name in _shown_features(profile, row)
     }

@@ -25,7 +25,7 @@ ForecastName = Literal["zero", "last_4_weeks", "ewma", "mean_26_weeks", "median_
 
 
 class TrivialForecast(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="trivial_forecast"):
-    """A baseline: one of ``modelkit.features.FORECASTS`` by name."""
+    """A baseline: one of ``models.spending.forecasts.FORECASTS`` by name."""
 
     forecast: ForecastName
 

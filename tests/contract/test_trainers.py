@@ -15,8 +15,8 @@ from modelkit.registry import definition_of, runtime_for
 from modelkit.version_zero import baseline_artifact
 from schemas.vocabulary import ModelType, Verdict
 from tests.training_factories import shop_history, snapshot_files, transaction
-from trainers.judging.training import conduct
-from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, order_of, said
+from trainers.judging.training import run_training
+from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, message_of, order_of
 from trainers.running.worker import trainer_of
 
 RUN_ID = UUID(int=5)
@@ -42,7 +42,7 @@ def order_for(model_type: ModelType, folder: Path, files: dict[str, bytes], *, w
 def test_too_little_history_keeps_the_champion_and_says_what_is_missing(events: int, tmp_path: Path) -> None:
     """The first crossings of a young installation keep the champion; they are no failures that are tried three times."""
     files = snapshot_files([transaction("alone", 1, 500)] * events)
-    result = conduct(trainer_of(MODEL), order_for(MODEL, tmp_path, files), silent)
+    result = run_training(trainer_of(MODEL), order_for(MODEL, tmp_path, files), silent)
     assert result.verdict == Verdict.CHAMPION_KEPT
     assert "not enough" in result.reasons[0]
     assert result.artifact is None
@@ -59,7 +59,7 @@ def test_the_same_snapshot_and_seed_give_the_same_verdict_and_the_same_content(
 ) -> None:
     """A served model can be made again from what is recorded about it."""
     results = [
-        conduct(trainer_of(MODEL), order_for(MODEL, tmp_path / str(number), shop), silent) for number in range(2)
+        run_training(trainer_of(MODEL), order_for(MODEL, tmp_path / str(number), shop), silent) for number in range(2)
     ]
     first, second = results
     assert (first.verdict, first.reasons[-1], first.comparison) == (
@@ -84,13 +84,13 @@ def content_digest(result: WorkResult, folder: Path) -> str | None:
 
 def test_a_verdict_comes_with_every_number(shop: dict[str, bytes], tmp_path: Path) -> None:
     """People see a decision with its reasons and figures."""
-    result = conduct(trainer_of(MODEL), order_for(MODEL, tmp_path, shop), silent)
+    result = run_training(trainer_of(MODEL), order_for(MODEL, tmp_path, shop), silent)
     assert result.comparison is not None
     assert {"values", "checks", "validation_scores", "seed", "samples", "users"} <= set(result.numbers)
     assert result.comparison.baseline_name in result.numbers["values"]
     assert result.samples > 0
     assert result.reasons
-    assert said.decode(line_of(result)).verdict == result.verdict
+    assert message_of.decode(line_of(result)).verdict == result.verdict
 
 
 def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_p
     order = order_for(MODEL, tmp_path, shop)
     assert order.champion is not None
     ContentStore(order.store_url).delete(order.champion)
-    result = conduct(trainer_of(MODEL), order, silent)
+    result = run_training(trainer_of(MODEL), order, silent)
     assert result.comparison is not None
     assert result.comparison.champion is None
 
@@ -117,4 +117,4 @@ def test_what_goes_through_the_pipe_comes_out_of_it() -> None:
     )
     assert order_of.decode(line_of(order)) == order
     progressed = WorkProgressed(phase="fitting", step=1, steps=2, loss=0.5)
-    assert said.decode(line_of(progressed)) == progressed
+    assert message_of.decode(line_of(progressed)) == progressed

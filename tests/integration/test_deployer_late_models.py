@@ -13,7 +13,7 @@ from backends.database.repositories.deployment import DeploymentRepository
 from backends.database.repositories.models import ModelRepository
 from backends.database.unit_of_work import Database
 from deployer.baselines import BaselineDeployment
-from deployer.store import ArtifactShelf
+from deployer.store import ArtifactStorage
 from modelkit.registry import definition_of
 from schemas.tables import models, thresholds, training_datasets
 from schemas.vocabulary import Service
@@ -28,7 +28,7 @@ async def test_a_model_that_is_registered_later_gets_its_baseline_then(
     monkeypatch.setattr("deployer.baselines.LOOK_AGAIN_SECONDS", 0.05)
     database = Database(create_engine(database_url, application_name="test-deployer"), Service.DEPLOYER)
     baselines = BaselineDeployment(
-        database, ArtifactShelf(f"file://{tmp_path / 'store'}"), clock, keys_folder=tmp_path / "keys"
+        database, ArtifactStorage(f"file://{tmp_path / 'store'}"), clock, keys_folder=tmp_path / "keys"
     )
     late = definition_of("goal")
     async with database.transaction() as work:

@@ -61,7 +61,7 @@ class Workbench:
         return Champion(runtime=runtime_for(loaded), digest=address.rsplit("/", 1)[-1], checkpoint=checkpoint)
 
 
-def conduct(trainer: Trainer[Any], order: WorkOrder, progress: Progress) -> WorkResult:
+def run_training(trainer: Trainer[Any], order: WorkOrder, progress: Progress) -> WorkResult:
     """Return the verdict of one training; when a candidate wins, its artifact is in the store."""
     bench = Workbench(order)
     champion = bench.champion()
@@ -93,7 +93,7 @@ def _judged(
     judgement = judge(evidence, trainer.policy, sanity=sanity, seed=order.seed)
     numbers = {
         **judgement.numbers,
-        # Then only the trivial baselines stand between the candidate and the users: people must see it.
+        # Such a candidate has beaten the trivial baselines alone: people must see that.
         "champion_unavailable": order.champion is not None and champion is None,
         "candidate": chosen.name,
         "family": chosen.parameters.get("family", chosen.name),
@@ -119,7 +119,7 @@ def _judged(
 
 
 def _trial(candidate: Candidate, bench: Workbench, champion: Champion | None) -> tuple[Runtime, np.ndarray]:
-    """Load the packed candidate as a replica would, and return it with what it really answers to the golden inputs."""
+    """Load the packed candidate as a replica would, and return it with its own answers to the golden inputs."""
     draft = open_artifact(pack(candidate, bench, champion, outputs=candidate.expected), bench.key.trusted())
     outputs = (
         definition_of(draft.manifest.model_type)
@@ -145,7 +145,7 @@ def pack(
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide what comes out of a fit."""
+    """Return the versions of the libraries that a fit depends on."""
     known = {}
     for name in LIBRARIES:
         try:

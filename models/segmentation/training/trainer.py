@@ -199,7 +199,7 @@ def _segments(runtime: Runtime) -> list[Any]:
 
 
 def _has_collapsed(champion: Runtime, labels: IntArray) -> bool:
-    """Say whether a learned champion surely fails the gate on sizes today: so few users in one segment are no chance.
+    """Say whether a learned champion surely fails the gate on sizes today: so few users in a segment are no accident.
 
     With nearly everybody in one segment the silhouette is high and says nothing: .50 for 98 % in one of five segments.
     """
@@ -241,7 +241,7 @@ def _stability_check(candidate: Runtime, train: Float32Array, points: Float32Arr
 
 
 def _churn_checks(candidate: Runtime, champion: Runtime | None, labels: Mapping[str, IntArray]) -> list[Check]:
-    """Return whether too many users would be told another segment; the bands of version 0 are no segments."""
+    """Return whether too many users would change their segment; the bands of version 0 are no segments."""
     if champion is None or champion.manifest.kind == ArtifactKind.BASELINE:
         return []
     churn = float(np.mean(_ids(candidate, labels[CANDIDATE]) != _ids(champion, labels[CHAMPION])))

@@ -1,7 +1,7 @@
 """From a snapshot to rows: features at rolling origins, and the truth of the four weeks behind each.
 
 Features are replayed from all events, as serving sees them; the truth is replayed from the clean ones: without duplicates,
-with amounts beyond all measure at their limit. Each source of events has its own clock: its newest day is the earliest of
+with anomalous amounts at their limit. Each source of events has its own clock: its newest day is the earliest of
 its partitions' newest moments, because what a partition has not shown yet is unknown, not nothing. The population of an
 origin is fixed at the origin.
 """
@@ -35,13 +35,13 @@ VALIDATION_ORIGINS = 2
 TRAIN_ORIGINS = 26
 TRAIN_STEP = 2 * WEEK
 MOST_TRAIN_ROWS = 40_000
-SEASON_DAYS = 350  # with less between its oldest and newest origin a fit takes the season for a trend
+SEASON_DAYS = 350  # over a shorter span of origins a fit takes the season for a trend
 FIRST_ORIGIN_AFTER = 4 * WEEK
 SHORTEST_HISTORY = FIRST_ORIGIN_AFTER + 3 * HORIZON
 MOST_USERS = 24_000
 FEWEST_USERS = 100
 FEWEST_ROWS = 200
-HEADLINE_WEEKS = 3  # the headline's population: at least so many active weeks of 26
+HEADLINE_WEEKS = 3  # the headline's population: at least this many active weeks of 26
 
 TRAIN, VALIDATION, HOLDOUT = 0, 1, 2
 

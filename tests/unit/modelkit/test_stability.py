@@ -10,7 +10,7 @@ from modelkit.statistics.stability import stability_index
 
 
 def test_the_index_is_the_one_of_the_books() -> None:
-    """The usual limits (0.1 a little, 0.25 much) mean what they mean elsewhere."""
+    """The index is the textbook one, so its usual limits (0.1 a little, 0.25 much) apply."""
     before, now = (0.25, 0.25, 0.25, 0.25), (0.1, 0.2, 0.3, 0.4)
     expected = sum((p - q) * math.log(p / q) for q, p in zip(before, now, strict=True))
     assert stability_index(before, now, least=(1e-4, 1e-4)) == pytest.approx(expected)

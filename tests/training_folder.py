@@ -18,7 +18,7 @@ from modelkit.registry import definition_of, runtime_for
 from modelkit.version_zero import baseline_artifact
 from schemas.vocabulary import ModelType
 from tests.training_factories import snapshot_files
-from trainers.judging.training import conduct
+from trainers.judging.training import run_training
 from trainers.pipe import WorkOrder, WorkResult
 from trainers.running.worker import trainer_of
 
@@ -26,11 +26,11 @@ VERSION_0_AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 @dataclass
-class TrainingYard:
+class TrainingFolder:
     """One model's store and keys; ``champion`` is the address of what is served, at first version 0."""
 
     folder: Path
@@ -49,13 +49,13 @@ class TrainingYard:
         return ContentStore(f"file://{self.folder / 'store'}")
 
     def train(self, events: Iterable[AnyBehavioralEvent], *, seed: int = 7) -> WorkResult:
-        """Conduct one training on the events as a child process would; a winner is the next champion."""
+        """Run one training on the events as a child process would; a winner is the next champion."""
         order = WorkOrder(
             model_type=self.model_type, run_id=str(UUID(int=1)), snapshot=self.store.put("snapshots", snapshot_files(events)),
             seed=seed, store_url=f"file://{self.folder / 'store'}", keys_folder=str(self.folder / "keys"), cpu_seconds=100,
             parent_pid=os.getpid(), champion=self.champion,
         )  # fmt: skip
-        result = conduct(trainer_of(self.model_type), order, silent)
+        result = run_training(trainer_of(self.model_type), order, silent)
         self.champion = result.artifact or self.champion
         return result
 
