@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from backends.broker.partitions import PartitionReader, ReadAgainError
 from backends.broker.positions import group_positions
 from schemas.topics import Topic
-from tests.integration.backends_topics import created_topic, producing, send
+from tests.integration.backends_topics import created_topic, producing, records_on, send
 from tests.services import unique
 
 WAIT_SECONDS = 40.0
@@ -26,6 +26,7 @@ class Ledger:
         self.next = dict.fromkeys(range(PARTITIONS), 0)
         self.taken: dict[int, list[bytes]] = {number: [] for number in range(PARTITIONS)}
         self.spans: list[tuple[int, int, int]] = []
+        self.records: list[Any] = []
 
     async def next_offset(self, _: str, partition: int) -> int:
         """Return where the ledger stands."""
@@ -38,6 +39,7 @@ class Ledger:
             raise ReadAgainError
         self.next[partition] = records[-1].offset + 1
         self.taken[partition] += [record.value for record in records]
+        self.records += records
         self.spans.append((partition, from_offset, self.next[partition]))
         return self.next[partition]
 
@@ -140,3 +142,17 @@ async def test_the_group_s_offsets_show_where_it_reads_and_decide_nothing(broker
             while await group_positions(broker_address, group) != expected:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.1)
     assert ledger.values == list(range(40))
+
+
+async def test_only_a_reader_s_records_are_light(broker_address: str) -> None:
+    """A reader has what a batch needs of each record; other consumers of the process get whole records."""
+    topic, ledger = await created_topic(broker_address, "light", partitions=PARTITIONS), Ledger()
+    async with producing(broker_address) as producer, reading(broker_address, topic, ledger, group=unique("group")):
+        await producer.publish(topic.name, b"key", b"1", headers={"name": "text"})
+        await until(lambda: ledger.values, what="the record")
+    [record] = [record for record in await records_on(broker_address, topic) if record.value == b"1"]
+    assert (record.topic, record.key, record.headers) == (topic.name, b"key", {"name": "text"})
+    [light] = ledger.records
+    assert (light.key, light.value, list(light.headers)) == (b"key", b"1", [("name", b"text")])
+    assert light.timestamp == round(record.timestamp.timestamp() * 1000)
+    assert not hasattr(light, "topic")
