@@ -1,4 +1,4 @@
-"""Decodes and counts a topic without a database, in its own process: with our transport, or with aiokafka alone.
+"""Decoding and counting a topic without a database, in a process of its own: our reader, or aiokafka alone.
 
 ``python -m benchmarks.counting ours|aiokafka BROKERS TOPIC RECORDS NAME`` prints as JSON how many records it decoded after
 the first batch and how many seconds that took, and exits.
@@ -11,17 +11,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import faust
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from faust.types import TP
-from yarl import URL
 
+from backends.broker.partitions import PartitionReader
 from fincoach_events.events import decode_event
-from streams.reading.transport import BatchConsumer, BatchSchema, LedgerApp
 from streams.settings import StreamsSettings
 
 PARTITIONS = 4
@@ -50,54 +47,34 @@ class Count:
     def _report(self, seconds: float) -> None:
         assert self.types.total() == self._records
         report = {"events": self._seen - self._first, "seconds": seconds}
-        # Write to the descriptor and exit at once: Faust turns printed lines into log lines, and takes seconds to shut down.
         os.write(1, msgspec.json.encode(report) + b"\n")
-        os._exit(0)
+        os._exit(0)  # nothing is to be stopped in order
 
 
 class FromTheBeginning:
-    """Positions every partition at its beginning, because there is no ledger here."""
+    """Counts what each partition holds from its beginning on: there is no ledger here."""
 
-    def __init__(self, topic: str) -> None:
-        self.topics = frozenset({topic})
+    def __init__(self, count: Count) -> None:
+        self._count = count
 
-    async def place(self, consumer: BatchConsumer, partitions: set[TP]) -> None:
-        """Seek to the beginning."""
-        await consumer.seek_wait(dict.fromkeys(partitions, 0))
+    async def next_offset(self, _topic: str, _partition: int) -> int:
+        """Begin at the beginning."""
+        return 0
 
-    def take_over(self, partitions: set[TP]) -> None:
-        """Take them."""
+    async def take(self, _topic: str, _partition: int, records: Sequence[Any], *, from_offset: int) -> int:
+        """Count ``records``."""
+        self._count.take([record.value for record in records])
+        return from_offset + len(records)
 
-    def forget(self, partitions: Iterable[TP]) -> None:
-        """Forget them."""
+    def forget(self, topic: str, partition: int) -> None:
+        """Nothing is cached."""
 
 
-def ours(brokers: str, topic: str, *, count: Count, name: str) -> None:
-    """Count with our transport under Faust."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    app = LedgerApp(
-        name,
-        broker=[URL(f"kafka://{brokers}")],
-        autodiscover=False,
-        store="memory://",
-        web_enabled=False,
-        topic_partitions=PARTITIONS,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        broker_max_poll_records=BATCH_RECORDS,
-        consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=2,
-        stream_wait_empty=True,
-    )
-    app.places = FromTheBeginning(topic)
-
-    async def take(stream: Any) -> None:  # noqa: ANN401 - a Faust stream
-        async for records in stream:
-            count.take([record.value for record in records])
-
-    app.agent(app.topic(topic, schema=BatchSchema(), partitions=PARTITIONS), name="count")(take)
-    faust.Worker(app, loglevel="WARN", loop=loop).execute_from_commandline()
+async def ours(brokers: str, topic: str, *, count: Count, name: str) -> None:
+    """Count with our reader."""
+    work = FromTheBeginning(count)
+    reader = PartitionReader(brokers, [topic], work, group=name, session_seconds=10, most_records=BATCH_RECORDS)
+    await reader.run()
 
 
 async def aiokafka(brokers: str, topic: str, *, count: Count) -> None:
@@ -118,12 +95,9 @@ async def aiokafka(brokers: str, topic: str, *, count: Count) -> None:
 def main() -> None:
     """Count until the end."""
     side, brokers, topic, records, name = sys.argv[1:]
-    sys.argv[1:] = []  # Faust reads them too
     count = Count(int(records))
-    if side == "ours":
-        ours(brokers, topic, count=count, name=name)
-    else:
-        asyncio.run(aiokafka(brokers, topic, count=count))
+    counting = ours(brokers, topic, count=count, name=name) if side == "ours" else aiokafka(brokers, topic, count=count)
+    asyncio.run(counting)
 
 
 if __name__ == "__main__":

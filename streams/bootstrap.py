@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backends.broker.kafka import create_topics
-from backends.broker.positions import first_offset
+from backends.broker.partitions import PartitionReader
 from backends.clock import Clock
 from backends.control import Execution
 from backends.database.repositories.ingestion import ensure_month_partitions, next_offsets
@@ -23,24 +23,25 @@ from modelkit.statistics.dataset import DataSets
 from schemas.errors import RetryLaterError
 from schemas.golden import golden_messages
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset, RetryDeadLetters, UpdateThresholds
-from schemas.topics import BEHAVIORAL_EVENTS, DEAD_LETTERS, PREDICTIONS, TOPICS
+from schemas.topics import BEHAVIORAL_EVENTS, DEAD_LETTERS, PREDICTIONS
 from schemas.vocabulary import Service
 from streams.batches.batch import BatchOutcome, LedgerBatch
 from streams.batches.dead_letter_limits import LimitPolicy
 from streams.batches.dead_letters import DeadLetterService
 from streams.batches.events import EventIngestion, take_in_events
-from streams.batches.foreign_dead_letters import GROUP, ForeignDeadLetters
+from streams.batches.foreign_dead_letters import GROUP as DEAD_LETTERS_GROUP
+from streams.batches.foreign_dead_letters import ForeignDeadLetters
 from streams.batches.golden import BrokenReceiverError, GoldenCheck
 from streams.batches.predictions import PredictionArchive, take_in_predictions
 from streams.batches.retries import retry_dead_letters
 from streams.dataset_agent import DatasetAgent
-from streams.reading.app import APP_ID, LIVE_CHANGELOG, create_app, live_table
-from streams.reading.positioner import LedgerPlacement
-from streams.reading.routes import LedgerRoute, LiveView, register_ledger_agent, register_live_agents
+from streams.reading.ledger import GROUP, LedgerTopic, LedgerWork
+from streams.reading.live import LIVE_CHANGELOG, LiveView, create_app, live_table, register_live_agents
 from streams.service import ContinuousLearningService
 
 if TYPE_CHECKING:
-    from streams.reading.transport import LedgerApp
+    import faust
+
     from streams.settings import StreamsSettings
 
 log = get_logger("streams.bootstrap")
@@ -65,53 +66,44 @@ class Worker:
     service: ContinuousLearningService
     letters: DeadLetterService
     agent: DatasetAgent
-    placement: LedgerPlacement
-    app: LedgerApp
-    routes: Sequence[LedgerRoute]
+    reader: PartitionReader
+    app: faust.App
     live: LiveView
 
     def checks(self) -> dict[str, bool]:
         """Return what must hold for readiness."""
         return {
             "database": self.agent.is_healthy,
-            "assigned": self.placement.assigned is not None,
-            "placed": self.placement.placed,
-            "caught_up": self.placement.caught_up,
+            "assigned": self.reader.assigned is not None,
+            "placed": self.reader.placed,
+            "caught_up": self.reader.caught_up,
         }
 
     def facts(self) -> dict[str, Any]:
         """Return position and lag of each partition, and the live view."""
-        lags = self.placement.lags(self.app.batch_consumer)
         return {
             "partitions": {
                 f"{lag.topic}/{lag.partition}": {"position": lag.position, "end": lag.end, "lag": lag.records}
-                for lag in lags
+                for lag in self.reader.lags()
             },
             "datasets": self.live.show(),
         }
 
-    async def consume(self) -> None:
-        """Run the Faust app until it ends or something fails for good."""
+    async def follow(self) -> None:
+        """Run the Faust app until it ends."""
         await asyncio.shield(self.app.start())  # Faust swallows a cancellation
-        ended = asyncio.ensure_future(self.app.wait_until_stopped())
-        await asyncio.wait({ended, self.placement.failure}, return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
-        if self.placement.failure.done():
-            self.placement.failure.result()
+        await self.app.wait_until_stopped()
         if self.app.crash_reason is not None:
             raise self.app.crash_reason
 
     async def stop_consuming(self) -> None:
-        """Finish the batches in hand and leave the group; give up waiting after some seconds."""
-        await self.placement.stop()
-        leaving = asyncio.ensure_future(self._leave())
-        await asyncio.wait({leaving}, timeout=STOP_SECONDS)  # Faust swallows a cancellation: it cannot be timed out
-        if leaving.done():
-            leaving.result()
-
-    async def _leave(self) -> None:
-        await asyncio.gather(*(route.stop() for route in self.routes))
-        await self.app.stop()
+        """Finish the batches in hand and leave the groups; give up waiting after some seconds."""
+        leaving = {asyncio.ensure_future(self.reader.stop()), asyncio.ensure_future(self.app.stop())}
+        done, _ = await asyncio.wait(
+            leaving, timeout=STOP_SECONDS
+        )  # Faust swallows a cancellation: it cannot be timed out
+        for one in done:
+            one.result()
 
     async def keep_partitions(self) -> None:
         """Create the archive's partitions for the coming months, once a day."""
@@ -135,17 +127,13 @@ class Worker:
                 log.warning("clearing_delayed", error=repr(error))
 
     async def watch(self) -> None:
-        """Keep the gauges of positions, lag and live view up to date, and have read again what was lost on its way."""
+        """Keep the gauges of positions, lag and live view up to date."""
         while True:
-            consumer = self.app.batch_consumer
-            for lag in self.placement.lags(consumer):
-                labels = {"group": APP_ID, "topic": lag.topic, "partition": str(lag.partition)}
+            for lag in self.reader.lags():
+                labels = {"group": GROUP, "topic": lag.topic, "partition": str(lag.partition)}
                 METRICS.consumer_position.labels(**labels).set(lag.position)
                 METRICS.consumer_lag.labels(**labels).set(lag.records)
             self.live.show()
-            await self.placement.check_not_ahead(consumer)
-            await self.placement.read_lost_again(consumer)
-            self.placement.check_not_stranded(now=self.clock.monotonic())
             await asyncio.sleep(WATCH_EVERY_SECONDS)
 
 
@@ -164,38 +152,37 @@ def build_worker(
     )
     predictions = PredictionArchive(database, letters, models=models)
     service = ContinuousLearningService(database, clock, events=events, predictions=predictions, models=models)
-    forget = {BEHAVIORAL_EVENTS.name: events.forget, PREDICTIONS.name: predictions.forget}
-    placement = LedgerPlacement(
-        forget,
-        lambda topic, partitions: next_offsets(database, TOPICS[topic], partitions),
-        first_offset=lambda topic, partition, offset: first_offset(
-            settings.brokers, topic, partition, from_offset=offset
-        ),
-        forget_cache=lambda topic, partition: forget[topic](partition),
-    )
-    agent = DatasetAgent(
-        service,
-        clock,
-        every_seconds=settings.readiness_seconds,
-        is_behind=lambda: placement.is_behind,
-        announce=announce,
-    )
-    app = create_app(settings, placement)
-    live = LiveView(live_table(app), service.live_dataset, models=models)
 
     async def process_and_wake(batch: LedgerBatch) -> BatchOutcome:
         outcome = await service.process_behavioral_events(batch)
         agent.wake()  # panes of other workers wake it through their topic; its own need not travel first
         return outcome
 
-    handlers = {BEHAVIORAL_EVENTS: process_and_wake, PREDICTIONS: service.archive_predictions}
-    routes = {topic: LedgerRoute(topic, placement, handle) for topic, handle in handlers.items()}
-    for topic, route in routes.items():
-        register_ledger_agent(app, topic, route)
+    topics = {
+        BEHAVIORAL_EVENTS: LedgerTopic(process_and_wake, events.forget),
+        PREDICTIONS: LedgerTopic(service.archive_predictions, predictions.forget),
+    }
+    work = LedgerWork(topics, lambda topic, partitions: next_offsets(database, topic, partitions))
+    reader = PartitionReader(
+        settings.brokers,
+        work.topics,
+        work,
+        group=GROUP,
+        session_seconds=settings.session_timeout_seconds,
+        most_records=settings.batch_records,
+    )
+    agent = DatasetAgent(
+        service,
+        clock,
+        every_seconds=settings.readiness_seconds,
+        is_behind=lambda: reader.is_behind,
+        announce=announce,
+    )
+    app = create_app(settings)
+    live = LiveView(live_table(app), service.live_dataset, models=models)
     register_live_agents(app, live, wake=agent.wake)
     return Worker(
-        settings=settings, clock=clock, database=database, service=service, letters=letters, agent=agent, placement=placement, app=app,
-        routes=tuple(routes.values()), live=live,
+        settings=settings, clock=clock, database=database, service=service, letters=letters, agent=agent, reader=reader, app=app, live=live,
     )  # fmt: skip
 
 
@@ -239,9 +226,16 @@ async def run(settings: StreamsSettings) -> int:
         QuarantineDataset: worker.service.quarantine_dataset,
         RetryDeadLetters: retry_dead_letters,
     }
-    process.execute(database, executions, models=tuple(installed()), name=f"{APP_ID}-control", relay=relay)
-    process.read(DEAD_LETTERS, ForeignDeadLetters(database).handle, name=GROUP, group=GROUP)
-    process.add_work(worker.consume, worker.agent.run, worker.keep_partitions, worker.clear_limits, worker.watch)
+    process.execute(database, executions, models=tuple(installed()), name=f"{GROUP}-control", relay=relay)
+    process.read(DEAD_LETTERS, ForeignDeadLetters(database).handle, name=DEAD_LETTERS_GROUP, group=DEAD_LETTERS_GROUP)
+    process.add_work(
+        worker.reader.run,
+        worker.follow,
+        worker.agent.run,
+        worker.keep_partitions,
+        worker.clear_limits,
+        worker.watch,
+    )
     return await process.run()
 
 

@@ -39,14 +39,20 @@ async def end_offsets(brokers: str, topics: Iterable[Topic], *, wide_partitions:
 async def first_offset(brokers: str, topic: str, partition: int, *, from_offset: int) -> int:
     """Return the offset of the first record at or behind ``from_offset``; call it where there is one.
 
-    A consumer of its own asks, in no group: no rebalance and no other reader can lose the answer on its way.
+    A consumer of its own asks, in no group: no rebalance and no other reader can lose the answer on its way. Records of aborted
+    transactions do not count.
 
     Raises:
         RetryLaterError: when the broker is away, or nothing came within the time limit.
     """
     place = TopicPartition(topic, partition)
     # From the earliest: where retention has deleted the offset, the broker calls it out of range.
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, request_timeout_ms=5_000, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers,
+        request_timeout_ms=5_000,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
     try:
         async with asyncio.timeout(FIRST_RECORD_SECONDS):
             await consumer.start()

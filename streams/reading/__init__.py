@@ -1,1 +1,1 @@
-"""Reading the ledger topics: the Faust app, its transport, positions, lanes and routes."""
+"""The edge of the service: ledger topics as batches for the service, and the live view in a Faust table."""

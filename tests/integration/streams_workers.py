@@ -123,7 +123,7 @@ async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
     worker = build_worker(settings, database, SystemClock())
     tasks = [
         asyncio.ensure_future(task)
-        for task in (worker.consume(), worker.agent.run(), worker.clear_limits(), worker.watch())
+        for task in (worker.reader.run(), worker.follow(), worker.agent.run(), worker.clear_limits(), worker.watch())
     ]
     try:
         yield worker

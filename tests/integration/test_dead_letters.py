@@ -454,7 +454,7 @@ async def test_a_broken_worker_stops_before_it_puts_a_topic_aside(
         user = transaction(1).user_id
         await yard.send([transaction(number, user_id=user) for number in range(30)])
         with pytest.raises(BrokenReceiverError, match="its own decoder or rules are broken"):
-            await asyncio.wait_for(asyncio.shield(yard.worker.placement.failure), timeout=30)
+            await asyncio.wait_for(asyncio.shield(yard.worker.reader.failure), timeout=30)
     assert await letters(connection) == []
     assert await connection.fetch(
         "SELECT topic, generation, partition, next_offset FROM ledger ORDER BY topic, partition"
@@ -480,7 +480,7 @@ async def test_a_broken_reducer_stops_the_worker_too(
         user = transaction(1).user_id
         await yard.send([transaction(number, user_id=user) for number in range(30)])
         with pytest.raises(BrokenReceiverError, match="reducer_error"):
-            await asyncio.wait_for(asyncio.shield(yard.worker.placement.failure), timeout=30)
+            await asyncio.wait_for(asyncio.shield(yard.worker.reader.failure), timeout=30)
     assert await letters(connection) == []
 
 

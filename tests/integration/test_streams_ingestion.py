@@ -297,6 +297,6 @@ async def test_a_bug_stops_the_worker(
     async with producing(settings.brokers) as producer, running_worker(settings) as worker:
         await producer.publish_batch([outgoing(transaction(1))])
         with pytest.raises(ArithmeticError):
-            await asyncio.wait_for(asyncio.shield(worker.placement.failure), timeout=30)
+            await asyncio.wait_for(asyncio.shield(worker.reader.failure), timeout=30)
     assert await connection.fetchval("SELECT count(*) FROM behavioral_events") == 0
     await connection.close()

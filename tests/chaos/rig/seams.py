@@ -74,7 +74,7 @@ _STREAMS, _TRAINERS, _DEPLOYER, _SERVING = ("streams",), ("trainers",), ("deploy
 SEAMS: tuple[Seam, ...] = (
     # Not writes: where a worker is frozen with a batch in hand, and where a fetched batch is dropped.
     Seam("batch", "streams.batches.events:EventIngestion.ingest"),
-    Seam("delivery", "streams.reading.routes:LedgerRoute.take"),
+    Seam("delivery", "backends.broker.partitions:PartitionReader.take"),
     # A start.
     *_calls("backends.database.repositories.models:ModelRepository", "register", services=_STREAMS),
     # A batch.

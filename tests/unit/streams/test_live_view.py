@@ -8,7 +8,7 @@ from schemas.messages.envelope import OffsetRange
 from schemas.messages.progress import DatasetCounts, PaneClosed
 from schemas.vocabulary import ModelType
 from streams.epochs.live_view import LiveDataset, decode_live, encode_live, fold_pane
-from streams.reading.routes import LiveView
+from streams.reading.live import LiveView
 from tests.four_models import FOUR_MODELS
 from tests.unit.streams.worlds import NOON
 
