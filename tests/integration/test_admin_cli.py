@@ -22,7 +22,7 @@ from tests.four_models import FOUR_MODELS
 from tests.integration.admin_rows import USER, Rows
 from tests.integration.backends_topics import database_of
 
-# Command -> what a list for people must say, and keys of its first row for programs.
+# Command -> texts in the list for people, and keys of the first row for programs.
 LISTS: dict[tuple[str, ...], tuple[str, set[str]]] = {
     ("thresholds",): (
         "1000",
@@ -56,7 +56,7 @@ EMPTY: dict[tuple[str, ...], str] = {
 
 @pytest.fixture
 def folder(tmp_path: Path, database_url: str) -> Path:
-    """Return the folder of an installation whose database is this test's own, and whose broker is away."""
+    """Return the folder of an installation with this test's database and without a broker."""
     installation = Installation(
         database_url=database_url, brokers=f"127.0.0.1:{free_port()}", store_url=f"file://{tmp_path}/store", keys_folder=str(tmp_path),
         wide_partitions=4, processes=(),
@@ -67,13 +67,13 @@ def folder(tmp_path: Path, database_url: str) -> Path:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give a way to the database."""
+    """Give the database."""
     async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 
 async def command(*arguments: str, folder: Path) -> Result:
-    """Return what a command does."""
+    """Return the result of a command."""
     return await asyncio.to_thread(lambda: CliRunner().invoke(app, [*arguments, "--folder", str(folder)]))
 
 
@@ -111,7 +111,7 @@ async def test_lists_can_be_narrowed_and_cut(folder: Path, database: Database) -
 
 
 async def test_a_model_that_the_database_knows_and_nobody_brings_is_listed(folder: Path, database: Database) -> None:
-    """Who removes a package sees that its rows are still there."""
+    """A model whose package was removed is still listed while the database knows it."""
     async with database.transaction() as work:
         await ModelRepository(work.connection).register({"weather": ThresholdRule(threshold=5)})
     rows = msgspec.json.decode((await command("models", "--json", folder=folder)).stdout)

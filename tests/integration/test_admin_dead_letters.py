@@ -37,7 +37,7 @@ MOMENT = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 
 
 def installed(folder: Path, database_url: str, brokers: str) -> Path:
-    """Make ``folder`` that of an installation."""
+    """Write an installation into ``folder``."""
     installation = Installation(
         database_url=database_url, brokers=brokers, store_url=f"file://{folder}/store", keys_folder=str(folder),
         wide_partitions=4, processes=(),
@@ -54,19 +54,19 @@ def folder(tmp_path: Path, database_url: str) -> Path:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give a way to the database."""
+    """Give the database."""
     async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 
 async def command(*arguments: str, folder: Path) -> Result:
-    """Return what a command about dead letters does."""
+    """Return the result of a command about dead letters."""
     line = ["dead-letters", *arguments]
     return await asyncio.to_thread(lambda: CliRunner().invoke(app, [*line, "--folder", str(folder)]))
 
 
 async def lay(database: Database) -> None:
-    """Lay four letters: a record that failed twice, one that came in at its second try, and one that nobody retried."""
+    """Store four dead letters: two of a record that failed twice, one of a record retried with success, one not retried."""
     rows = Rows(database)
     common: dict[str, Any] = {"topic": BEHAVIORAL_EVENTS.name, "generation": 1, "partition": 2, "detail": "[red]why[/]"}
     first: dict[str, Any] = {"reason": "unknown_version", "producer": "shop", "key": b"user", "raw": b'{"a": 1}'}
@@ -168,12 +168,12 @@ async def test_a_retry_goes_through_control_worker_and_topic(
     own_broker: str, database_url: str, tmp_path: Path
 ) -> None:
     """A retry goes through control topic, worker and back to the record's topic."""
-    # On a broker of its own: commands live for minutes, and workers of other tests would carry them out too.
+    # On its own broker: commands stay valid for minutes, and workers of other tests would carry them out too.
     await begin_at_the_end(own_broker, database_url)
     folder = installed(tmp_path, database_url, own_broker)
     connection = await connect(database_url)
 
-    async def ids() -> list[int]:  # others share the broker, and their letters come too
+    async def ids() -> list[int]:  # other tests share the broker, and their dead letters come too
         ours = "SELECT id FROM dead_letters WHERE topic = $1 ORDER BY id"
         return [row["id"] for row in await connection.fetch(ours, BEHAVIORAL_EVENTS.name)]
 

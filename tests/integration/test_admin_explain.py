@@ -1,4 +1,4 @@
-"""``datasets explain`` on what the streams bench has left in the database."""
+"""``datasets explain`` on the rows of the streams bench."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, database_url: str) -> Path:
 
 
 async def explain(folder: Path, *arguments: str) -> Result:
-    """Ask the command line, which has no event loop of its own yet."""
+    """Run the command line in a thread: it starts its own event loop."""
     return await asyncio.to_thread(
         CliRunner(env={"COLUMNS": "200"}).invoke, app, ["datasets", "explain", *arguments, "--folder", str(folder)]
     )

@@ -1,4 +1,4 @@
-"""Commands through a real broker to an executor, and what comes back to whoever gave them."""
+"""Commands through a real broker to an executor, and their answers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def brokers(broker_address: str) -> str:
 
 @contextlib.asynccontextmanager
 async def executing(brokers: str, answer: Answer) -> AsyncIterator[None]:
-    """Answer this test's commands while the block runs, as an executor of another process would."""
+    """Answer this test's commands during the block, like an executor in another process."""
     async with consuming(brokers, [CONTROL]) as consumer, producing(brokers) as producer:
 
         async def run() -> None:

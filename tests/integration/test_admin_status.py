@@ -35,14 +35,14 @@ SINCE = dt.datetime(2026, 3, 4, 11, 0, tzinfo=dt.UTC)
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give a way to the database."""
+    """Give the database."""
     async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 
 @pytest.fixture
 async def brokers(broker_address: str) -> str:
-    """Return the broker, with the topics that the status looks at."""
+    """Return the broker, with the topics that the status reads."""
     topics = (BEHAVIORAL_EVENTS, PREDICTIONS, THRESHOLD_REACHED, MODEL_READY)
     await create_topics(broker_address, wide_partitions=WIDE_PARTITIONS, topics=topics)
     return broker_address
@@ -50,7 +50,7 @@ async def brokers(broker_address: str) -> str:
 
 @contextlib.asynccontextmanager
 async def installation_of(brokers: str, **checks: dict[str, bool] | None) -> AsyncIterator[Installation]:
-    """Give an installation with a process per service; its checks as given (None: nobody listens there)."""
+    """Give an installation with a process per service and the given checks (None: nothing listens there)."""
     async with contextlib.AsyncExitStack() as stack:
         endpoints = []
         for service in SERVICES:
@@ -66,7 +66,7 @@ async def installation_of(brokers: str, **checks: dict[str, bool] | None) -> Asy
 
 
 async def facts_of(installation: Installation, database: Database, folder: Path) -> LoopFacts:
-    """Return what a status finds."""
+    """Return the facts of a status."""
     return await StatusService(installation, database, SystemClock(), folder=folder).facts()
 
 
@@ -84,7 +84,7 @@ async def test_processes_are_known_by_what_they_and_their_supervisor_say(
     streams, trainers, deployer, serving = facts.processes
     assert (streams.live, streams.ready, streams.phase, streams.log) == (True, True, "ready", "/logs/s.log")
     assert (trainers.live, trainers.ready, trainers.phase, trainers.since) == (False, False, "backing_off", SINCE)
-    assert (deployer.live, deployer.ready, deployer.phase) == (True, False, "away")  # nobody supervises it
+    assert (deployer.live, deployer.ready, deployer.phase) == (True, False, "away")  # without a supervisor
     assert deployer.checks == {"database": True, "broker": False}
     assert (serving.ready, serving.since) == (True, None)
     broken = {link.name: link.detail for link in links(facts) if link.name in SERVICES and not link.holds}
@@ -191,7 +191,7 @@ async def test_with_everything_away_the_status_still_answers(tmp_path: Path, clo
 
 @contextlib.asynccontextmanager
 async def web_site() -> AsyncIterator[str]:
-    """Give the address of a server that greets everybody."""
+    """Give the address of a web server that greets everybody."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -51,7 +51,7 @@ def progress(model: ModelType, step: int, **changes: object) -> bytes:
 
 
 def installed(folder: Path, brokers: str) -> Path:
-    """Return a folder whose installation has this broker."""
+    """Return the folder of an installation with this broker."""
     save(folder, Installation(
         database_url="", brokers=brokers, store_url="", keys_folder="", wide_partitions=1, processes=()
     ))  # fmt: skip
@@ -59,7 +59,7 @@ def installed(folder: Path, brokers: str) -> Path:
 
 
 async def command(*arguments: str, folder: Path) -> Result:
-    """Return what a command does."""
+    """Return the result of a command."""
     return await asyncio.to_thread(lambda: CliRunner().invoke(app, [*arguments, "--folder", str(folder)]))
 
 

@@ -1,4 +1,4 @@
-"""Commands on a real database: who acts, once, and what is answered and written down."""
+"""Commands on a real database: one instance acts, once, and the command is answered and audited."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 
 
 class Executor:
-    """Carries commands out: writes a row that shows it, then refuses or hangs if it is told to."""
+    """Carries out commands: writes a row that shows it, then refuses or hangs if a test says so."""
 
     def __init__(self, *, refusal: str | None = None) -> None:
         self.acted: list[tuple[UUID, ModelType]] = []
@@ -79,7 +79,7 @@ def record_of(value: bytes | Command) -> Record:
 
 
 def document(**changes: object) -> bytes:
-    """Return a command as somebody else's program might send it."""
+    """Return a command as a foreign program may send it."""
     fields = {"type": "RollBackModel", "event_id": str(uuid4()), "occurred_at": NOON.isoformat(), "issuer": "bob", "model_type": "goal"}  # fmt: skip
     return msgspec.json.encode(fields | {"expires_at": (NOON + dt.timedelta(minutes=5)).isoformat()} | changes)
 

@@ -24,7 +24,7 @@ TERMINATE = sa.text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activit
 
 
 class Interrupted:
-    """A real producer before which something goes wrong, once for each of ``before``; counts what it was asked."""
+    """A real producer that counts its calls; before each, one of ``before`` may go wrong."""
 
     def __init__(self, producer: BrokerProducer, *before: Callable[[], Awaitable[None]]) -> None:
         self.asked = 0
@@ -32,7 +32,7 @@ class Interrupted:
         self._before = list(before)
 
     async def publish_batch(self, records: Sequence[OutgoingRecord]) -> None:
-        """Publish, unless something goes wrong before."""
+        """Publish, unless something goes wrong first."""
         self.asked += 1
         if self._before:
             await self._before.pop(0)()
@@ -40,7 +40,7 @@ class Interrupted:
 
 
 async def broker_away() -> None:
-    """Fail as a producer whose broker is away does."""
+    """Fail like a producer whose broker is away."""
     message = "the broker is away"
     raise RetryLaterError(message)
 
@@ -65,7 +65,7 @@ async def announce(database: Database, topic: Topic, *values: bytes) -> None:
 
 
 async def unpublished(database: Database) -> list[bytes]:
-    """Return what is not marked as published."""
+    """Return the rows that are not marked as published."""
     async with database.reading() as connection:
         waiting = sa.select(outbox.c.payload).where(outbox.c.published_at.is_(None)).order_by(outbox.c.id)
         return list((await connection.execute(waiting)).scalars())

@@ -29,11 +29,11 @@ class Ledger:
         self.records: list[Any] = []
 
     async def next_offset(self, _: str, partition: int) -> int:
-        """Return where the ledger stands."""
+        """Return the ledger's next offset."""
         return self.next[partition]
 
     async def take(self, _: str, partition: int, records: Sequence[Any], *, from_offset: int) -> int:
-        """Take records after a while, as a database would."""
+        """Take records after a short delay, like a database."""
         await asyncio.sleep(0.01)
         if self.next[partition] != from_offset:
             raise ReadAgainError
@@ -44,7 +44,7 @@ class Ledger:
         return self.next[partition]
 
     def forget(self, topic: str, partition: int) -> None:
-        """Nothing is cached."""
+        """Do nothing: nothing is cached."""
 
     @property
     def values(self) -> list[int]:

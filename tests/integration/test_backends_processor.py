@@ -31,7 +31,7 @@ WAIT_SECONDS = 20
 
 
 class Handled:
-    """A handler that writes down what it sees, and does with each value what the test says."""
+    """A handler that records what it sees and treats each value as the test says."""
 
     def __init__(self, **outcomes: list[Exception]) -> None:
         self.seen: list[str] = []
@@ -39,7 +39,7 @@ class Handled:
         self._changed = asyncio.Event()
 
     async def __call__(self, record: Record) -> None:
-        """See one record; raise the next of the errors that stand for its value."""
+        """Record one value; raise the next error that the test gives for it."""
         value = record.value.decode()
         self.seen.append(value)
         self._changed.set()
@@ -48,7 +48,7 @@ class Handled:
             raise errors.pop(0)
 
     async def until(self, holds: Callable[[list[str]], bool]) -> None:
-        """Return when what was seen is as asked."""
+        """Wait until the seen values are as expected."""
         async with asyncio.timeout(WAIT_SECONDS):
             while not holds(self.seen):
                 self._changed.clear()
@@ -77,7 +77,7 @@ async def letters_from(brokers: str, topic: Topic) -> list[Record]:
 
 
 async def caught_up(processor: Processor) -> None:
-    """Return when the processor has read its partitions to their ends."""
+    """Wait until the processor has read its partitions to their ends."""
     async with asyncio.timeout(WAIT_SECONDS):
         await processor.caught_up.wait()
 

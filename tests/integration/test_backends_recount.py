@@ -1,4 +1,4 @@
-"""The loop counted again from the rows of a real database: every figure by which the demo is judged."""
+"""The recount of the loop from the rows of a real database: every figure by which the demo is judged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.backends_topics import database_of
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give a way to the database."""
+    """Give the database."""
     async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
@@ -134,7 +134,7 @@ async def test_open_work_is_what_somebody_still_has_to_do(database: Database) ->
     async with database.reading() as connection:
         idle = await RecountRepository(connection).open_work()
     await rows.data_set()  # a crossing without a job
-    await rows.training()  # a job that runs, and a win that nobody has decided about
+    await rows.training()  # a running job, and a win without a decision
     await rows.add(outbox, service="streams", topic="t", payload=b"")
     async with database.reading() as connection:
         busy = await RecountRepository(connection).open_work()

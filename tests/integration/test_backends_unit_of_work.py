@@ -19,7 +19,7 @@ from tests.integration.backends_topics import database_of
 
 
 async def rows(database: Database, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
-    """Return what a table holds, as another connection sees it."""
+    """Return the rows of a table, as another connection sees them."""
     async with database.reading() as connection:
         return list((await connection.execute(sa.select(table))).all())
 
@@ -32,7 +32,7 @@ async def execute(database: Database, *statements: sa.Executable) -> None:
 
 
 async def drive(database: Database, question: str) -> None:
-    """Ask over the driver's connection."""
+    """Query over the driver's connection."""
     async with database.transaction() as work:
         await work.connection.execute(sa.text("SELECT 1"))
         await (await work.driver()).fetch(question)
@@ -62,7 +62,7 @@ async def test_state_and_announcement_are_committed_together(database_url: str) 
             await work.publish_raw(ALERTS, b"goal", b'{"a":1}', headers={"reason": "r"})
             await work.publish_raw(ALERTS, None, b"")
             await work.audit(actor="ann", action="act", subject="goal", outcome="succeeded", details={"why": 1})
-            assert await rows(database, outbox) == []  # nobody sees it before the end
+            assert await rows(database, outbox) == []  # invisible to others before the commit
         first, second = await rows(database, outbox)
         [entry] = await rows(database, audit_log)
     assert (first.service, first.topic, first.key, first.payload) == ("trainers", ALERTS.name, b"goal", b'{"a":1}')
@@ -161,7 +161,7 @@ REFUSED: dict[str, sa.Executable] = {
 async def test_what_the_database_can_never_hold_is_an_invalid_message(
     database_url: str, statement: sa.Executable
 ) -> None:
-    """A record that no column or rule takes is put aside with the database's own words, not tried for ever."""
+    """A value that no column or constraint accepts raises InvalidMessageError with the database's reason."""
     async with database_of(Service.ADMIN, database_url) as database:
         with pytest.raises(InvalidMessageError, match="the database cannot hold it: ") as caught:
             await execute(database, statement)
@@ -171,7 +171,7 @@ async def test_what_the_database_can_never_hold_is_an_invalid_message(
 
 @pytest.mark.parametrize("question", ["SELECT 1 / 0", "SELECT repeat('x', 300)::jsonb"])
 async def test_the_drivers_own_words_are_translated_too(database_url: str, question: str) -> None:
-    """A bulk statement, which goes past SQLAlchemy, ends as any other one does."""
+    """Errors of a bulk statement, which bypasses SQLAlchemy, are translated like any other."""
     async with database_of(Service.STREAMS, database_url) as database:
         with pytest.raises(InvalidMessageError):
             await drive(database, question)
@@ -180,7 +180,7 @@ async def test_the_drivers_own_words_are_translated_too(database_url: str, quest
 
 
 async def test_a_wrong_statement_is_a_bug(database_url: str) -> None:
-    """A mistake of ours, or what only a mistake can bring about, stops the process: it is neither waited for nor put aside."""
+    """A wrong statement, or an error that only a bug can cause, stops the process; it is no outage and no dead letter."""
     twice = exceeded_limits.insert().values(producer="p", alert_id=uuid.UUID(int=1), detail="")
     async with database_of(Service.ADMIN, database_url) as database:
         for wrong in (sa.text("SELECT FROM"), sa.text("SELECT * FROM nowhere")):
@@ -199,7 +199,7 @@ AWAY = {
 
 @pytest.mark.parametrize("statement", AWAY.values(), ids=list(AWAY))
 async def test_what_another_try_may_mend_is_retried(database_url: str, statement: str) -> None:
-    """A server that restarts, a statement that is cancelled and a lock that is held are over in a moment."""
+    """A restarting server, a cancelled statement and a held lock are to be retried later."""
     async with (
         database_of(Service.ADMIN, database_url) as database,
         database_of(Service.ADMIN, database_url, name="other") as other,

@@ -1,4 +1,4 @@
-"""Dead letters on a real broker and a real database: kept with all that is known, sent again by command, judged by producer."""
+"""Dead letters on a real broker and database: stored with all that is known, retried by command, judged by producer."""
 
 from __future__ import annotations
 
@@ -53,27 +53,27 @@ FUTURE = "a category that only the next release knows"
 
 @pytest.fixture
 async def settings(own_broker: str, database_url: str, tmp_path: Path) -> StreamsSettings:
-    """Give the settings of a worker that sees only what this test sends, with limits that nobody reaches."""
+    """Give the settings of a worker that reads only this test's records, with limits out of reach."""
     await begin_at_the_end(own_broker, database_url)
     return settings_for(own_broker, database_url, tmp_path, dead_letter_consecutive=10_000, dead_letter_records=10_000)
 
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection to ask with."""
+    """Give a connection for queries."""
     connection = await connect(database_url)
     yield connection
     await connection.close()
 
 
 class Release:
-    """The rule of the worker under test: an old release refuses what the next one takes in."""
+    """The decoder of the worker under test: an old release refuses what the next one accepts."""
 
     def __init__(self) -> None:
         self.is_upgraded = False
 
     def decode(self, raw: bytes) -> AnyBehavioralEvent:
-        """Decode as the worker does, once it is upgraded."""
+        """Decode like the upgraded worker."""
         event = decode_storable_event(raw)
         if not self.is_upgraded and isinstance(event, TransactionCreated) and event.category == FUTURE:
             raise InvalidMessageError("unknown_version", FUTURE)
@@ -82,7 +82,7 @@ class Release:
 
 @pytest.fixture
 def release(monkeypatch: pytest.MonkeyPatch) -> Release:
-    """Give the rule of the worker under test, patched in."""
+    """Patch in the decoder of the worker under test."""
     release = Release()
     monkeypatch.setattr("streams.batches.events.decode_storable_event", release.decode)
     return release
@@ -102,7 +102,7 @@ class Bench:
         await self.producer.publish_batch([outgoing(event, raw=raw) for event in events])
 
     async def command(self, **fields: Any) -> str:  # noqa: ANN401 - of the command
-        """Carry out a retry as the control topic would bring it, publish what it left in the outbox, and return its answer."""
+        """Carry out a retry command, publish its outbox rows, and return its answer."""
         now = SystemClock().now()
         command = RetryDeadLetters(
             event_id=uuid.uuid4(), occurred_at=now, issuer="tester", expires_at=now + dt.timedelta(minutes=1), **fields
@@ -125,7 +125,7 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def bench(settings: StreamsSettings) -> AsyncIterator[Bench]:
-    """Run a worker whose outbox is published when the test says so."""
+    """Run a worker whose outbox is published only by the test."""
     url = settings.database_url.get_secret_value()
     async with (
         database_of(url) as database,
@@ -141,7 +141,7 @@ async def letters(connection: asyncpg.Connection) -> list[asyncpg.Record]:
 
 
 async def until_letters(connection: asyncpg.Connection, number: int) -> list[asyncpg.Record]:
-    """Wait for so many dead letters and return them."""
+    """Wait for this many dead letters and return them."""
 
     async def there() -> bool:
         return len(await letters(connection)) >= number
@@ -260,7 +260,7 @@ async def test_a_chain_is_settled_as_a_whole(
 
 
 class CutPublisher:
-    """Publishes, and loses the connection before anybody hears of it, as a relay does that is killed before it marks."""
+    """Publishes and then loses the connection, like a relay that is killed before it marks its rows."""
 
     def __init__(self, producer: BrokerProducer) -> None:
         self._producer = producer
@@ -433,12 +433,12 @@ async def test_a_producer_with_too_great_a_share_of_dead_letters_raises_an_alert
 
 
 def bad_bytes(producer: str) -> bytes:
-    """Return what cannot be taken in and says who sent it."""
+    """Return bytes that cannot be taken in and name their producer."""
     return b'{"event_type":"transaction_creation","source":"%s"}' % producer.encode()
 
 
 def refused(_: bytes) -> AnyBehavioralEvent:
-    """Refuse everything, as a build whose decoder is broken."""
+    """Refuse everything, like a build with a broken decoder."""
     raise InvalidMessageError("missing_field", "planted")
 
 
@@ -460,7 +460,7 @@ async def test_a_broken_worker_stops_before_it_puts_a_topic_aside(
         "SELECT topic, generation, partition, next_offset FROM ledger ORDER BY topic, partition"
     ) == [tuple(row)[:4] for row in before]
     monkeypatch.undo()
-    async with bench(strict):  # the build that ran before takes everything in
+    async with bench(strict):  # the earlier build takes everything in
         await until_read(connection, 30)
     assert (await pane_sums(connection))["archived"] == 30
 

@@ -1,4 +1,4 @@
-"""Dead letters of other services: from their topic into the table, once, and back to where they came from."""
+"""Dead letters of other services: from their topic into the table, once, and back to their source topic."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.services import WIDE_PARTITIONS, connect, unique
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Give a connection to ask with."""
+    """Give a connection for queries."""
     connection = await connect(database_url)
     yield connection
     await connection.close()
@@ -34,7 +34,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 @contextlib.asynccontextmanager
 async def keeping(brokers: str, database_url: str, group: str) -> AsyncIterator[None]:
-    """Let a worker keep the letters of others meanwhile."""
+    """Let a worker store the dead letters of other services during the block."""
     consumer = BrokerConsumer(brokers, [DEAD_LETTERS], client_id="test", group=group)
     await consumer.start()
     try:
@@ -57,12 +57,12 @@ def refused(topic: str, value: bytes) -> Record:
 
 
 async def put_aside(producer: BrokerProducer, record: Record) -> None:
-    """Put ``record`` aside as the processor of another service does."""
+    """Dead-letter ``record`` like the processor of another service."""
     await DeadLetterTopic(producer)(record, "missing_field", "planted")
 
 
 async def rows_of(connection: asyncpg.Connection, value: bytes) -> list[asyncpg.Record]:
-    """Return the letters with these bytes."""
+    """Return the dead letters with these bytes."""
     return list(await connection.fetch("SELECT * FROM dead_letters WHERE raw = $1", value))
 
 
@@ -132,7 +132,7 @@ def test_what_is_no_letter_of_another_service_is_passed_over(changed: dict[str, 
 async def test_a_letter_that_the_table_cannot_hold_stops_nobody(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What slips past the checks of a letter's headers is put aside: no worker stops at it, and none tries it for ever."""
+    """A dead letter that the table cannot hold is dead-lettered again: no worker stops at it or retries it for ever."""
     monkeypatch.setattr("streams.batches.foreign_dead_letters.LARGEST_OFFSET", 2**64)
     record = dataclasses.replace(refused(CONTROL.name, b"{}"), offset=2**63)
     letter = dataclasses.replace(record, headers=dead_letter_headers(record, "missing_field", "planted"))

@@ -43,7 +43,7 @@ def source() -> CdnowSource:
 
 
 async def records_on(address: str, topic: str) -> int:
-    """How many records a topic has."""
+    """The number of records on a topic."""
     consumer = AIOKafkaConsumer(bootstrap_servers=address)
     await consumer.start()
     try:

@@ -1,4 +1,4 @@
-"""The command line against a whole running system: one system for all of this file, as a user starts it."""
+"""The command line against a whole running system, which is started once for this file."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment() -> dict[str, str]:
-    """Return a shell's environment in which no services are named, so that the system brings its own."""
+    """Return an environment that names no services, so the system starts its own."""
     return {name: value for name, value in os.environ.items() if not name.startswith("FINCOACH_")}  # noqa: TID251 - a child's environment
 
 
 class Shell:
-    """Runs commands on one folder, as a person or a script would."""
+    """Runs commands on one folder, like a person or a script."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,13 +55,13 @@ class Shell:
         )
 
     def json(self, *arguments: str) -> Any:  # noqa: ANN401 - what the command prints
-        """Return what a command prints for programs; run inside this process, which is quicker."""
+        """Return the JSON of a command; it runs inside this process, which is quicker."""
         ran = CliRunner().invoke(app, [*arguments, "--json", "--folder", str(self.folder)])
         assert ran.exit_code == 0, ran.stderr
         return msgspec.json.decode(ran.stdout)
 
     def refused(self, *arguments: str) -> str:
-        """Return the one sentence with which a command is refused."""
+        """Return the sentence with which a command is refused."""
         ran = self(*arguments)
         assert (ran.returncode, ran.stdout) == (1, ""), ran
         assert ran.stderr.startswith("error: ")
@@ -69,7 +69,7 @@ class Shell:
         return ran.stderr
 
     def until(self, look: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:  # noqa: ANN401 - what is found
-        """Return the first true thing that ``look`` finds."""
+        """Return the first true result of ``look``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := look():
@@ -89,7 +89,7 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def shell() -> Iterator[Shell]:
-    """Give a shell in which the system was started in the background, in a folder that the account of Postgres can pass."""
+    """Give a shell with the system running in the background, in a folder that the account of Postgres can traverse."""
     with tempfile.TemporaryDirectory(prefix="fincoach-cli-", ignore_cleanup_errors=True) as name:
         shell = Shell(Path(name))
         started = shell("up", "--detach", "--replicas", "2", "--partitions", "3")

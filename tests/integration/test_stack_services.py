@@ -29,13 +29,13 @@ RETURN_SECONDS = 30.0
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that the account of Postgres can pass through."""
+    """A folder that the account of Postgres can traverse."""
     with tempfile.TemporaryDirectory(prefix="fincoach-stack-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
 async def restarted(supervisor: Supervisor, name: str, *, restarts: int) -> None:
-    """Wait until a process has come back that often and is ready."""
+    """Wait until a process has restarted this often and is ready."""
     async with asyncio.timeout(RETURN_SECONDS):
         while True:
             state = supervisor.state(name)
@@ -80,7 +80,7 @@ async def create_topic(address: str, topic: str) -> None:
 async def test_both_services_survive_kill_9_and_keep_their_data_between_runs(folder: Path) -> None:
     """Broker and database keep their data after kill -9 and between runs."""
     for run in range(2):
-        # New objects and new ports: a second run knows nothing of the first but its folder.
+        # New objects and ports: a second run shares only the folder with the first.
         postgres, broker = EmbeddedPostgres(folder / "postgres"), EmbeddedBroker(folder / "broker")
         async with Supervisor([postgres.spec(), broker.spec()], folder) as supervisor:
             await supervisor.start()

@@ -22,7 +22,7 @@ ALL_COMMANDS = {
     (name, *below): command for name, top in TOP.items() for below, command in
     [((), top), *(((key,), each) for key, each in getattr(top, "commands", {}).items())]
 }  # fmt: skip
-# What works on an installation, with what it must be given.
+# The commands that need an installation, with their required arguments.
 ON_AN_INSTALLATION = [
     ("status",), ("thresholds",), ("versions",), ("versions", "--decisions"), ("datasets",), ("trainings",), ("events",), ("dead-letters",),
     ("audit",), ("train", "goal"), ("deploy", "goal", "1.0.0"), ("rollback", "goal"), ("thresholds", "goal", "--set", "5"), ("replay", "cdnow"),
@@ -31,12 +31,12 @@ ON_AN_INSTALLATION = [
 
 
 def command(*arguments: str) -> Result:
-    """Return what a command does."""
+    """Return the result of a command."""
     return CliRunner().invoke(app, list(arguments))
 
 
 def said(result: Result) -> str:
-    """Return what went to standard error, without the frame around it."""
+    """Return standard error without the frame around it."""
     return " ".join(result.stderr.replace("│", " ").split())
 
 

@@ -20,7 +20,7 @@ from tests.model_packages import environment_with, write_package
 
 
 def command(*arguments: str) -> Result:
-    """Return what ``models`` does."""
+    """Return the result of ``models``."""
     return CliRunner().invoke(app, ["models", *arguments])
 
 
@@ -41,7 +41,7 @@ def test_the_list_says_of_each_model_where_it_comes_from_and_how_it_is_judged(tm
 
 
 def imports_that(problem: str | None) -> Any:  # noqa: ANN401 - stands in for imports_of
-    """Return a look at the parts of a process that finds ``problem`` in each."""
+    """Return a check of a process's parts that finds ``problem`` in each."""
 
     def look(process: str) -> ProcessImports:
         return ProcessImports(

@@ -1,4 +1,4 @@
-"""Dead letters as people and programs take them."""
+"""Dead letters for people and programs."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ BY_PERSON = quarantine_evaluation(
 
 
 def stored(evaluation: EvaluationRecord) -> StoredEvaluation:
-    """Return an evaluation as it is read back from the database."""
+    """Return an evaluation as read from the database."""
     return read_evaluation(msgspec.json.decode(msgspec.json.encode(evaluation)))
 
 

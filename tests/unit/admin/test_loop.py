@@ -32,19 +32,19 @@ ORDER = (
 
 
 def process(service: str, **changes: Any) -> ProcessFacts:  # noqa: ANN401 - fields of the facts
-    """Return a process that is well, but for the changes."""
+    """Return a healthy process with changes."""
     fields: dict[str, Any] = {"name": f"{service}-1", "service": service, "live": True, "ready": True, "phase": "ready"}
     return ProcessFacts(**{**fields, **changes})
 
 
 def reader(*, earlier: int, position: int, end: int, **changes: Any) -> Reader:  # noqa: ANN401 - see above
-    """Return what was seen of one reader."""
+    """Return the facts of one reader."""
     fields: dict[str, Any] = {"link": "streams", "topic": "some.events", "partition": 2, "since": EARLIER}
     return Reader(earlier=earlier, position=position, end=end, **{**fields, **changes})
 
 
 def whole(**changes: Any) -> LoopFacts:  # noqa: ANN401 - see above
-    """Return the facts of a loop that is whole, but for the changes."""
+    """Return the facts of a whole loop with changes."""
     facts = LoopFacts(
         now=NOW, database_error=None, broker_error=None, processes=tuple(process(service) for service in SERVICES)
     )

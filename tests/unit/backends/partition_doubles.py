@@ -1,4 +1,4 @@
-"""A reader of partitions between a broker and a desk in memory: each test says what happens on either side."""
+"""A partition reader between a broker and a service in memory: each test decides what happens on either side."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Fetched:
 
 
 class Consumer:
-    """As much of aiokafka as a reader asks for, over partitions in memory; a fetch holds ten records."""
+    """The part of aiokafka that a reader uses, over partitions in memory; a fetch holds ten records."""
 
     def __init__(self) -> None:
         self.offsets: defaultdict[TopicPartition, list[int]] = defaultdict(list)
@@ -91,7 +91,7 @@ class Consumer:
         return [Fetched(offset) for offset in offsets]
 
     def seek(self, place: TopicPartition, offset: int) -> None:
-        """Go on elsewhere."""
+        """Continue at another offset."""
         self.sought.append((place.partition, offset))
         self.positions[place] = offset
 
@@ -105,7 +105,7 @@ class Consumer:
         return {place: self.begins[place] for place in places}
 
     def assignment(self) -> set[TopicPartition]:
-        """Say that all are ours."""
+        """Return all partitions."""
         return {ONE, OTHER, THIRD}
 
     def highwater(self, place: TopicPartition) -> int:
@@ -113,14 +113,14 @@ class Consumer:
         return self.end(place)
 
     async def commit(self, positions: dict[TopicPartition, int]) -> None:
-        """Note the sign of life, or be away."""
+        """Record the commit, or fail as a broker that is away."""
         if self.errors:
             raise self.errors.pop(0)
         self.committed.append(positions)
 
 
 class Desk:
-    """Stands where the service stands: takes batches in; waits, fails or loses the compare when it is told to."""
+    """A double of the service: it takes batches, and waits, fails or loses the compare when a test says so."""
 
     def __init__(self) -> None:
         self.ledger: defaultdict[int, int] = defaultdict(int)
@@ -132,7 +132,7 @@ class Desk:
         self.asked, self.forgotten = list[int](), list[int]()
 
     async def next_offset(self, topic: str, partition: int) -> int:
-        """Return where the ledger stands, unless the database is away."""
+        """Return the ledger's next offset, unless the database is away."""
         assert topic == TOPIC
         self.asked.append(partition)
         if self.away:
@@ -154,19 +154,19 @@ class Desk:
         return to_offset
 
     def forget(self, topic: str, partition: int) -> None:
-        """Note whose cache is dropped."""
+        """Record whose cache is dropped."""
         assert topic == TOPIC
         self.forgotten.append(partition)
 
 
 class Scene:
-    """A reader between a broker and a desk in memory."""
+    """A reader between a broker and a service in memory."""
 
     def __init__(self, *, most_records: int = 10) -> None:
         self.consumer, self.desk = Consumer(), Desk()
         self.reader = PartitionReader("-", [TOPIC], self.desk, group="g", session_seconds=6, most_records=most_records)
         self.reader._consumer = self.consumer
-        self.firsts: list[int | Exception] = []  # what the broker answers about gaps; else it tells the truth
+        self.firsts: list[int | Exception] = []  # what the broker answers about gaps; None: the true answer
 
     async def assign(self, *places: TopicPartition) -> None:
         """Give partitions to the reader."""
@@ -174,12 +174,12 @@ class Scene:
         await settled()
 
     async def send(self, place: TopicPartition, count: int = 10, *, gap: int = 0) -> None:
-        """Append records, and let follow what follows."""
+        """Append records and wait until the loop settles."""
         self.consumer.send(place, count, gap=gap)
         await settled()
 
     async def open(self) -> None:
-        """Let the desk do what waits."""
+        """Let the service take the batches that wait."""
         self.desk.open.set()
         await settled()
 
@@ -196,14 +196,14 @@ class Scene:
 
 
 async def settled() -> None:
-    """Let the loop do all that it can do now."""
+    """Let the loop run until nothing more can happen."""
     for _ in range(40):
         await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
 async def at_work(*, most_records: int = 10) -> AsyncIterator[Scene]:
-    """Give a scene without delays; its tasks are gone afterwards."""
+    """Give a scene without delays; stop its tasks afterwards."""
     scene = Scene(most_records=most_records)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partitions, "first_offset", scene.first_offset)

@@ -19,7 +19,7 @@ def test_the_systems_clock_is_aware_and_never_goes_back() -> None:
 
 
 def test_a_manual_clock_stands_still_until_both_its_hands_are_moved() -> None:
-    """A manual clock moves only when told to, and moves both of its times together."""
+    """A manual clock moves only when a test moves it, and moves both of its times together."""
     clock: Clock = ManualClock(NOON)
     assert clock.now() == clock.now() == NOON
     assert clock.monotonic() == 0.0

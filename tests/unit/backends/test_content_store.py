@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> ContentStore:
 
 
 def together(number: int, action: Callable[[], object]) -> list[object]:
-    """Return what ``number`` threads get that act at the same moment; an exception counts as what it got."""
+    """Return the results of ``number`` threads that act at the same moment; an exception is a result too."""
     barrier, outcomes = threading.Barrier(number), []
 
     def act() -> None:

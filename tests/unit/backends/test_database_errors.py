@@ -12,7 +12,7 @@ from schemas.errors import CommandRejectedError, DatabaseAwayError, InvalidMessa
 
 
 def wrapped(error: Exception, *, kind: type[DBAPIError] = DBAPIError) -> DBAPIError:
-    """Return ``error`` as SQLAlchemy hands it on: below an error of its dialect."""
+    """Return ``error`` as SQLAlchemy raises it: as the cause of an error of its dialect."""
     original = Exception(f"{type(error)}: {error}")
     original.__cause__ = error
     return kind("SELECT 1", None, original)
@@ -61,7 +61,7 @@ def raised(error: Exception) -> Exception:
 
 @pytest.mark.parametrize("error", REFUSED, ids=lambda error: type(error).__name__)
 def test_what_no_other_try_mends_is_an_invalid_message(error: Exception) -> None:
-    """A record with a value that the database refuses is put aside, with the reason that the database gives."""
+    """A value that the database refuses raises InvalidMessageError with the database's reason."""
     for found in (raised(error), raised(wrapped(error)), raised(wrapped(error, kind=IntegrityError))):
         assert isinstance(found, InvalidMessageError)
         assert found.reason == "invalid_field"
@@ -70,7 +70,7 @@ def test_what_no_other_try_mends_is_an_invalid_message(error: Exception) -> None
 
 @pytest.mark.parametrize("error", BUGS, ids=lambda error: type(error).__name__)
 def test_a_mistake_of_ours_comes_out_as_it_is(error: Exception) -> None:
-    """A wrong statement is neither waited for nor blamed on a message: it stops the process."""
+    """A wrong statement is neither retried nor blamed on a message: it stops the process."""
     for kind in (DBAPIError, ProgrammingError, IntegrityError):
         inside = wrapped(error, kind=kind)
         assert raised(inside) is inside
@@ -108,5 +108,5 @@ def test_a_server_that_cannot_be_reached_is_away(error: Exception) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_what_others_say_inside_comes_out_as_it_is(error: Exception) -> None:
-    """A refusal, an outage of the broker or a bug is not taken for a word of the database."""
+    """A refusal, an outage of the broker or a bug is not taken for a database error."""
     assert raised(error) is error

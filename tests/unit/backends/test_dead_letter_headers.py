@@ -92,7 +92,7 @@ def test_the_key_comes_back_byte_for_byte(key: bytes | None) -> None:
 
 @pytest.mark.parametrize("byte", [b"k", b"\xff", b"\0"])
 def test_a_huge_key_does_not_make_a_dead_letter_too_large(byte: bytes) -> None:
-    """A key up to 4 KiB comes back with its letter; one of megabytes is left out, so that the letter fits on its topic."""
+    """A key up to 4 KiB is kept; one of megabytes is left out, so the dead letter fits on its topic."""
     longest = dead_letter_headers(with_key(byte * 4_096), "not_json", "\U0001f600" * LONGEST_DETAIL_CHARACTERS)
     assert key_of(longest) == byte * 4_096
     assert sum(len(f"{name}{value}".encode()) for name, value in longest.items()) < SPARE_BYTES

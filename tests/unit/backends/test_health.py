@@ -16,7 +16,7 @@ from backends.telemetry.health import HealthServer
 
 @asynccontextmanager
 async def serving(checks: dict[str, bool], facts: dict[str, Any] | None = None) -> AsyncIterator[HealthServer]:
-    """A server whose readiness is ``checks``, as they are at each question."""
+    """Run a server whose readiness is ``checks`` at the time of each request."""
     server = HealthServer(
         host="127.0.0.1", port=0, readiness=lambda: checks, facts=None if facts is None else lambda: facts
     )

@@ -1,4 +1,4 @@
-"""Logs of a process as its supervisor's file gets them: one JSON object a line, libraries included."""
+"""Logs of a process as its supervisor's file gets them: one JSON object per line, libraries included."""
 
 from __future__ import annotations
 

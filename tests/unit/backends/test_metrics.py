@@ -1,4 +1,4 @@
-"""The register of metrics: names that fit the house, each with its description, rendered for Prometheus."""
+"""The register of metrics: names by the rules, each with a description, rendered for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading partitions side by side: what each one's task does about order, turns, revocation, gaps, outages and bugs."""
+"""Reading partitions side by side: order, turns, revocation, gaps, outages and bugs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_batches_of_a_partition_follow_each_other(scene: Scene) -> None:
 
 
 async def test_few_partitions_work_at_a_time_and_the_others_stay_packed(scene: Scene) -> None:
-    """Memory holds the batches at work, however many partitions have a backlog."""
+    """Memory holds only the batches in hand, however many partitions have a backlog."""
     places = [TopicPartition(TOPIC, number) for number in range(MOST_AT_WORK + 2)]
     await scene.assign(*places)
     for place in places:
@@ -48,7 +48,7 @@ async def test_few_partitions_work_at_a_time_and_the_others_stay_packed(scene: S
 
 @pytest.mark.parametrize(("most", "spans"), [(1, [(0, 1), (1, 2), (2, 3)]), (2, [(0, 2), (2, 3)]), (10, [(0, 3)])])
 async def test_a_batch_holds_no_more_records_than_it_may(most: int, spans: list[tuple[int, int]]) -> None:
-    """The setting for the largest batch is kept."""
+    """A batch has at most as many records as the setting allows."""
     async with at_work(most_records=most) as scene:
         await scene.open()
         await scene.assign(ONE)
@@ -57,7 +57,7 @@ async def test_a_batch_holds_no_more_records_than_it_may(most: int, spans: list[
 
 
 async def test_a_batch_at_work_is_finished_before_its_partition_goes(scene: Scene) -> None:
-    """Whoever takes the partition over does not lose the compare against a worker that leaves."""
+    """A batch in hand is finished before its partition goes, so the next owner does not lose a compare."""
     await scene.assign(ONE, OTHER)
     await scene.send(ONE, 20)
     going = asyncio.ensure_future(scene.reader.on_partitions_revoked([ONE, OTHER]))
@@ -72,7 +72,7 @@ async def test_a_batch_at_work_is_finished_before_its_partition_goes(scene: Scen
 
 
 async def test_a_batch_that_waits_for_its_turn_is_dropped_with_its_partition(scene: Scene) -> None:
-    """A revoked partition's batch is not taken by a worker that no longer owns it."""
+    """A batch that waits for its turn is dropped when its partition is revoked."""
     await scene.assign(ONE, OTHER, THIRD)
     for place in (ONE, OTHER, THIRD):
         await scene.send(place)
@@ -82,7 +82,7 @@ async def test_a_batch_that_waits_for_its_turn_is_dropped_with_its_partition(sce
 
 
 async def test_a_batch_that_takes_too_long_is_cancelled(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole group waits for a worker whose partitions are taken away."""
+    """A batch that takes too long is cancelled on revocation, because the whole group waits for it."""
     monkeypatch.setattr(partitions, "LEAVING_SECONDS", 0.01)
     await scene.assign(ONE)
     await scene.send(ONE)
@@ -93,7 +93,7 @@ async def test_a_batch_that_takes_too_long_is_cancelled(scene: Scene, monkeypatc
 
 
 async def test_a_partition_that_comes_back_is_read_from_the_ledger(scene: Scene) -> None:
-    """What another worker has counted meanwhile is not counted again."""
+    """A partition that comes back is read from the ledger's offset, so nothing is counted again."""
     await scene.open()
     await scene.assign(ONE)
     await scene.send(ONE)
@@ -105,7 +105,7 @@ async def test_a_partition_that_comes_back_is_read_from_the_ledger(scene: Scene)
 
 
 async def test_a_lost_compare_concerns_its_own_partition_alone(scene: Scene) -> None:
-    """One zombie partition does not throw away the work of the others."""
+    """A lost compare drops only the work of its own partition."""
     await scene.assign(ONE, OTHER)
     await scene.send(ONE)
     await scene.send(OTHER)
@@ -134,7 +134,7 @@ async def test_the_ledger_is_asked_again_after_an_outage(scene: Scene) -> None:
 async def test_a_partition_waits_without_a_place_while_the_database_is_away(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that reads nothing does not call itself ready."""
+    """A worker without positions is not ready."""
     await scene.open()
     await scene.assign(ONE, OTHER)
     assert scene.reader.placed
@@ -146,7 +146,7 @@ async def test_a_partition_waits_without_a_place_while_the_database_is_away(
 
 
 async def test_a_positioning_that_takes_too_long_is_tried_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question that nobody answers does not keep a partition from being read for ever."""
+    """A positioning that gets no answer is tried again after a time limit."""
     monkeypatch.setattr(partitions, "POSITIONING_SECONDS", 0.01)
     scene.consumer.answers.clear()
     await scene.open()
@@ -161,7 +161,7 @@ async def test_a_positioning_that_takes_too_long_is_tried_again(scene: Scene, mo
 
 @pytest.mark.expects_errors("batch_failed")
 async def test_a_bug_stops_the_process(scene: Scene) -> None:
-    """A batch that cannot be done is not skipped, and its partition is not left behind without a word."""
+    """A bug in a batch stops the process; the batch is not skipped."""
     scene.desk.errors[2] = ArithmeticError("planted")
     await scene.open()
     await scene.assign(ONE, OTHER)
@@ -182,7 +182,7 @@ async def test_a_gap_is_bridged_when_the_broker_has_nothing_there(scene: Scene) 
 
 
 async def test_records_that_a_read_has_lost_are_read_again(scene: Scene) -> None:
-    """Only the broker's word makes a gap: what it has is counted."""
+    """Records that a read has lost are read again: only the broker decides what is a gap."""
     await scene.open()
     await scene.assign(ONE)
     scene.consumer.lost = [5, 3]
@@ -191,7 +191,7 @@ async def test_records_that_a_read_has_lost_are_read_again(scene: Scene) -> None
 
 
 async def test_no_gap_is_believed_while_the_broker_is_away(scene: Scene) -> None:
-    """An outage is not taken for records that are not there."""
+    """An outage of the broker is not taken for a gap."""
     await scene.open()
     await scene.assign(ONE)
     scene.firsts = [RetryLaterError("away"), KafkaConnectionError("away"), 5]
@@ -201,7 +201,7 @@ async def test_no_gap_is_believed_while_the_broker_is_away(scene: Scene) -> None
 
 
 async def test_what_lies_behind_the_next_offset_is_not_taken(scene: Scene) -> None:
-    """A consumer that goes back by itself does not bring counted records again."""
+    """Records before the next offset are not taken again when a consumer goes back by itself."""
     await scene.open()
     await scene.assign(ONE)
     await scene.send(ONE)
@@ -211,7 +211,7 @@ async def test_what_lies_behind_the_next_offset_is_not_taken(scene: Scene) -> No
 
 
 async def test_what_expired_is_bridged_from_the_partition_s_new_beginning(scene: Scene) -> None:
-    """A worker that was away for longer than the retention goes on with what there is."""
+    """A worker that was away for longer than the retention continues at the partition's new beginning."""
     await scene.open()
     await scene.assign(ONE)
     await scene.send(ONE)
@@ -226,7 +226,7 @@ async def test_what_expired_is_bridged_from_the_partition_s_new_beginning(scene:
 @pytest.mark.expects_errors("ledger_ahead_of_topic")
 @pytest.mark.parametrize("is_running", [False, True])
 async def test_a_partition_that_ends_below_the_ledger_stops_the_process(scene: Scene, *, is_running: bool) -> None:
-    """New events are not skipped as read when a topic was created anew or the broker lost data."""
+    """A partition that ends below the ledger stops the process: the topic is new, or the broker lost data."""
     await scene.open()
     scene.consumer.send(ONE, 100)
     scene.desk.ledger[1] = 100
@@ -243,7 +243,7 @@ async def test_a_partition_that_ends_below_the_ledger_stops_the_process(scene: S
 
 
 async def test_a_ledger_that_moves_while_the_broker_is_asked_is_not_ahead(scene: Scene) -> None:
-    """A worker does not stop because another one has committed between two questions."""
+    """A commit of another worker between two queries does not stop a worker."""
     await scene.open()
     scene.consumer.answers.clear()
     await scene.assign(ONE)
@@ -259,7 +259,7 @@ async def test_a_ledger_that_moves_while_the_broker_is_asked_is_not_ahead(scene:
 async def test_a_worker_is_behind_while_a_partition_is_far_from_its_end(
     scene: Scene, records: int, *, is_behind: bool
 ) -> None:
-    """Crossings are looked for at once when a worker keeps up, and seldom in a backlog; a backlog once read is remembered."""
+    """A worker is behind while a partition is far from its end; it remembers when a backlog has been read."""
     await scene.assign(ONE)
     await scene.send(ONE, records)
     [lag] = scene.reader.lags()
@@ -270,7 +270,7 @@ async def test_a_worker_is_behind_while_a_partition_is_far_from_its_end(
 
 
 async def test_the_positions_are_committed_when_they_have_moved(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tools that show the lag of a group see it live, and a broker that is away stops nothing."""
+    """Moved positions are committed for tools that show the lag; a broker that is away stops nothing."""
     monkeypatch.setattr(partitions, "COMMIT_SECONDS", 0.0)
     await scene.open()
     await scene.assign(ONE, OTHER)
@@ -285,7 +285,7 @@ async def test_the_positions_are_committed_when_they_have_moved(scene: Scene, mo
 
 
 class Client(Consumer):
-    """A consumer that can be started: the broker is away at first, and aiokafka's own tasks end when they are told."""
+    """A consumer that can be started: the broker is away at first, and a test can end aiokafka's own tasks."""
 
     made: list[Client]
     inner_error: BaseException | None
@@ -299,7 +299,7 @@ class Client(Consumer):
         self.made.append(self)
 
     def subscribe(self, topics: list[str], *, listener: PartitionReader) -> None:
-        """Note who wants to be told."""
+        """Record the listener."""
         self.subscribed = topics, listener
 
     async def start(self) -> None:
@@ -308,14 +308,14 @@ class Client(Consumer):
             raise KafkaConnectionError("away")
 
     async def stop(self) -> None:
-        """Note it."""
+        """Record the stop."""
         self.stopped = True
 
 
 async def test_a_reader_waits_for_the_broker_and_ends_with_aiokafka_s_own_tasks(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker neither ends because a broker starts late, nor lives on with a client that has given up."""
+    """A reader waits for a broker that starts late, and ends when aiokafka's own tasks end."""
     Client.made = []
     monkeypatch.setattr(partitions, "AIOKafkaConsumer", Client)
     running = asyncio.ensure_future(scene.reader.run())
@@ -344,7 +344,7 @@ async def _taken_once(steps: list[tuple[str, int]]) -> None:
     async with at_work() as scene:
         await scene.open()
         await scene.assign(ONE)
-        elsewhere: list[int] = []  # what another worker has taken, or nobody in time
+        elsewhere: list[int] = []  # taken by another worker, or expired
         gone: list[int] = []
         for step, number in steps:
             if step in {"send", "gap"}:

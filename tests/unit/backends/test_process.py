@@ -16,14 +16,14 @@ from tools.reference.packages import ROOT
 
 
 class Part:
-    """A part that writes down when it begins and ends."""
+    """A part that records when it begins and ends."""
 
     def __init__(self, name: str, journal: list[str], *, waits: asyncio.Event | None = None) -> None:
         self._name, self._journal, self._waits = name, journal, waits
         self.begun = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin, when what it waits for is there."""
+        """Begin, after what it waits for."""
         self._journal.append(f"{self._name} starts")
         self.begun.set()
         if self._waits is not None:
@@ -35,7 +35,7 @@ class Part:
 
 
 async def works_until_cancelled(begun: asyncio.Event, journal: list[str]) -> None:
-    """A task that goes on until it is told to end."""
+    """A task that runs until it is cancelled."""
     try:
         begun.set()
         await asyncio.Event().wait()
@@ -59,7 +59,7 @@ async def cancels_itself() -> None:
 
 
 async def signalled(running: Awaitable[int], begun: asyncio.Event, number: signal.Signals) -> int:
-    """Return the exit status after a signal that comes once the process has begun."""
+    """Return the exit status after a signal to a started process."""
     life = asyncio.ensure_future(running)
     async with asyncio.timeout(5):
         await begun.wait()

@@ -1,4 +1,4 @@
-"""What every process reads from the environment, and what it takes when nothing is said."""
+"""What every process reads from the environment, and its defaults."""
 
 from __future__ import annotations
 

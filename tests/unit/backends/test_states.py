@@ -1,4 +1,4 @@
-"""What a replica is told when the database dies under a question of its own."""
+"""What a replica sees when the database dies during its query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topics are asked for while no broker answers."""
+"""Creating topics while no broker answers."""
 
 from __future__ import annotations
 

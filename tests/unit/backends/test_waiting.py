@@ -1,4 +1,4 @@
-"""Waiting that ends when its event comes, when its time is over, and whenever it is cancelled."""
+"""Waiting ends with its event, at its time limit, and at any cancellation."""
 
 from __future__ import annotations
 

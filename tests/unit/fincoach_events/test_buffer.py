@@ -111,7 +111,7 @@ async def test_an_event_is_settled_once() -> None:
 
 
 async def test_what_is_settled_while_it_is_away_does_not_wait_again() -> None:
-    """A batch that comes back brings only what is still owed; what was given up meanwhile takes no room and wakes nobody."""
+    """A batch that comes back brings only unsettled events; those given up meanwhile take no room and wake no caller."""
     buffer = EventBuffer(max_events=2, max_bytes=1_000)
     slots = await filled(buffer, 2)
     buffer.take(max_bytes=1_000)
