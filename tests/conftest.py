@@ -1,4 +1,4 @@
-"""What every test stands on: a clean environment, a clock that stands still, and no error log that nobody expected."""
+"""What every test gets: a clean environment, a clock that stands still, and a check for unexpected error logs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ pytest_plugins = [
     "tests.services",
     "tests.hangs",
     "tests.order",
-]  # broker and database; an end to what hangs; long files first
+]  # broker and database; ending hangs; long files first
 
-# Where the shared services are may be given from outside; nothing else may leak into a test.
+# Only the addresses of shared services may come from outside; nothing else may leak into a test.
 SERVICE_ADDRESSES = {"FINCOACH_DATABASE_URL", "FINCOACH_BROKERS"}
 NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 OUR_LOGGERS = ("fincoach", "asyncio")
 
-# Torch loads Triton, a compiler for GPUs, wherever it finds it; nothing here uses it, and at exit it prints a page of
+# Torch loads Triton, a compiler for GPUs, wherever it is installed. Nothing here uses it, and at exit it prints a page of
 # leaked instances below the tests' summary.
 sys.modules["triton"] = None  # type: ignore[assignment]
 
-# The same examples each time for `make test`; others each time, and more of them, for `make prove`.
+# `make test` uses the same examples each time; `make prove` uses new and more examples each time.
 settings.register_profile("test", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile("prove", max_examples=200, deadline=None, print_blob=True)
 settings.load_profile("test")
@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str:
-    """Say on which data sets the run stands."""
+    """Report which data sets the run uses."""
     if has_real_sets():
         return f"data sets: the real ones in {REAL}, and small ones that the tests make"
     return f"data sets: only small ones that the tests make; {REAL} is not there (FINCOACH_DATA names a folder of real ones)"
@@ -57,7 +57,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(autouse=True, scope="session")
 def clean_environment() -> Iterator[None]:
-    """Take every FINCOACH_ variable away but the addresses of services, so that a developer's shell changes no result."""
+    """Remove every FINCOACH_ variable except the addresses of services, so a developer's shell changes no result."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("FINCOACH_") and name not in SERVICE_ADDRESSES]:
             patch.delenv(name)
@@ -66,7 +66,7 @@ def clean_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def template_builder() -> TemplateBuilder:
-    """Bring the template of test databases to the newest schema, so that each ``database_url`` is a quick copy of it."""
+    """Upgrade the template of test databases to the newest schema, so each ``database_url`` is a quick copy."""
 
     async def build(url: str) -> None:
         await create(url)
@@ -82,7 +82,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture(autouse=True)
 def no_unexpected_error_log(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fail a test during which the system logged an error that its ``expects_errors`` marker does not name."""
+    """Fail a test if the system logged an error that its ``expects_errors`` marker does not name."""
     marker = request.node.get_closest_marker("expects_errors")
     expected = set(marker.args) if marker else set()
     with structlog.testing.capture_logs() as lines:

@@ -1,4 +1,4 @@
-"""The four models of the product, by name: a fifth that happens to be installed changes no test."""
+"""The four models of the product, by name, so another installed model changes no test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Goals whose ends are known: monthly budgets of users who each spend at a pace of their own."""
+"""Goals with known outcomes: monthly budgets of users who each spend at their own pace."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def goal_step(user: str, goal: str, step: str, day: float, **fields: object) -> 
 
 
 def is_kept(spent_share: float, _generator: np.random.Generator) -> bool:
-    """Say how a budget really ends."""
+    """Return whether a budget is really kept."""
     return spent_share <= 1.0
 
 
 def is_chance(_spent_share: float, generator: np.random.Generator) -> bool:
-    """Say how a budget ends where nothing can be learned."""
+    """Return a random outcome of a budget, from which nothing can be learned."""
     return bool(generator.random() < 0.6)
 
 
 def budgets(*, users: int, months: int, outcome: Outcome = is_kept, seed: int = 0) -> list[AnyBehavioralEvent]:
-    """Return monthly budgets of users who each spend at a pace of their own, and how they end."""
+    """Return monthly budgets of users who each spend at their own pace, with their outcomes."""
     generator = np.random.default_rng(seed)
     events: list[AnyBehavioralEvent] = []
     for user, month in itertools.product(range(users), range(months)):

@@ -1,10 +1,10 @@
 """Ends a test run that hangs where no time-out reaches it.
 
-pytest-timeout lets go of a test once it has failed. Then its fixtures end, and with them its event loop, which waits for
-every task; one that swallows its cancellation, as Faust's do where the app was not stopped, would hold the run for ever.
+pytest-timeout stops watching a test once it has failed. Then its fixtures end, and its event loop waits for every task. A
+task that swallows its cancellation, as Faust's do if the app was not stopped, would hold the run for ever.
 
-Where a run has several processes, the others finish what they have begun, and then the run ends (``make test`` forbids xdist
-to start another process: it would run the same test again).
+If a run has several processes, the others finish their tests, and then the run ends (``make test`` forbids xdist to start
+another process, which would run the same test again).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the way to the terminal: during a test what is written is captured."""
+    """Keep access to the terminal: during a test, output is captured."""
     config.stash[STDERR] = os.dup(2)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: Settings) -> Generator[None, object, object]:
-    """Watch over whatever has a time-out, by marker, option or configuration."""
+    """Watch every test with a time-out, by marker, option or configuration."""
     seconds = settings.timeout + float(item.config.getini("hanging_seconds"))
     timer = threading.Timer(seconds, _end_run, (item.nodeid, item.config.stash[STDERR]))
     timer.daemon = True
@@ -48,7 +48,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Settings) -> Generator
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a test and its fixtures; watch no longer when they have ended."""
+    """Run a test and its fixtures; stop watching when they have ended."""
     try:
         return (yield)
     finally:
@@ -57,10 +57,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _end_run(test: str, stderr: int) -> None:
-    if is_debugging():  # somebody sits before it
+    if is_debugging():  # a person is debugging
         return
     os.write(stderr, f"\n{test} hangs beyond its time-out; this process ends here. What every thread does:\n".encode())
     faulthandler.dump_traceback(stderr)
-    for child in psutil.Process().children(recursive=True):  # broker and database would stay
+    for child in psutil.Process().children(recursive=True):  # broker and database would keep running
         child.kill()
     os._exit(STATUS)

@@ -1,4 +1,4 @@
-"""The order in which test files are given to the processes of a run: long ones first, so that all end at about the same time."""
+"""The order of test files in a run with several processes: long ones first, so all processes end at about the same time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-# The files that take longest, the longest first; whatever is not named here takes less than half a minute.
+# The longest files, longest first; any other file takes less than half a minute.
 LONG_FILES = (
     "integration/test_stack_cli.py",
     "integration/test_trainers_process.py",
@@ -29,6 +29,6 @@ LONG_FILES = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long files first, then those that need services, then the rest; the order within a file stays."""
+    """Put long files first, then those that need services, then the rest; keep the order within a file."""
     places = {TESTS / name: place for place, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places) + ("unit" in item.path.parts)))

@@ -1,8 +1,8 @@
 """Defects of a known rate planted into events, and what the quality of the data set then says.
 
-Events of Online Retail, OULAD and HeartSteps (of the real sets, or of small ones that the tests make) go the way of every
-event: encoded, taken in, folded, closed into panes, merged and judged. ``python -m tests.planted_defects`` prints planted
-against reported; a test holds it.
+Events of Online Retail, OULAD and HeartSteps (the real sets, or small ones that the tests make) go the way of every event:
+encoded, taken in, folded, closed into panes, merged and judged. ``python -m tests.planted_defects`` prints planted against
+reported rates; a test checks them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Generator = np.random.Generator
 
 @dataclass(slots=True)
 class SentRecord:
-    """A record as the transport gives it."""
+    """A record as the transport delivers it."""
 
     offset: int
     key: bytes | None
@@ -60,7 +60,7 @@ class SentRecord:
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """What is sent (as events, or as bytes under an event's key), and the share of what was meant that is defective."""
+    """What is sent (events, or bytes under an event's key), and the share of the eligible ones that is defective."""
 
     sent: Sequence[AnyBehavioralEvent | tuple[AnyBehavioralEvent, bytes]]
     rate: float
@@ -70,7 +70,7 @@ Plant = Callable[[Events, float, Generator], Planted]
 
 
 def added_to(clean: float, planted: float) -> float:
-    """Return the rate of a defect planted into data of which a part was defective already."""
+    """Return the rate of a defect planted into data that were partly defective already."""
     return clean + planted * (1 - clean)
 
 
@@ -78,8 +78,8 @@ def added_to(clean: float, planted: float) -> float:
 class Defect:
     """A kind of defect: the data set it goes into, how it is planted, and where a judgement reports its rate.
 
-    ``prepare`` adds what the real events lack (balances, sessions); ``expected`` is what ought to be reported, of what clean
-    data report and what was planted; ``also`` are other dimensions that the defect really moves.
+    ``prepare`` adds what the real events lack (balances, sessions); ``expected`` computes the right report from that of clean
+    data and the planted rate; ``also`` names other dimensions that the defect really moves.
     """
 
     world: str
@@ -94,7 +94,7 @@ class Defect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one planting led to; ``moved`` is the most that any other dimension changed."""
+    """The outcome of one planting; ``moved`` is the largest change of any other dimension."""
 
     defect: Defect
     planted: float
@@ -104,13 +104,13 @@ class Outcome:
 
     @property
     def error(self) -> float:
-        """How far the report is from what ought to be reported."""
+        """The distance of the report from the right one."""
         return abs(self.reported - self.defect.expected(self.clean, self.planted))
 
 
 @functools.cache
 def events_of(world: str, *, data: Path | None = None, every_nth_user: int = 1) -> tuple[AnyBehavioralEvent, ...]:
-    """Return the events of a set that belong to its model, in their order; of every so many users all or nothing."""
+    """Return the events of a set that belong to its model, in order; of every n-th user only, if given."""
     kinds = (TransactionCreated, GoalModified, RecommendationInteraction)
     events = (item for item in open_source(world, data=data or data_folder()).events() if isinstance(item, kinds))
     return tuple(event for event in events if event.user_id.int % every_nth_user == 0)
@@ -156,7 +156,7 @@ def statistics_of(
 
 
 def outcomes(defect: Defect, *, data: Path | None = None, every_nth_user: int | None = None) -> list[Outcome]:
-    """Return what each rate of a defect led to."""
+    """Return the outcome of each rate of a defect."""
     nth = every_nth_user or EVERY_NTH_USER.get(defect.world, 1)
     events = defect.prepare(list(events_of(defect.world, data=data, every_nth_user=nth)))
     model_type = MODELS[defect.world]
@@ -196,7 +196,7 @@ def changing(
     where: Callable[[Events], list[int]] | None = None,
     of_eligible: bool = False,
 ) -> Plant:
-    """Plant by changing events, of which ``where`` says the eligible places; the rate is of all events, or of these."""
+    """Plant by changing events at the places that ``where`` returns; the rate is of all events, or of these."""
 
     def plant(events: Events, rate: float, generator: Generator) -> Planted:
         eligible = where(events) if where else list(range(len(events)))
@@ -234,12 +234,12 @@ def changed(event: AnyBehavioralEvent, **changes: object) -> AnyBehavioralEvent:
 
 
 def another(event: AnyBehavioralEvent, generator: Generator, **changes: object) -> AnyBehavioralEvent:
-    """Return an event of its own like ``event``."""
+    """Return a new event like ``event``."""
     return changed(event, event_id=uuid.UUID(bytes=generator.bytes(16), version=4), **changes)
 
 
 def broken(**fields: object) -> Callable[[AnyBehavioralEvent, Generator], tuple[AnyBehavioralEvent, bytes]]:
-    """Return what puts one of ``fields`` into an event's bytes, each against the contract."""
+    """Return a function that puts one of ``fields`` into an event's bytes; each violates the contract."""
 
     def change(event: AnyBehavioralEvent, generator: Generator) -> tuple[AnyBehavioralEvent, bytes]:
         name = str(generator.choice(list(fields)))
@@ -249,7 +249,7 @@ def broken(**fields: object) -> Callable[[AnyBehavioralEvent, Generator], tuple[
 
 
 def steps(*kinds: str) -> Callable[[Events], list[int]]:
-    """Return what finds the events of one of ``kinds`` of interaction."""
+    """Return a function that finds the events of one of ``kinds`` of interaction."""
     return lambda events: [place for place, event in enumerate(events) if event.interaction_type in kinds]
 
 
@@ -297,7 +297,7 @@ def sent_again(events: Events, rate: float, generator: Generator) -> Planted:
 
 
 def by_one_bot(events: Events, rate: float, generator: Generator) -> Planted:
-    """Let one user have given a share of what counts: whole goals, or single transactions."""
+    """Give one user a share of what counts: whole goals, or single transactions."""
     bot = uuid.UUID(int=7)
     counting = [
         event for event in events if isinstance(event, TransactionCreated) or event.interaction_type in GOAL_OUTCOMES
@@ -316,7 +316,7 @@ def _subject(event: AnyBehavioralEvent) -> object:
 
 
 def with_balances(events: Events) -> Events:
-    """Return transactions with the balance that they lead to."""
+    """Return transactions with the balance after each."""
     balances: collections.Counter[uuid.UUID] = collections.Counter()
     told: Events = []
     for event in events:
@@ -342,7 +342,7 @@ def back_in_session(event: AnyBehavioralEvent, generator: Generator) -> AnyBehav
 
 
 def end_of_nothing(event: GoalModified, generator: Generator) -> AnyBehavioralEvent:
-    """Return the end of a goal that nobody has created."""
+    """Return the end of a goal that was never created."""
     step = "achieve" if generator.random() < 0.47 else "fail"  # as often as in the set
     return another(
         event, generator, goal_id=f"never-created-{generator.integers(2**40)}", interaction_type=step, score=None
@@ -355,7 +355,7 @@ def answer_to_nothing(event: RecommendationInteraction, generator: Generator) ->
 
 
 def far_too_large(event: TransactionCreated, generator: Generator) -> AnyBehavioralEvent:
-    """Return a transaction of a million times as much, as far as the contract allows."""
+    """Return a transaction of a million times the amount, as far as the contract allows."""
     del generator
     return changed(event, amount_minor=min(event.amount_minor * 1_000_000, 10**12))
 
@@ -368,7 +368,7 @@ def due_in_centuries(event: GoalModified, generator: Generator) -> AnyBehavioral
 
 
 def short_of(dimension: str) -> Callable[[QualityAssessment], float]:
-    """Return what reads how much a dimension lacks."""
+    """Return a function that reads how much a dimension lacks."""
     return lambda assessment: 1.0 - (assessment.dimensions[dimension] or 0.0)
 
 
@@ -384,7 +384,7 @@ def repeated(assessment: QualityAssessment) -> float:
 
 
 def given_by_one(assessment: QualityAssessment) -> float:
-    """Return the share of the user who gave most."""
+    """Return the share of the user with the most events."""
     return float(assessment.parts["largest_share"])
 
 

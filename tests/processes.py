@@ -1,4 +1,4 @@
-"""Process services as real processes: started with an environment of their own, asked over HTTP, killed or stopped."""
+"""Services as real processes: started with their own environment, queried over HTTP, killed or stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAIT_SECONDS = 60.0
 
 
 async def eventually(check: Callable[[], Awaitable[Any]], *, what: str, seconds: float = WAIT_SECONDS) -> Any:  # noqa: ANN401 - what the check returns
-    """Return the first true answer of ``check``; fails with ``what`` was waited for."""
+    """Return the first true result of ``check``; fail with ``what`` was waited for."""
     try:
         async with asyncio.timeout(seconds):
             while True:
@@ -59,11 +59,11 @@ class RunningService:
             return await client.post(f"{self.url}{path}", json=dict(body))
 
     async def live(self) -> None:
-        """Return when it answers."""
+        """Wait until it answers."""
         await eventually(self._is_live, what=f"a live process (log: {self.log.read_text()[-2000:]})")
 
     async def ready(self) -> dict[str, Any]:
-        """Return what readiness says once it is ready."""
+        """Return the readiness answer once it is ready."""
         response = await eventually(self._is_ready, what=f"readiness of the process with the log {self.log}")
         facts: dict[str, Any] = response.json()
         return facts
@@ -88,7 +88,7 @@ class RunningService:
 
 @contextlib.asynccontextmanager
 async def running(service: str, folder: Path, **settings: object) -> AsyncIterator[RunningService]:
-    """Run ``python -m <service>`` with ``FINCOACH_…`` settings; it is killed at the end if it still lives."""
+    """Run ``python -m <service>`` with ``FINCOACH_…`` settings; kill it at the end if it is still alive."""
     port = free_port()
     named = {"FOLDER": folder, "PORT": port, **{name.upper(): value for name, value in settings.items()}}
     environment = {**os.environ, **{f"FINCOACH_{name}": str(value) for name, value in named.items()}}  # noqa: TID251 - a child's environment

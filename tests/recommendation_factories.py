@@ -1,4 +1,4 @@
-"""What the tests of the recommendation trainer use: served recommendations whose truth is known, and a workshop to train in."""
+"""Helpers of the recommendation trainer's tests: served recommendations with a known truth, and a workshop to train in."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def contexts_of(generator: np.random.Generator, rows: int) -> FloatArray:
 
 
 def liked(contexts: FloatArray) -> FloatArray:
-    """Return how likely each action is to be liked, (n, 5): rich users like the first, poor spenders the third, others the last."""
+    """Return the chance of each action to be liked, (n, 5): rich users like the first, poor spenders the third, others the last."""
     rich, spending = contexts[:, 0] > np.exp(6.5), contexts[:, 1] > 20
     chances = np.full((len(contexts), ARMS), 0.15)
     chances[rich, 0] = 0.9
@@ -94,7 +94,7 @@ def _answer(generator: np.random.Generator, chance: float) -> str | None:
 
 
 def files_of(rows: Sequence[Row], events: Sequence[AnyBehavioralEvent] = ()) -> dict[str, bytes]:
-    """Return a snapshot's files; behind ``events`` comes a newest one; only its time matters."""
+    """Return a snapshot's files; a newest event is added behind ``events``, of which only the time matters."""
     newest = max(row["predicted_at"] for row in rows) + dt.timedelta(days=1)
     last = PageViewed(event_id=UUID(int=1), user_id=UUID(int=10**9), occurred_at=newest, consent=True, page_url="/")
     table = [

@@ -1,4 +1,4 @@
-"""Tiny HTTP servers in a replica's place: they answer what a test says, and remember what they were asked."""
+"""Tiny HTTP servers in place of replicas: they answer what a test says, and record their requests."""
 
 from __future__ import annotations
 

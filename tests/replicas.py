@@ -35,7 +35,7 @@ class WrittenStates:
     rows: dict[UUID, StoredState] = field(default_factory=dict)
 
     async def read(self, user_id: UUID) -> StoredState | None:
-        """Return what was written."""
+        """Return the written state."""
         return self.rows.get(user_id)
 
 
@@ -89,5 +89,5 @@ class Replica:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.application), base_url="http://replica")
 
     def logged(self) -> list[PredictionServed]:
-        """Return what waits to be logged."""
+        """Return the predictions that wait to be logged."""
         return list(self.log._waiting)

@@ -1,4 +1,4 @@
-"""Versions of messages that do not exist: the next one of each type, and the one that the lock remembers, as structs."""
+"""Versions of messages as structs: an invented next one of each type, and the one that the lock holds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LIMITED: dict[str, Any] = {"int": int, "float": float, "str": str, "datetime": d
 
 
 def struct_of(shape: Shape, *, tag: str, topic: Topic) -> type[msgspec.Struct]:
-    """Return a struct of exactly this shape, as a process of another release has it."""
+    """Return a struct of exactly this shape, like that of another release."""
     return msgspec.defstruct(
         "Remembered", _fields(shape), tag=tag, tag_field=topic.tag_field, frozen=True, kw_only=True
     )
 
 
 def grown(message: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """Return the next version of a message type: it has one optional field more."""
+    """Return the next version of a message type, with one more optional field."""
     version = version_of(message) + 1
     fields: list[Any] = [
         ("schema_version", int, msgspec.field(default_factory=lambda: version)),

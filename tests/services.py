@@ -1,7 +1,7 @@
 """Where Kafka and Postgres of the tests come from: real ones, always.
 
-Addresses in the environment win (``FINCOACH_DATABASE_URL``, ``FINCOACH_BROKERS``); else containers where a Docker
-engine answers; else the servers that ``stack`` starts. Each is started once in each process of a run, when the first test asks for it.
+Addresses in the environment win (``FINCOACH_DATABASE_URL``, ``FINCOACH_BROKERS``), then containers if a Docker engine
+answers, then the servers that ``stack`` starts. Each process of a run starts each of them once, when a test first needs it.
 
 ``tests/conftest.py`` names this file as a plugin, and may replace ``template_builder`` by one that applies the
 migrations.
@@ -65,7 +65,7 @@ def broker_address() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def register_broker() -> Iterator[str]:
-    """The address of an embedded broker on which one test file after the other has the topics of the register."""
+    """The address of an embedded broker whose register topics belong to one test file after the other."""
     with _folder("register-broker") as folder:
         broker = EmbeddedBroker(folder / "broker")
         with running_in_background(broker.spec(), folder=folder):
@@ -74,8 +74,8 @@ def register_broker() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def own_broker(register_broker: str) -> str:
-    """The address of a broker without topics: nobody but this test file writes to those of its register."""
-    from tests.chaos.rig.aimed_topics import remove_topics  # noqa: PLC0415 - the yard stands on this file
+    """The address of a broker without topics: only this test file writes to the register's topics there."""
+    from tests.chaos.rig.aimed_topics import remove_topics  # noqa: PLC0415 - the rig imports this file
 
     asyncio.run(remove_topics(register_broker))
     return register_broker
@@ -83,7 +83,7 @@ def own_broker(register_broker: str) -> str:
 
 @pytest.fixture(scope="session")
 def template_builder() -> TemplateBuilder | None:
-    """How the template of test databases gets its schema: None leaves it empty."""
+    """The function that gives the template of test databases its schema; None leaves it empty."""
     return None
 
 
@@ -104,7 +104,7 @@ def template_database(postgres_server: str, template_builder: TemplateBuilder | 
 
 @pytest.fixture
 async def database_url(postgres_server: str, template_database: str | None) -> AsyncIterator[str]:
-    """The address of a database of this test's own, with the newest schema where a builder is known."""
+    """The address of this test's own database, with the newest schema if there is a builder."""
     name = unique("test")
     template = f' TEMPLATE "{template_database}"' if template_database else ""
     await _execute(postgres_server, f'CREATE DATABASE "{name}"{template}')
@@ -159,7 +159,7 @@ def _broker() -> Iterator[str]:
 
 
 def docker_answers() -> bool:
-    """Whether a Docker engine can be talked to."""
+    """Whether a Docker engine answers."""
     if shutil.which("docker") is None:
         return False
     try:
@@ -179,7 +179,7 @@ def _postgres_container() -> Iterator[str]:
 
 @contextmanager
 def _kafka_container() -> Iterator[str]:
-    """The same broker configuration in a container. Clients are told the address under which the host reaches it."""
+    """The same broker configuration in a container, which advertises the address under which the host reaches it."""
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415
 
     port, controller_port = free_port(), free_port()
@@ -203,7 +203,7 @@ async def _until_ready(probe: KafkaProbe) -> None:
 
 @contextmanager
 def _folder(name: str) -> Iterator[Path]:
-    """A folder for a server's data. Not pytest's own: another run would close that to the account Postgres has."""
+    """A folder for a server's data. It is not pytest's own: another run would close that one to the account of Postgres."""
     path = Path(tempfile.mkdtemp(prefix=f"fincoach-{name}-"))
     try:
         yield path
@@ -229,8 +229,8 @@ def running_in_background(*specs: ProcessSpec, folder: Path) -> Iterator[Supervi
         try:
             loop.run_until_complete(life)
         except asyncio.CancelledError:
-            pass  # the end that is asked for below
-        except BaseException as error:  # noqa: BLE001 - carried over to the test's thread, which raises it
+            pass  # the cancellation requested below
+        except BaseException as error:  # noqa: BLE001 - raised in the test's thread
             failures.append(error)
         finally:
             started.set()

@@ -1,7 +1,7 @@
-"""Small data sets in the form of the real ones, made by the tests themselves: for machines that have no folder of sets.
+"""Small data sets in the form of the real ones, which the tests make for machines without the real sets.
 
-``data_folder`` gives the real folder where it is there, and else one with ``onlineretail``, ``oulad`` and ``heartsteps``
-of about 6,000 events each. Their rows are drawn from a fixed seed: every run sees the same ones.
+``data_folder`` gives the real folder if it exists, else one with ``onlineretail``, ``oulad`` and ``heartsteps`` of about
+6,000 events each. Their rows are drawn from a fixed seed, so every run gets the same ones.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def has_real_sets() -> bool:
 
 
 def data_folder() -> Path:
-    """Return the folder of real sets, or of small ones where it is not there."""
+    """Return the folder of real sets, or of small ones if there is none."""
     return REAL if has_real_sets() else small_folder()
 
 
 def small_folder() -> Path:
-    """Return a folder of small sets, which is gone when the process ends."""
+    """Return a folder of small sets, which is removed when the process ends."""
     return Path(_written().name)
 
 
@@ -97,7 +97,7 @@ def write(folder: Path) -> None:
 
 
 def _lines() -> Iterator[Row]:
-    """Yield the lines of invoices in the order of time; some invoices are refunds, and some are of nobody."""
+    """Yield the lines of invoices in the order of time; some are refunds, and some have no customer."""
     generator = np.random.default_rng(SEED)
     loyalty = 1.0 / np.arange(1, CUSTOMERS + 1) ** 0.7  # few customers buy often, as everywhere
     customers = 10_000 + generator.choice(CUSTOMERS, INVOICES, p=loyalty / loyalty.sum())
@@ -122,7 +122,7 @@ def _students(generator: Generator) -> Iterator[Row]:
 
 
 def _submissions(students: Sequence[Row]) -> Iterator[Row]:
-    """Yield what each student handed in while enrolled."""
+    """Yield the submissions of each student while enrolled."""
     generator = np.random.default_rng(SEED)
     for module, presentation, student, result, _, left_on in students:
         last_day = left_on if isinstance(left_on, int) else MODULE_DAYS
@@ -134,7 +134,7 @@ def _submissions(students: Sequence[Row]) -> Iterator[Row]:
 
 
 def _decisions() -> Iterator[Row]:
-    """Yield decision points, at each of which the lot chose, and what people answered."""
+    """Yield decision points with a random choice each, and people's answers."""
     generator = np.random.default_rng(SEED)
     for walker in range(1, WALKERS + 1):
         for decision in range(WALKING_DAYS * SLOTS):

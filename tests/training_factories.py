@@ -1,4 +1,4 @@
-"""What the tests of trainers use: an archive filled as streams would fill it, a trainer's parts, small histories."""
+"""Helpers of the trainers' tests: an archive filled as by streams, a trainer's parts, small histories."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def transaction(user: str, day: float, amount_minor: int, **changed: object) -> 
 
 
 def shop_history(*, users: int, weeks: int, seed: int = 0) -> list[TransactionCreated]:
-    """Return purchases by time; each customer comes at a rate, and spends around an amount, of its own."""
+    """Return purchases by time; each customer has its own rate and its own typical amount."""
     generator = np.random.default_rng(seed)
     rates, levels = generator.gamma(2.0, 0.2, users), generator.lognormal(3.0, 0.6, users)
     events = []
@@ -96,7 +96,7 @@ def shop_history(*, users: int, weeks: int, seed: int = 0) -> list[TransactionCr
 async def archive(
     database: Database, events: Sequence[AnyBehavioralEvent], *, partitions: int = 2, start: int = 0
 ) -> list[OffsetRange]:
-    """Archive ``events`` as streams would, users spread over ``partitions``; return the ranges that were written."""
+    """Archive ``events`` as streams does, with users spread over ``partitions``; return the written ranges."""
     placed: dict[int, list[AnyBehavioralEvent]] = {number: [] for number in range(partitions)}
     for event in events:
         placed[event.user_id.int % partitions].append(event)
@@ -169,7 +169,7 @@ async def record_quarantine(
 
 
 def snapshot_of(events: Iterable[AnyBehavioralEvent], *, new_from: int = 0, partitions: int = 2) -> Snapshot:
-    """Return a snapshot of ``events`` as it would come out of an archive; the events from number ``new_from`` on are new."""
+    """Return a snapshot of ``events`` as from an archive; the events from number ``new_from`` on are new."""
     files = snapshot_files(events, new_from=new_from, partitions=partitions)
     return Snapshot(files, digest="0" * 64)
 

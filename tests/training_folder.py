@@ -31,7 +31,7 @@ def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
 
 @dataclass
 class TrainingFolder:
-    """One model's store and keys; ``champion`` is the address of what is served, at first version 0."""
+    """One model's store and keys; ``champion`` is the address of the served version, at first version 0."""
 
     folder: Path
     model_type: ModelType
@@ -49,7 +49,7 @@ class TrainingFolder:
         return ContentStore(f"file://{self.folder / 'store'}")
 
     def train(self, events: Iterable[AnyBehavioralEvent], *, seed: int = 7) -> WorkResult:
-        """Run one training on the events as a child process would; a winner is the next champion."""
+        """Run one training on the events like a child process; a winner becomes the champion."""
         order = WorkOrder(
             model_type=self.model_type, run_id=str(UUID(int=1)), snapshot=self.store.put("snapshots", snapshot_files(events)),
             seed=seed, store_url=f"file://{self.folder / 'store'}", keys_folder=str(self.folder / "keys"), cpu_seconds=100,

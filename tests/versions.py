@@ -1,4 +1,4 @@
-"""Real signed artifacts for tests, and where they lie: keys and a store in a folder of the test's own."""
+"""Real signed artifacts for tests, with keys and a store in the test's own folder."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def goal_artifact(key: SigningKey, rate: float, **manifest_fields: object) -> di
 
 
 def reference_of(address: str, *, version: str, kind: ArtifactKind = ArtifactKind.LEARNED) -> VersionReference:
-    """Return the reference of what is stored at ``address``."""
+    """Return the reference of the artifact at ``address``."""
     return VersionReference(
         version=version, kind=kind, artifact_uri=address, artifact_digest=address.rsplit("/", 1)[-1]
     )

@@ -1,4 +1,4 @@
-"""The source files of the house as syntax trees, for the rules that no linter can say."""
+"""The project's source files as syntax trees, for rules that no linter can express."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def called_methods(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def imported_names(path: Path, module: str) -> set[str]:
-    """Return what the file takes from ``module`` (``from module import name``)."""
+    """Return the names that the file imports from ``module`` (``from module import name``)."""
     return {
         alias.name
         for node in ast.walk(tree_of(path))

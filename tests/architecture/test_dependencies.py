@@ -1,4 +1,4 @@
-"""What each package imports against what its extra installs: an image of one process must be enough for that process."""
+"""What each package imports against what its extra installs: the image of a process must be enough for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.architecture.sources import files_of, tree_of
 from tools.reference.packages import PACKAGES, ROOT
 
 OURS = {*PACKAGES, "migrations"}
-# Which extras stand beside the base where a package runs; floors below the processes run with every one of them.
+# The extras that are installed with the base where a package runs; packages below the processes run with each of them.
 EXTRAS = {
     "schemas": (),
     "backends": (),
@@ -76,7 +76,7 @@ def imported_modules(package: str) -> set[str]:
 
 
 def undeclared(package: str, allowed: set[str]) -> set[str]:
-    """Return what the package imports and ``allowed`` does not bring."""
+    """Return the modules that the package imports and ``allowed`` does not bring."""
     return {name for name in imported_modules(package) if not allowed & set(distributions().get(name, []))}
 
 

@@ -1,4 +1,4 @@
-"""Packages, sizes and doors: what import-linter and ruff cannot say."""
+"""Rules on packages, sizes and ownership that import-linter and ruff cannot express."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LONGEST_FILE_LINES = 500
 LONGEST_FUNCTION_LINES = 80
 LONGEST_CLASS_LINES = 300
 
-# Offsets are committed to the broker there; transactions nowhere but in the unit of work.
+# These commit offsets to the broker; only the unit of work commits transactions.
 OFFSET_COMMITS = {"backends/broker/kafka.py", "backends/broker/partitions.py", "backends/broker/processor.py"}
 UNIT_OF_WORK = "backends/database/unit_of_work.py"
 TOPIC_NAMES_LIVE_IN = {"schemas/topics.py", "fincoach_events/events.py"}
 METRIC_NAMES_LIVE_IN = {"backends/telemetry/metrics.py"}
-# Tables that several packages write: each its own rows, or through one function of the database.
+# Tables that several packages write: each writes its own rows, or they share one database function.
 SHARED_OWNERS = {
     "each service its own rows",
     "the service that executes",
@@ -136,7 +136,7 @@ def test_no_wait_swallows_a_cancellation() -> None:
 
 
 def bare_names(known: set[str], allowed: set[str]) -> list[str]:
-    """Return where a package writes one of the ``known`` names as a string, outside the files ``allowed``."""
+    """Return where a package has one of the ``known`` names as a string, outside the files ``allowed``."""
     return [
         f"{name_of(path)}:{line} writes {text!r}"
         for path in package_files()

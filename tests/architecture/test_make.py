@@ -17,7 +17,7 @@ GUIDES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
 
 def targets() -> set[str]:
-    """Return every target that the Makefile declares as one to call."""
+    """Return every target that the Makefile declares as phony."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     return {name for line in re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE) for name in line.split()}
 
@@ -36,7 +36,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-# Variables that an outer make hands down would change what an inner one does.
+# Variables of an outer make would change the inner one.
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # noqa: TID251
 
 

@@ -1,4 +1,4 @@
-"""No process knows a model: they are found by entry point, and nothing is done for one of them alone."""
+"""No process knows a model: models are found by entry point, and none gets special treatment."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tests.architecture.sources import SERVICES, files_of, name_of, string_const
 from tests.four_models import FOUR_MODELS
 
 NAMES = re.compile(rf"\b(?:{'|'.join((*FOUR_MODELS, 'churn'))})\b")  # as keys: small letters
-# What is called so and is no model, by file. Whatever is added here says why.
+# Uses of these names that mean no model, by file. Each entry has its reason.
 ALLOWED: dict[str, set[str]] = {
     # A caller describes a goal that the user's state does not know yet: a field of the host's request.
     "serving/service.py": {"goal"},
     "modelkit/interface.py": {"goal"},
-    # A user's goals, which the event contract has whatever models there are.
+    # A user's goals, which are part of the event contract whatever the models.
     "modelkit/features/fold.py": {"goal"},
     "modelkit/statistics/consistency.py": {"goal"},
 }
 
 
 def identifiers(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield each name that the file gives or uses, with its line; parts of longer names are not looked at."""
+    """Yield each name that the file defines or uses, with its line; parts of longer names do not count."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Name):
             yield node.id, node.lineno
@@ -38,20 +38,20 @@ def identifiers(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def words_of(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield each word of the file that is a model's name, with its line, wherever it stands: code, comment or docstring."""
+    """Yield each model's name in the file with its line: in code, comments or docstrings."""
     for number, line in enumerate(path.read_text(encoding="utf-8").lower().splitlines(), start=1):
         yield from ((found.group(), number) for found in NAMES.finditer(line))
 
 
 def code_words_of(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield each model's name among identifiers and in strings that are no docstrings."""
+    """Yield each model's name among identifiers and in strings other than docstrings."""
     yield from ((name, line) for name, line in identifiers(path) if NAMES.fullmatch(name))
     for text, line in string_constants(path):
         yield from ((found.group(), line) for found in NAMES.finditer(text))
 
 
 def unexpected(path: Path, words: Iterator[tuple[str, int]]) -> list[str]:
-    """Return where the file says a model's name without a reason."""
+    """Return where the file names a model without a listed reason."""
     allowed = ALLOWED.get(name_of(path), set())
     return sorted({f"{name_of(path)}:{line} {word}" for word, line in words if word not in allowed})
 

@@ -1,4 +1,4 @@
-"""The oracle of the fault runs judges with its own eyes."""
+"""The oracle of the fault runs judges with its own code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def oracle_files() -> list[Path]:
 
 
 def imported(file: Path) -> set[str]:
-    """Return the names of all modules that ``file`` imports, wherever it does so."""
+    """Return the names of all modules that ``file`` imports, at any place."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What each process loads: the doors of heavy libraries, measured where it counts."""
+"""What each process loads: heavy libraries only where they belong, measured in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.stdout.buffer.write(msgspec.json.encode(sorted({name.partition(".")[0] for n
 
 
 def loaded_by(package: str) -> set[str]:
-    """Return the top-level modules that a fresh interpreter holds after importing every module of ``package``, training parts aside."""
+    """Return the top-level modules that a fresh interpreter has after importing all of ``package`` but its training parts."""
     command = [sys.executable, "-W", "ignore", "-c", LIST_MODULES, package]
     run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
     return set(msgspec.json.decode(run.stdout, type=list[str]))

@@ -1,4 +1,4 @@
-"""Files that call themselves pure against the import rules that hold them to it."""
+"""Files that call themselves pure against the import rules that check it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def import_rules() -> dict[str, Any]:
 
 
 def is_held_to_purity(module: str) -> bool:
-    """Say whether a contract of purity lists the module, or a package above it; ``*`` stands for one name."""
+    """Return whether a contract of purity lists the module or a package above it; ``*`` stands for one name."""
     contracts = [each for each in import_rules()["contracts"] if each["id"].startswith("pure")]
     listed = [re.escape(name).replace(r"\*", "[^.]+") for each in contracts for name in each["source_modules"]]
     return any(re.fullmatch(rf"{name}(\..+)?", module) for name in listed)
 
 
 def claims_purity(docstring: str) -> bool:
-    """Say whether the first paragraph of a docstring says that the file is pure."""
+    """Return whether the first paragraph of a docstring says that the file is pure."""
     return CLAIM.search(" ".join(docstring.partition("\n\n")[0].split())) is not None
 
 
 def pure_modules() -> list[str]:
-    """Return the modules of the house whose docstrings say that they are pure."""
+    """Return the project's modules whose docstrings say that they are pure."""
     return [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for package in import_rules()["root_packages"]
@@ -51,7 +51,7 @@ def test_a_file_that_calls_itself_pure_is_held_to_it(module: str) -> None:
 
 
 def test_a_file_that_nothing_holds_to_purity_is_found() -> None:
-    """The check above tells a listed module from one whose name only begins alike, and from its neighbours."""
+    """The check above tells a listed module from its neighbours and from one whose name only begins alike."""
     assert is_held_to_purity("streams.quality.freshness")
     assert is_held_to_purity("models.goal.dataset")
     assert not is_held_to_purity("streams.quality_of_service")

@@ -1,4 +1,4 @@
-"""The generated reference: AsyncAPI is valid, every setting and metric says what it means, and nothing is behind the code."""
+"""The generated reference: AsyncAPI is valid, every setting and metric is described, and no page is outdated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def validator() -> jsonschema.Draft7Validator:
 
 
 def resolve(document: dict[str, Any], reference: str) -> Any:  # noqa: ANN401 - a JSON value
-    """Return what ``reference`` (``#/a/b``) points at; raises KeyError where there is nothing."""
+    """Return the value at ``reference`` (``#/a/b``); raise KeyError if there is none."""
     found: Any = document
     for part in reference.removeprefix("#/").split("/"):
         found = found[part]

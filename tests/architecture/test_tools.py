@@ -1,4 +1,4 @@
-"""The tools of the Makefile: what they refuse and what they let through."""
+"""The tools of the Makefile: what they refuse and what they accept."""
 
 from __future__ import annotations
 

@@ -51,12 +51,12 @@ def test_examples_belong_to_topics_of_the_register() -> None:
 
 
 def names_used(package: str) -> set[str]:
-    """Return what the package takes from the register, as a name or as an attribute of the module."""
+    """Return the names that the package uses from the register, imported or as attributes of the module."""
     return {name for path in files_of(package) for name in imported_names(path, "schemas.topics") | attributes(path)}
 
 
 def attributes(path: Path) -> set[str]:
-    """Return every attribute that the file reads in capitals (``topics.CONTROL``)."""
+    """Return every attribute in capitals that the file reads (``topics.CONTROL``)."""
     return {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute) and node.attr.isupper()}
 
 

@@ -18,7 +18,7 @@ UNWANTED = shutil.ignore_patterns(".*", "__pycache__", "tests", "docs", "benchma
 
 
 def built(source: Path, folder: Path) -> zipfile.ZipFile:
-    """Return the wheel that hatchling makes of ``source``; the source is copied first, nothing is left in it."""
+    """Return the wheel that hatchling builds from a copy of ``source``."""
     copy = folder / "source" / source.name
     shutil.copytree(source, copy, ignore=UNWANTED)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")]
@@ -46,7 +46,7 @@ def metadata_of(wheel: zipfile.ZipFile) -> Message:
 
 
 def requirements_of(wheel: zipfile.ZipFile, extra: str | None = None) -> set[str]:
-    """Return the names of what the wheel requires, always or with an extra."""
+    """Return the names of the wheel's requirements, with or without an extra."""
     lines = metadata_of(wheel).get_all("Requires-Dist") or []
     marker = f"extra == '{extra}'" if extra else None
     chosen = [line for line in lines if (marker in line if marker else "extra ==" not in line)]

@@ -1,4 +1,4 @@
-"""Two versions of every message live together: old and new producers with new and old consumers, on every type of the register."""
+"""Two versions of every message live together: old and new producers with new and old consumers, for every type."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LOCK = schema_lock.written_lock()
 
 
 def example_of(topic: Topic, message: type[Any]) -> bytes:
-    """Return the register's example of the current version of a message, as a producer of today sends it."""
+    """Return the register's example of the current version of a message."""
     folder = ROOT / "schemas" / "examples" / topic.name / message.__name__ / f"v{version_of(message)}"
     return encode(decode(topic, min(Path(folder).glob("*.json")).read_bytes()))
 
 
 def locked_shape(message: type[Any]) -> Shape:
-    """Return the shape of today's version as the lock remembers it."""
+    """Return the locked shape of the current version."""
     fields: Shape = LOCK[tag_of(message)]["versions"][str(version_of(message))]["fields"]
     return fields
 
@@ -43,14 +43,14 @@ def plain(message: Any, *, without: set[str]) -> dict[str, Any]:  # noqa: ANN401
 
 
 def holds(whole: object, part: object) -> bool:
-    """Return whether everything in ``part`` stands in ``whole``; what is left out means its default."""
+    """Return whether ``whole`` holds everything in ``part``; a missing field means its default."""
     if isinstance(whole, dict) and isinstance(part, dict):
         return all(name in whole and holds(whole[name], value) for name, value in part.items())
     return whole == part
 
 
 def own_required_field(shape: Shape) -> str:
-    """Return a field that a message cannot do without."""
+    """Return a required field of a message."""
     return [name for name, kind in shape.items() if "default" not in kind and name not in ENVELOPE][-1]
 
 

@@ -1,4 +1,4 @@
-"""One suite for every example of a message: it is read by the codec and written again as it was."""
+"""One suite for every example of a message: the codec reads it and writes it unchanged."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def topic_of(path: Path) -> Topic:
 
 
 def shown(path: Path) -> str:
-    """Return how a test of the example is called."""
+    """Return the name of the example's test."""
     return "/".join(path.relative_to(EXAMPLES).parts[1:])
 
 
 def is_current(path: Path) -> bool:
-    """Return whether the example is of the version that is written today."""
+    """Return whether the example has the current version."""
     tag = msgspec.json.decode(path.read_bytes())[topic_of(path).tag_field]
     return path.parent.name == f"v{CURRENT_VERSIONS.get(tag, 1)}"
 

@@ -1,4 +1,4 @@
-"""One training from its order to its verdict, as the child process makes it. What each trainer promises itself is in test_models."""
+"""One training from order to verdict, run as in the child process. test_models has the promises of each trainer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MODEL: ModelType = "segmentation"  # purchases alone are enough for it, and it f
 
 
 def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 def order_for(model_type: ModelType, folder: Path, files: dict[str, bytes], *, with_champion: bool = True) -> WorkOrder:
-    """Return an order over a snapshot in a store of its own, with version 0 as the champion."""
+    """Return an order over a snapshot in its own store, with version 0 as the champion."""
     store = ContentStore(f"file://{folder}/store")
     baseline = baseline_artifact(definition_of(model_type), installation_key(folder / "keys"), SystemClock().now())
     return WorkOrder(
@@ -72,7 +72,7 @@ def test_the_same_snapshot_and_seed_give_the_same_verdict_and_the_same_content(
 
 
 def content_digest(result: WorkResult, folder: Path) -> str | None:
-    """Return the digest of what decides every answer; None where no candidate won."""
+    """Return the digest of the files that decide every answer, or None if no candidate won."""
     if result.artifact is None:
         return None
     files = ContentStore(f"file://{folder}/store").get(result.artifact)

@@ -1,4 +1,4 @@
-"""For each index the question that it is there to answer, and rows enough for the difference to show."""
+"""For each index the query that needs it, and enough rows to show the difference."""
 
 # ruff: noqa: S608 - every word of these statements stands in this file
 
@@ -13,7 +13,7 @@ MODEL = "(ARRAY['recommendation', 'segmentation', 'spending', 'goal'])[1 + n % 4
 MINUTE = f"now() - ({ROWS} - n) * interval '1 minute'"
 HASH = "encode(sha256(n::text::bytea), 'hex')"
 
-# In the order of the foreign keys. Only what the questions ask for differs from row to row.
+# In the order of the foreign keys. Rows differ only in what the queries use.
 FILLS = {
     "behavioral_events": '(event_id, occurred_at, user_id, event_type, interaction_type, consent, source, payload, generation, partition, "offset")'
     f" SELECT gen_random_uuid(), {MINUTE}, md5((n % 500)::text)::uuid, 'page_view', 'page_view', true, 'host', '{{}}', 1, n % 12, n / 12 FROM {SERIES}",
@@ -46,7 +46,7 @@ FILLS = {
 
 
 class IndexCase(NamedTuple):
-    """An index, who asks, and what."""
+    """An index, the purpose of its query, and the query."""
 
     name: str
     asked_by: str

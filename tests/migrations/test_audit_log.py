@@ -1,4 +1,4 @@
-"""The audit log: numbered without gaps, chained, append-only, and a change shows."""
+"""The audit log: numbered without gaps, chained, append-only, tamper-evident."""
 
 from __future__ import annotations
 

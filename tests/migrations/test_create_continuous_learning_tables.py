@@ -1,4 +1,4 @@
-"""The migration command: what it makes is what the tables say, and it can be undone."""
+"""The migration command: it creates the schema of the tables, and can be undone."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_verify_leaves_nothing_behind(migrated_database: str, engine: Asyn
 
 
 def rule_of(row: sa.Row[Any]) -> ThresholdRule:
-    """Return a row of thresholds as the rule that it is."""
+    """Return the rule in a row of thresholds."""
     given = {name: getattr(row, name) for name in ThresholdRule.__struct_fields__}
     shares = {name: float(given[name]) for name in ("quality_gate", "user_share")}
     return ThresholdRule(**{**given, **shares, "blackouts": tuple(row.blackouts)})
@@ -157,13 +157,13 @@ async def test_status_before_and_after(empty_database: str) -> None:
 
 
 async def command_line(*arguments: str) -> int:
-    """Run the command as a shell would, which has no event loop of its own."""
+    """Run the command like a shell, without an event loop."""
     return await asyncio.to_thread(main, list(arguments))
 
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """Give what was written to standard output since the last call."""
+    """Return the standard output since the last call."""
     return lambda: capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""Every index earns its keep: its question is answered with it at a lower cost than without it."""
+"""Every index is needed: its query costs less with it than without it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNION SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regc
 
 
 class Plan(NamedTuple):
-    """How PostgreSQL answers: its estimated cost, the milliseconds it took, scans and indexes."""
+    """How PostgreSQL runs a query: estimated cost, milliseconds, scans and indexes."""
 
     cost: float
     milliseconds: float
@@ -47,12 +47,12 @@ async def explained(connection: AsyncConnection, query: str) -> Plan:
 
 
 def flattened(node: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a plan's node and all below it."""
+    """Return a plan's node and all nodes below it."""
     return [node, *(each for below in node.get("Plans", []) for each in flattened(below))]
 
 
 async def compared(engine: AsyncEngine, case: IndexCase) -> tuple[Plan, Plan, set[str]]:
-    """Return the plans without and with the index, and the names it has in the partitions; changes nothing."""
+    """Return the plans without and with the index, and its names in the partitions; change nothing."""
     async with engine.connect() as connection:
         names = set((await connection.scalars(sa.text(CHILD_INDEXES), {"name": case.name})).all())
         after = await explained(connection, case.query)

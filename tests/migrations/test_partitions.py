@@ -1,4 +1,4 @@
-"""Monthly partitions: rows find their month, months are made in time, by several at once, and under load."""
+"""Monthly partitions: rows go to their month, and months are made in time, by several workers at once, and under load."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def insert(connection: AsyncConnection, moment: str) -> str:
 
 
 async def home(engine: AsyncEngine, event_id: str) -> str:
-    """Return the partition in which an event lies."""
+    """Return the partition of an event."""
     async with engine.connect() as connection:
         name: str = await connection.scalar(sa.text(WHERE), {"id": event_id})
         return name
