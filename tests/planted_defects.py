@@ -48,7 +48,7 @@ Generator = np.random.Generator
 
 @dataclass(slots=True)
 class SentRecord:
-    """A record as the transport gives it."""
+    """A record as the reader gives it."""
 
     offset: int
     key: bytes | None

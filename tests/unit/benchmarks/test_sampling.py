@@ -9,7 +9,7 @@ from benchmarks.sampling import module_of, profile_table
 MAIN = "thread (7): MainThread"
 OURS = "<module> (streams/__main__.py:18)"
 RUN = "_run (asyncio/events.py:84)"
-AGENT = "take (streams/reading/routes.py:61)"
+AGENT = "take (streams/reading/ledger.py:61)"
 COPY = ["copy (backends/database/repositories/ingestion.py:9)", "query (asyncpg/connection.py:3)"]
 
 
@@ -17,7 +17,7 @@ COPY = ["copy (backends/database/repositories/ingestion.py:9)", "query (asyncpg/
     ("stack", "module"),
     [
         ([OURS, RUN, AGENT, *COPY], "backends/database/repositories/ingestion.py"),
-        ([OURS, RUN, AGENT], "streams/reading/routes.py"),
+        ([OURS, RUN, AGENT], "streams/reading/ledger.py"),
         ([OURS, RUN, "fetch (aiokafka/consumer/fetcher.py:300)"], "library aiokafka"),
         ([OURS, RUN, "acquire (threading.py:320)"], "library threading"),
         ([OURS, RUN, "select (selectors.py:468)"], None),
@@ -44,6 +44,6 @@ def test_shares_add_up_and_come_in_order() -> None:
     assert "100 samples" in first
     assert [line.split() for line in lines] == [
         ["modelkit/features/fold.py", "60.0", "%"],
-        ["streams/reading/routes.py", "40.0", "%"],
+        ["streams/reading/ledger.py", "40.0", "%"],
         ["MainThread", "100.0", "%"],
     ]

@@ -24,7 +24,7 @@ TABLES = ("behavioral_events", "user_states", "panes", "outbox")
 
 @dataclass
 class Fetched:
-    """A record as the transport gives it."""
+    """A record as the reader gives it."""
 
     offset: int
     timestamp: int

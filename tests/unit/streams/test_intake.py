@@ -71,7 +71,7 @@ def test_a_dead_letter_names_the_type_that_it_claims() -> None:
     "spoil", [str.upper, lambda key: key.replace("-", ""), lambda key: f"-{key[:8]}{key[9:]}", lambda key: f"{{{key}}}"]
 )
 def test_a_key_that_only_means_the_user_is_none(spoil: Callable[[str], str]) -> None:
-    """Two ways to write one user would put the user's events into two partitions, and two lanes fold into one state."""
+    """Two ways to write one user would put the user's events into two partitions, and two batches at once fold into one state."""
     event = paid()
     (letter,) = taken(FetchedEvent(event, key=spoil(str(event.user_id)).encode())).dead
     assert letter.reason == "key_mismatch"
