@@ -52,7 +52,9 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.bootstrap")
 MEBIBYTE = 1024 * 1024
-CONNECTIONS = 10  # kept open: batches of events and predictions, and what relay, data sets and commands need beside them
+CONNECTIONS = (
+    10  # kept open: batches of events and predictions, and what relay, data sets and commands need beside them
+)
 STOP_SECONDS = 8.0
 MONTHS_AHEAD = 3
 PARTITIONS_EVERY_SECONDS = 86_400.0
