@@ -8,6 +8,8 @@ BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.setup-stamp
 # Percentage of branches that `make test` asks for: the one place where the figure stands.
 COVERAGE ?= 90
+# Processes over which `make test` spreads the test files; each has a broker and a database server of its own.
+WORKERS  ?= 3
 # Passed through: make demo ARGS=--smoke, make test ARGS=tests/unit/streams
 ARGS     ?=
 
@@ -45,9 +47,17 @@ migrate: setup ## Bring the database that FINCOACH_DATABASE_URL names to the new
 	@$(BIN)/alembic upgrade head
 
 ##@ Prove
-.PHONY: test crash-points seeded-faults check bench chaos
-test: setup ## Run all tests on a real broker and a real Postgres, with coverage of branches
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)
+.PHONY: test prove crash-points seeded-faults check bench chaos
+# Numerical libraries use one thread, as in trainings: the threads of several processes would wait for each other.
+test prove: export OMP_NUM_THREADS := 1
+test prove: export OPENBLAS_NUM_THREADS := 1
+
+test: setup ## Run the tests on real brokers and databases, with coverage of branches (WORKERS=0: in one process)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -m "not prove" \
+	  --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE) $(ARGS)
+
+prove: setup ## Run what takes too long for `make test`: outages, chaos, crash points, seeded faults, new examples
+	@$(BIN)/python -m pytest -m "prove or hypothesis" --hypothesis-profile=prove $(ARGS)
 
 crash-points: setup ## Kill processes before and after each of their writes (ARGS="--resume", "--only TEXT", "--list")
 	@$(BIN)/python -m tests.chaos.rig.crash_points $(ARGS)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import re
-from collections.abc import Mapping
 from typing import Any
+
+import msgspec
+
+from schemas.rows import DeadLetter
 
 SHOWN_BYTES = 4_000
 _AGO = re.compile(r"(\d{1,6})([smhd])")
@@ -30,11 +33,11 @@ def moment_of(text: str, *, now: dt.datetime) -> dt.datetime:
         raise ValueError(message) from error
 
 
-def as_document(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with its bytes as base64, and as text where they are text."""
-    plain = {name: value for name, value in row.items() if name not in {"key", "raw"}}
+def as_document(letter: DeadLetter) -> dict[str, Any]:
+    """Return a letter with its bytes as base64, and as text where they are text."""
+    plain = msgspec.structs.asdict(letter)
     for name in ("key", "raw"):
-        value = row[name]
+        value = plain.pop(name)
         plain[f"{name}_base64"] = None if value is None else base64.b64encode(value).decode()
         plain[f"{name}_text"] = None if value is None else _text(value)
     return plain

@@ -13,10 +13,10 @@ FILE = "installation.json"
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One process: its room and the base address of its health, readiness and metrics (and, for a replica, predictions)."""
+    """One process: its service and the base address of its health, readiness and metrics (and, for a replica, predictions)."""
 
     name: str
-    room: str
+    service: str
     url: str
 
 
@@ -33,7 +33,7 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def replicas(self) -> tuple[Endpoint, ...]:
         """Return the serving replicas."""
-        return tuple(process for process in self.processes if process.room == "serving")
+        return tuple(process for process in self.processes if process.service == "serving")
 
 
 def save(folder: Path, installation: Installation) -> None:

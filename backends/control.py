@@ -1,4 +1,4 @@
-"""How a room reads the control topic: every instance sees every command, the inbox decides who acts.
+"""How a service reads the control topic: every instance sees every command, the inbox decides who acts.
 
 No group and no committed offset: a process starts reading a command's longest life ago, so that an order
 given while it was down is still carried out, and the inbox makes a second look harmless.
@@ -17,10 +17,10 @@ from backends.database.commands import answer, claim, command_name
 from backends.telemetry.logs import get_logger
 from schemas import codec
 from schemas.errors import CommandRejectedError, InvalidMessageError
-from schemas.messages.control import Command, UnreadableCommand
+from schemas.messages.control import Command, CommandOutcome, UnreadableCommand
 from schemas.messages.envelope import AwareDatetime
 from schemas.topics import COMMAND_EXECUTORS, CONTROL, UNKNOWN_COMMAND_EXECUTOR
-from schemas.vocabulary import DeadLetterReason, ModelType
+from schemas.vocabulary import CommandStatus, DeadLetterReason, ModelType
 
 if TYPE_CHECKING:
     from backends.broker.interface import Record
@@ -48,13 +48,13 @@ class _Head(msgspec.Struct):
 
 _head = msgspec.json.Decoder(_Head)
 
-# Carries out a command inside the given transaction; returns (detail, result). Raise CommandRejectedError to refuse.
+# Carries out a command inside the given transaction. Raise CommandRejectedError to refuse.
 # The third argument is the model; None for commands that are about none.
-Execution = Callable[["UnitOfWork", Any, Any], Awaitable[tuple[str, dict[str, Any]]]]
+Execution = Callable[["UnitOfWork", Any, Any], Awaitable[CommandOutcome]]
 
 
 class CommandHandler:
-    """Handles control records for one room: decode, expire, claim, execute, answer: all in one transaction."""
+    """Handles control records for one service: decode, expire, claim, execute, answer: all in one transaction."""
 
     def __init__(
         self,
@@ -70,20 +70,20 @@ class CommandHandler:
         self._executions = executions
 
     async def handle(self, record: Record) -> None:
-        """Act on one record of the control topic if it is this room's.
+        """Act on one record of the control topic if it is this service's.
 
         Raises:
             InvalidMessageError: the record is no command at all, or one that cannot be written down (nor its refusal),
-                and this room is the one that says so.
+                and this service is the one that says so.
             RetryLaterError: the database is away.
         """
         try:
             command = codec.decode(CONTROL, record.value)
         except InvalidMessageError as error:
-            if self._database.room == UNKNOWN_COMMAND_EXECUTOR:
+            if self._database.service == UNKNOWN_COMMAND_EXECUTOR:
                 await self._reject(_unreadable(record.value, error), f"{error.detail}; known commands: {_KNOWN}")
             return
-        if COMMAND_EXECUTORS[type(command)] == self._database.room:
+        if COMMAND_EXECUTORS[type(command)] == self._database.service:
             _check_names(record.value)
             await self._decide(command)
 
@@ -102,8 +102,8 @@ class CommandHandler:
             message = f"the command expired at {command.expires_at.isoformat()}; send it again"
             raise CommandRejectedError(message)
         model_type = self._known(command.model_type) if command.about_a_model else None
-        detail, result = await self._executions[type(command)](work, command, model_type)
-        await answer(work, command, outcome="succeeded", detail=detail, now=self._clock.now(), result=result)
+        outcome = await self._executions[type(command)](work, command, model_type)
+        await answer(work, command, outcome, now=self._clock.now())
         log.info(
             "command_succeeded", command=command_name(command), model_type=command.model_type, issuer=command.issuer
         )
@@ -117,7 +117,8 @@ class CommandHandler:
     async def _reject(self, command: Command, detail: str) -> None:
         async with self._database.transaction() as work:
             if await claim(work, command):
-                await answer(work, command, outcome="rejected", detail=detail, now=self._clock.now())
+                rejected = CommandOutcome(detail=detail, status=CommandStatus.REJECTED)
+                await answer(work, command, rejected, now=self._clock.now())
         log.warning("command_rejected", command=command_name(command), model_type=command.model_type, detail=detail)
 
 

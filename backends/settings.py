@@ -1,4 +1,4 @@
-"""Settings that every process shares; rooms extend :class:`ProcessSettings` with their own."""
+"""Settings that every process shares; services extend :class:`ProcessSettings` with their own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ProcessSettings(BaseSettings):
     keys_folder: Path | None = Field(
         default=None, description="Folder of signing and trusted public keys; empty means `<folder>/keys`."
     )
-    instance: str = Field(default="", description="Name of this process instance; empty means `<room>-<pid>`.")
+    instance: str = Field(default="", description="Name of this process instance; empty means `<service>-<pid>`.")
     host: str = Field(default="127.0.0.1", description="Address on which the process listens for HTTP.")
     port: int = Field(
         default=0,

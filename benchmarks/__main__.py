@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measures against peers on this machine, prints the table, writes it as JSON."""
+"""``python -m benchmarks``: measures against peers on this machine, prints a table, and writes it as JSON."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ async def measure(plan: Plan, say: Say) -> list[Comparison]:
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
-    """Return the options; ends the process with a sentence for wrong ones."""
+    """Return the options; invalid ones end the process with a message."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure against peers, each ratio in one run."
     )
     parser.add_argument(
-        "--only", metavar="NAME", action="append", default=[], help=f"one of {', '.join(NAMES)}; may be given again"
+        "--only", metavar="NAME", action="append", default=[], help=f"one of {', '.join(NAMES)}; may be repeated"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="small sizes, one round: shows that it runs, its figures mean little"
+        "--quick", action="store_true", help="small sizes, one round: a smoke test, its figures mean little"
     )
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="sample the worker in one more run of ingestion, and say where its time goes, by module",
+        help="sample the worker in one more run of ingestion, and print where its time goes, by module",
     )
     parser.add_argument(
-        "--json", metavar="FILE", type=Path, default=RESULTS, help="where the comparisons go (default: %(default)s)"
+        "--json", metavar="FILE", type=Path, default=RESULTS, help="file for the comparisons (default: %(default)s)"
     )
     options = parser.parse_args(given)
     try:
@@ -71,7 +71,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 
 def main(given: Sequence[str]) -> int:
-    """Run; return 0, or 1 when a measurement failed."""
+    """Measure; return 0, or 1 when a measurement failed."""
     options = arguments(given)
     configure_logs(process="bench", level="ERROR")
     started = time.monotonic()

@@ -1,7 +1,7 @@
 """Decoding and counting a topic without a database, in a process of its own: our reader, or aiokafka alone.
 
-``python -m benchmarks.counting ours|aiokafka BROKERS TOPIC RECORDS NAME``: prints how many records were decoded after the
-first batch and how many seconds that took, as JSON, and ends.
+``python -m benchmarks.counting ours|aiokafka BROKERS TOPIC RECORDS NAME`` prints as JSON how many records it decoded after
+the first batch and how many seconds that took, and exits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH_RECORDS = int(StreamsSettings.model_fields["batch_records"].default)  # th
 
 
 class Count:
-    """Decodes batches, counts their types, and ends the process after ``records`` records."""
+    """Decodes batches, counts the event types, and ends the process after ``records`` records."""
 
     def __init__(self, records: int) -> None:
         self.types: Counter[str] = Counter()
@@ -36,7 +36,7 @@ class Count:
         self._started = 0.0
 
     def take(self, values: Sequence[bytes]) -> None:
-        """Decode and count a batch; the first one only starts the clock."""
+        """Decode and count a batch; the first one starts the clock."""
         self.types.update(str(type(decode_event(value)).__struct_config__.tag) for value in values)
         self._seen += len(values)
         if not self._first:

@@ -1,10 +1,9 @@
-"""How long after the event that crosses a threshold ``ThresholdReached`` can be read, under a steady flow.
+"""Measures the time from the event that crosses a threshold until ``ThresholdReached`` can be read, under a steady flow.
 
-The crossing event is found by counting: an epoch's ranges name its panes; taken in the order in which they were closed,
-and in each the counted events by offset, it is the one with which the count reaches the threshold. (Where partitions
-commit side by side and the data set was looked at between two commits, that may be a neighbour of the true one, some
-milliseconds away.) Its moment is the producer's acknowledgement; the other end is the moment at which a consumer holds
-the message. Both are read from one clock in one process.
+The crossing event is found by counting: the ranges of an epoch name its panes. In the order in which the panes were
+closed, and by offset within each, it is the counted event that reaches the threshold. (If partitions commit side by side
+and the data set was evaluated between two commits, it may be a neighbour of the true one, some milliseconds away.) The
+time runs from the producer's acknowledgement until a consumer has the message, on one clock in one process.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from fincoach_events.events import AnyBehavioralEvent, RecommendationInteraction
 from schemas import codec
 from schemas.messages.training import ThresholdReached
 from schemas.topics import BEHAVIORAL_EVENTS, THRESHOLD_REACHED
-from schemas.vocabulary import FEEDBACK_INTERACTIONS, ModelType, Room
+from schemas.vocabulary import FEEDBACK_INTERACTIONS, ModelType, Service
 
 if TYPE_CHECKING:
     import asyncpg
@@ -42,13 +41,13 @@ CROSSING = "crossing_to_threshold_p99_ms"
 BOUND_MS = 1_000.0
 UNIT = "ms"
 RATE = 2_000.0
-# Of the two models whose count needs no memory: at this rate about six crossings a second.
+# For the two models that count without memory; at this rate there are about six crossings a second.
 THRESHOLDS = {"spending": 250, "recommendation": 75}
 WARM_UP_SECONDS = 5.0
 
 
 class Pane(NamedTuple):
-    """A batch: its offsets, and how many events it counts for one model."""
+    """A batch: its offsets, and the number of events that it counts for one model."""
 
     closed_at: dt.datetime
     partition: int
@@ -58,7 +57,7 @@ class Pane(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """A message and when it was read."""
+    """A message and the time when it was read."""
 
     at: float
     message: ThresholdReached
@@ -66,19 +65,19 @@ class Reached(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The events that count for one model, by partition: their offsets, and when the broker acknowledged each."""
+    """The events that count for one model, by partition: their offsets and the times of acknowledgement."""
 
     offsets: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     times: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, partition: int, offset: int, *, at: float) -> None:
-        """Take the next event of a partition."""
+        """Add the next event of a partition."""
         self.offsets[partition].append(offset)
         self.times[partition].append(at)
 
 
 def crossed_at(panes: Iterable[Pane], counted: Counted, *, threshold: int) -> float:
-    """Return when the broker acknowledged the event with which an epoch of ``panes`` reached ``threshold``. Pure.
+    """Return when the broker acknowledged the event that made an epoch of ``panes`` reach ``threshold``. Pure.
 
     Raises:
         BenchmarkError: the panes count other events than were sent, or never reach the threshold.
@@ -102,7 +101,7 @@ def delays_ms(
     *,
     since: float,
 ) -> list[float]:
-    """Return for each message the milliseconds from its crossing event, for crossings after ``since``. Pure."""
+    """Return the milliseconds from crossing event to message, for crossings after ``since``. Pure."""
     delays = []
     for at, message in reached:
         crossed = crossed_at(
@@ -114,7 +113,7 @@ def delays_ms(
 
 
 def counted_for(event: AnyBehavioralEvent) -> ModelType | None:
-    """Return which model of :data:`THRESHOLDS` counts the event."""
+    """Return the model of :data:`THRESHOLDS` that counts the event."""
     if isinstance(event, TransactionCreated):
         return "spending"
     if isinstance(event, RecommendationInteraction) and event.interaction_type in FEEDBACK_INTERACTIONS:
@@ -133,13 +132,13 @@ async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
             counted[model_type].add(partition, offset, at=time.perf_counter())
 
     async with services.beside() as own, own.database() as url, connected(url) as connection:
-        await _reach_often(connection)
+        await _lower_thresholds(connection)
         async with (
-            own.room(Room.STREAMS, database_url=url, ready_path=LIVE),
+            own.process(Service.STREAMS, database_url=url, ready_path=LIVE),
             flowing(own, on_acknowledged=note) as flow,
             _reading(own) as reached,
         ):
-            begun = await _let_flow(flow, connection, reached, seconds=plan.crossing_seconds)
+            begun = await _run_flow(flow, connection, reached, seconds=plan.crossing_seconds)
         panes = {model_type: await _panes(connection, model_type) for model_type in THRESHOLDS}
     delays = delays_ms(reached, panes, counted, since=begun)
     if len(delays) < plan.least_crossings:
@@ -152,8 +151,8 @@ async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
     return [bounded(CROSSING, p99, bound=BOUND_MS, unit=UNIT)]
 
 
-async def _reach_often(connection: asyncpg.Connection) -> None:
-    """Set thresholds that are reached often, with nothing but the count to wait for; other models never get there."""
+async def _lower_thresholds(connection: asyncpg.Connection) -> None:
+    """Set thresholds that are reached often and depend on the count alone; other models never reach theirs."""
     await connection.execute("UPDATE thresholds SET threshold = 1000000000, adaptive = false")
     for model_type, threshold in THRESHOLDS.items():
         await connection.execute(
@@ -164,8 +163,8 @@ async def _reach_often(connection: asyncpg.Connection) -> None:
         )
 
 
-async def _let_flow(flow: Flow, connection: asyncpg.Connection, reached: Sequence[Reached], *, seconds: float) -> float:
-    """Return from when on crossings count: some time after the first message; all have been read when this returns."""
+async def _run_flow(flow: Flow, connection: asyncpg.Connection, reached: Sequence[Reached], *, seconds: float) -> float:
+    """Send events and wait for all messages; return the time from which crossings count, after a warm-up."""
     async with flow.at_rate(RATE):
         await eventually(lambda: _some(reached), what="a first crossing")
         await asyncio.sleep(WARM_UP_SECONDS)
@@ -181,7 +180,7 @@ async def _some(reached: Sequence[Reached]) -> bool:
 
 
 async def _read_all(flow: Flow, connection: asyncpg.Connection, reached: Sequence[Reached]) -> bool:
-    """Whether all events are counted, all panes looked at, and the messages of all epochs read."""
+    """Whether all events are counted, all panes evaluated, and the messages of all epochs read."""
     if await ledger_sum(connection) < flow.sent:
         return False
     epochs = await connection.fetchval("SELECT count(*) FROM epochs")
@@ -222,12 +221,12 @@ def _inside(panes: Iterable[Pane], message: ThresholdReached) -> list[Pane]:
 
 @contextlib.asynccontextmanager
 async def _reading(services: Services) -> AsyncIterator[list[Reached]]:
-    """Give a list that grows by each message with the moment at which a consumer had it."""
+    """Give a list to which each message is added with the time when a consumer got it."""
     consumer = AIOKafkaConsumer(bootstrap_servers=services.brokers)
     await consumer.start()
-    place = TopicPartition(THRESHOLD_REACHED.name, 0)
-    consumer.assign([place])
-    await consumer.seek_to_beginning(place)
+    partition = TopicPartition(THRESHOLD_REACHED.name, 0)
+    consumer.assign([partition])
+    await consumer.seek_to_beginning(partition)
     reached: list[Reached] = []
     reading = asyncio.create_task(_read(consumer, reached))
     try:
@@ -240,6 +239,6 @@ async def _reading(services: Services) -> AsyncIterator[list[Reached]]:
 
 async def _read(consumer: AIOKafkaConsumer, reached: list[Reached]) -> None:
     async for record in consumer:
-        reached.append(  # noqa: PERF401 - each when it comes
+        reached.append(  # noqa: PERF401 - each as it comes
             Reached(time.perf_counter(), codec.decode(THRESHOLD_REACHED, record.value))
         )

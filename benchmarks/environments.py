@@ -1,4 +1,4 @@
-"""Environments of peers: each in a folder of its own beside ours, installed at the first run."""
+"""The environments of the peers: each has its own folder and is installed at the first run."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from stack.settings import MachineSettings
 PEERS = Path(__file__).parent / "peers"
 _INSTALL_SECONDS = 300.0
 _DONE = "installed"
-_LAST_WORDS = 400
+_SHOWN_CHARACTERS = 400
 
 
 class PeerMissingError(Exception):
-    """A peer could not be installed; the message says which and why."""
+    """A peer could not be installed; the message names it and the reason."""
 
 
 def environment_folder(name: str, requirements: Path) -> Path:
-    """Return the environment's folder: another one for other requirements, and for another Python."""
+    """Return the environment's folder, which depends on the requirements and the version of Python."""
     digest = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
     return MachineSettings().cache / f"bench-{name.lower().replace(' ', '-')}-{digest}"
 
 
 async def environment(name: str, requirements: Path, say: Say) -> Path:
-    """Return the folder of the environment of the peer ``name``; the first call installs it, which takes about a minute.
+    """Return the folder of the environment of the peer ``name``; the first call installs it in about a minute.
 
     Raises:
-        PeerMissingError: it could not be installed.
+        PeerMissingError: the peer could not be installed.
     """
     folder = environment_folder(name, requirements)
     if (folder / _DONE).exists():
@@ -62,5 +62,5 @@ async def _call(name: str, *command: str) -> None:
         raise
     if process.returncode != 0:
         raise PeerMissingError(
-            f"{name} could not be installed: {output.decode(errors='replace').strip()[-_LAST_WORDS:]}"
+            f"{name} could not be installed: {output.decode(errors='replace').strip()[-_SHOWN_CHARACTERS:]}"
         )

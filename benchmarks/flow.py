@@ -8,19 +8,19 @@ import time
 from collections.abc import AsyncIterator
 
 from backends.clock import SystemClock
+from benchmarks.event_templates import Stream, templates_of
 from benchmarks.services import BenchmarkError, Services
-from benchmarks.stencils import Stream, stencils_of
 from benchmarks.workload import behavioral_events
 from fincoach_events import EventProducer, ProducerSettings
 from fincoach_events.accounts import AcknowledgedCallback
 
-STENCILS = 50_000
+TEMPLATES = 50_000
 _TICK_SECONDS = 0.01
 _FLUSH_SECONDS = 60.0
 
 
 class Flow:
-    """Sends events: as many as are asked for at once, or at a rate for the length of a block."""
+    """Sends events: a given number at once, or at a rate during a block."""
 
     def __init__(self, brokers: str, stream: Stream, *, on_acknowledged: AcknowledgedCallback | None) -> None:
         self.sent = 0
@@ -36,7 +36,7 @@ class Flow:
 
     @property
     def acknowledged(self) -> int:
-        """Return how many events the broker has."""
+        """Return how many events the broker has acknowledged."""
         return self._producer.acknowledged
 
     async def start(self) -> None:
@@ -44,25 +44,25 @@ class Flow:
         await self._producer.start()
 
     async def stop(self) -> None:
-        """Send what is accepted and let go."""
+        """Send all accepted events and disconnect."""
         await self._producer.close(_FLUSH_SECONDS)
 
     async def send(self, count: int) -> None:
-        """Hand ``count`` events over; waits only for room in the producer's buffer."""
+        """Pass ``count`` events to the producer; wait only for room in its buffer."""
         for event in self._stream.take(count, at=self._clock.now()):
             await self._producer.send_bytes(event.value, key=event.key)
             self.sent += 1
 
     async def flush(self) -> None:
-        """Wait until everything is acknowledged."""
+        """Wait until all events are acknowledged."""
         await self._producer.flush(_FLUSH_SECONDS)
 
     @contextlib.asynccontextmanager
     async def at_rate(self, events_per_second: float) -> AsyncIterator[None]:
-        """Send at a rate for the length of the block.
+        """Send at a rate during the block.
 
         Raises:
-            BenchmarkError: the sending failed.
+            BenchmarkError: sending failed.
         """
         sending = asyncio.create_task(self._run(events_per_second))
         try:
@@ -71,7 +71,7 @@ class Flow:
             sending.cancel()
             (ended,) = await asyncio.gather(sending, return_exceptions=True)
             if not isinstance(ended, asyncio.CancelledError):
-                raise BenchmarkError(f"the flow of events broke off: {ended!r}")
+                raise BenchmarkError(f"the flow of events stopped early: {ended!r}")
 
     async def _run(self, events_per_second: float) -> None:
         started, before = time.perf_counter(), self.sent
@@ -85,9 +85,9 @@ class Flow:
 async def flowing(
     services: Services, *, user_life: int | None = None, on_acknowledged: AcknowledgedCallback | None = None
 ) -> AsyncIterator[Flow]:
-    """Give a started flow of events; with ``user_life`` each user gives way to a new one after so many events."""
-    stencils = stencils_of(behavioral_events(STENCILS, ends_at=SystemClock().now()))
-    stream = Stream(stencils, salt=time.monotonic_ns(), user_life=user_life)
+    """Give a started flow of events; with ``user_life``, a new user replaces each one after that many events."""
+    templates = templates_of(behavioral_events(TEMPLATES, ends_at=SystemClock().now()))
+    stream = Stream(templates, salt=time.monotonic_ns(), user_life=user_life)
     flow = Flow(services.brokers, stream, on_acknowledged=on_acknowledged)
     await flow.start()
     try:

@@ -1,6 +1,6 @@
-"""The model that the HTTP comparisons serve: a goal forest as the recipe makes it (100 trees, leaves of at least 20), as ONNX.
+"""The model of the HTTP comparisons: a goal forest as the trainer makes it (100 trees, leaves of at least 20), as ONNX.
 
-Its training data is drawn from a seed. What it knows is of no interest here; its size and shape are those of a real one.
+Its training data is drawn from a seed. Only its size and shape matter here; they are those of a real model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def goal_rows(count: int, *, seed: int) -> npt.NDArray[np.float32]:
 
 
 def forest_onnx(seed: int) -> bytes:
-    """Return a fitted forest with the outputs ``label`` and ``probabilities`` of shape (n, 2)."""
+    """Return a fitted forest with the outputs ``label``, of shape (n,), and ``probabilities``, of shape (n, 2)."""
     rows = goal_rows(ROWS, seed=seed)
     noise = np.random.default_rng(seed + 1).normal(size=ROWS)
     met = (rows[:, :5].sum(axis=1) + 1.5 * noise > 0).astype(int)
@@ -47,7 +47,7 @@ def forest_onnx(seed: int) -> bytes:
 
 
 def store_version(folder: Path, onnx: bytes, *, version: str) -> VersionReference:
-    """Put a signed goal version into the store of the installation in ``folder`` and return its reference."""
+    """Store a signed goal version in the installation in ``folder`` and return its reference."""
     key = installation_key(folder / "keys")
     manifest = Manifest(
         model_type="goal",

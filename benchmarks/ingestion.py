@@ -1,4 +1,4 @@
-"""How fast events are archived, folded and counted: our worker against the bare SQL and against a Faust agent that only counts."""
+"""Measures how fast events are archived, folded and counted: our worker against bare SQL, Quix Streams and a plain Faust agent."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from pydantic import SecretStr
 
 from backends.broker.kafka import create_topics
 from backends.clock import SystemClock
+from backends.service_process import open_database
 from benchmarks import quix, sampling
 from benchmarks.environments import PEERS, PeerMissingError
-from benchmarks.processors import limit_table
+from benchmarks.processors import processor_table
 from benchmarks.ratios import Comparison, Samples, compare, skipped
 from benchmarks.services import WIDE_PARTITIONS, Services, reported_rate, settled
-from benchmarks.statements import Record, run_again, take_down
+from benchmarks.statements import Recording, record_statements, replay_statements
 from benchmarks.topic import Loaded, preload
 from benchmarks.worker import Drained, Pane, drain
 from benchmarks.workload import behavioral_events, with_repetitions
 from schemas.topics import BEHAVIORAL_EVENTS, Topic
+from schemas.vocabulary import Service
 from streams.batches.batch import LedgerBatch
-from streams.bootstrap import open_database
+from streams.bootstrap import CONNECTIONS
 from streams.settings import StreamsSettings
 
 if TYPE_CHECKING:
@@ -51,12 +53,19 @@ STACKS = Path(__file__).parent / "results" / "worker-stacks.txt"
 
 
 async def naive_rate(services: Services, *, events: int, round_number: int) -> float:
-    """Let a Faust agent count the first ``events`` events of the topic; return events a second between the first and the last."""
+    """Let a Faust agent count the first ``events`` events of the topic; return events per second from first to last."""
     app_id = f"naive-{round_number}"
     changelog = Topic(
-        name=f"{app_id}-counts-changelog", key="key", messages=(), producers=(), consumers=(),
-        retention_seconds=None, wide=True, cleanup="compact", tag_field="none",
-    )  # fmt: skip
+        name=f"{app_id}-counts-changelog",
+        key="key",
+        messages=(),
+        producers=(),
+        consumers=(),
+        retention_seconds=None,
+        wide=True,
+        cleanup="compact",
+        tag_field="none",
+    )
     await create_topics(services.brokers, wide_partitions=WIDE_PARTITIONS, topics=[changelog])
     arguments = (services.brokers, BEHAVIORAL_EVENTS.name, str(events), app_id)
     log = services.folder / f"{app_id}.log"
@@ -64,41 +73,44 @@ async def naive_rate(services: Services, *, events: int, round_number: int) -> f
     return await reported_rate(sys.executable, str(PEER_SCRIPT), *arguments, log=log)
 
 
-async def statements_of(services: Services, panes: Sequence[Pane]) -> Record:
-    """Take down the SQL of our ingestion for the same batches as the worker's."""
+async def recorded(services: Services, panes: Sequence[Pane]) -> Recording:
+    """Record the SQL of our ingestion for the worker's batches."""
     batches = await _batches(services.brokers, panes)
     async with services.database() as url:
         settings = StreamsSettings(database_url=SecretStr(url))
-        database = open_database(settings)
+        database = open_database(Service.STREAMS, settings, name="streams", connections=CONNECTIONS)
         try:
-            return await take_down(database, SystemClock(), batches, state_cache_bytes=settings.state_cache_mib * 2**20)
+            state_cache_bytes = settings.state_cache_mib * 2**20
+            return await record_statements(database, SystemClock(), batches, state_cache_bytes=state_cache_bytes)
         finally:
             await database.close()
 
 
-async def bare_rate(services: Services, record: Record) -> float:
-    """Run the SQL that was taken down on a fresh database; return records a second."""
+async def bare_rate(services: Services, recording: Recording) -> float:
+    """Run the recorded SQL on a fresh database; return records per second."""
     async with services.database() as url:
-        database = open_database(StreamsSettings(database_url=SecretStr(url)))
+        database = open_database(
+            Service.STREAMS, StreamsSettings(database_url=SecretStr(url)), name="streams", connections=CONNECTIONS
+        )
         try:
-            return record.records / await run_again(database, record)
+            return recording.records / await replay_statements(database, recording)
         finally:
             await database.close()
 
 
 async def _batches(brokers: str, panes: Sequence[Pane]) -> list[LedgerBatch]:
-    """Read the topic and cut it where the worker cut it."""
+    """Read the topic and divide it into the worker's batches."""
     wanted = {pane.partition: pane.to_offset for pane in panes}
     records: dict[int, list[Any]] = {partition: [] for partition in wanted}
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
     await consumer.start()
     try:
-        places = [TopicPartition(BEHAVIORAL_EVENTS.name, partition) for partition in wanted]
-        consumer.assign(places)
-        await consumer.seek_to_beginning(*places)
+        partitions = [TopicPartition(BEHAVIORAL_EVENTS.name, partition) for partition in wanted]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
         while any(len(records[partition]) < end for partition, end in wanted.items()):
-            for place, found in (await consumer.getmany(timeout_ms=5_000)).items():
-                records[place.partition] += found
+            for source, found in (await consumer.getmany(timeout_ms=5_000)).items():
+                records[source.partition] += found
     finally:
         await consumer.stop()
     return [
@@ -114,7 +126,7 @@ async def _batches(brokers: str, panes: Sequence[Pane]) -> list[LedgerBatch]:
 
 @dataclass(kw_only=True)
 class Rounds:
-    """The comparisons of ingestion, measured round by round: one run of ours, then one of each peer asked for."""
+    """The comparisons of ingestion by round: one run of ours, then one of each requested peer."""
 
     services: Services
     plan: Plan
@@ -123,23 +135,23 @@ class Rounds:
     quix: Path | None
     beside: tuple[Services, Loaded] | None
     samples: dict[str, Samples] = field(default_factory=lambda: defaultdict(Samples))
-    record: Record | None = None
+    recording: Recording | None = None
 
     async def run(self, number: int) -> None:
         """Measure one round."""
         ours, repeated = await self._ours(number)
-        words = [f"ours {ours.rate:,.0f}"]
-        if repeated is not None:  # the side with them is ours, the one without is what it is compared with
+        shown = [f"ours {ours.rate:,.0f}"]
+        if repeated is not None:  # ours is the run with duplicates, its peer the run without
             self.samples[DUPLICATES].add(ours=repeated.rate, peer=ours.rate)
-            words.append(f"{SHORT_NAMES[DUPLICATES]} {repeated.rate:,.0f}")
+            shown.append(f"{SHORT_NAMES[DUPLICATES]} {repeated.rate:,.0f}")
         for name, measured in self._peers(ours, number).items():
             rate = await measured()
-            words.append(f"{SHORT_NAMES[name]} {rate:,.0f}")
+            shown.append(f"{SHORT_NAMES[name]} {rate:,.0f}")
             self.samples[name].add(ours=ours.rate, peer=rate)
-        self.say(f"ingestion, round {number} of {self.plan.rounds}: {', '.join(words)} {UNIT}")
+        self.say(f"ingestion, round {number} of {self.plan.rounds}: {', '.join(shown)} {UNIT}")
         if number == self.plan.rounds:
             self.say(
-                limit_table(
+                processor_table(
                     ours.seconds,
                     events=ours.records,
                     rate=ours.rate,
@@ -149,9 +161,9 @@ class Rounds:
             )
 
     async def _ours(self, number: int) -> tuple[Drained, Drained | None]:
-        """Drain the topic and, where it is asked for, the one with repetitions.
+        """Drain the topic and, if requested, the one with repetitions.
 
-        The difference between the two is smaller than what it makes to be the first or the second: they take turns in that too.
+        The order of the two matters more than the repetitions, so it alternates.
         """
         plain = functools.partial(drain, self.services, self.loaded)
         if self.beside is None:
@@ -172,10 +184,10 @@ class Rounds:
         return {name: peer for name, peer in peers.items() if self.plan.wants(name) and possible.get(name, True)}
 
     async def _bare(self, ours: Drained) -> float:
-        if self.record is None:
-            self.record = await statements_of(self.services, ours.panes)
-            self.say(cost_table(self.record, records=self.record.records))
-        return await bare_rate(self.services, self.record)
+        if self.recording is None:
+            self.recording = await recorded(self.services, ours.panes)
+            self.say(cost_table(self.recording, records=self.recording.records))
+        return await bare_rate(self.services, self.recording)
 
     async def _quix(self, number: int) -> float:
         assert self.quix is not None
@@ -183,7 +195,7 @@ class Rounds:
 
 
 async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
-    """Return the comparisons of ingestion that ``plan`` asks for, their rounds interleaved."""
+    """Return the comparisons of ingestion in ``plan``, with interleaved rounds."""
     installed, missing = await _quix_environment(plan, say)
     say(f"ingestion: putting {plan.events:,} events on the topic")
     events = functools.partial(behavioral_events, plan.events, ends_at=SystemClock().now())
@@ -215,9 +227,9 @@ async def _quix_environment(plan: Plan, say: Say) -> tuple[Path | None, list[Com
         return None, [skipped(QUIX, str(error), peer_name=PEER_NAMES[QUIX], unit=UNIT)]
 
 
-def cost_table(record: Record, *, records: int) -> str:
-    """Return where the time of our ingestion goes, in microseconds an event, the dearest part first."""
-    seconds = dict(record.seconds)
+def cost_table(recording: Recording, *, records: int) -> str:
+    """Return where the time of our ingestion goes, in microseconds per event, the most expensive part first."""
+    seconds = dict(recording.seconds)
     whole = seconds.pop("whole")
     seconds["everything else"] = whole - sum(seconds.values())
     lines = [
@@ -226,7 +238,7 @@ def cost_table(record: Record, *, records: int) -> str:
     ]
     return "\n".join(
         (
-            "our ingestion alone, microseconds an event by part:",
+            "our ingestion alone, microseconds per event by part:",
             *lines,
             f"  {'whole':16} {1e6 * whole / records:6.2f}",
         )

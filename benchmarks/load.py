@@ -1,8 +1,8 @@
-"""The load generator of the HTTP comparisons: keep-alive connections on raw sockets, one loop over them, one process.
+"""The load generator of the HTTP comparisons: keep-alive connections on raw sockets, in one loop and one process.
 
-``python -m benchmarks.load``: the work as JSON on standard input (:class:`Load`), what was seen as JSON on standard
-output (:class:`Outcome`). A process of its own, so that neither the driver of the benchmark nor a framework stands
-between two requests. It is the same for us and for the peer.
+``python -m benchmarks.load`` reads a :class:`Load` as JSON from standard input and writes an :class:`Outcome` as JSON to
+standard output. It is a separate process, so that neither the benchmark's driver nor a framework delays a request. Both
+sides of a comparison use it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send and for how long.
+    """The requests to send, and for how long.
 
-    With ``rate`` (requests a second) requests fall due at fixed times whatever the server does, and a latency counts
-    from the moment at which its request was due (an open loop, free of coordinated omission). Without it each
-    connection sends its next request when it has its answer (a closed loop).
+    With ``rate`` (requests per second), requests are due at fixed times whatever the server does, and a latency counts
+    from the time when its request was due (an open loop, free of coordinated omission). Without it, each connection
+    sends its next request when it has its answer (a closed loop).
     """
 
     host: str
@@ -43,7 +43,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back after the warm-up; ``failed`` are answers with another status than 200."""
+    """The answers after the warm-up; ``failed`` counts those with another status than 200."""
 
     answered: int
     failed: int
@@ -54,11 +54,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SilentServerError(Exception):
-    """The server closed a connection, or did not answer any of them for some seconds."""
+    """The server closed a connection, or answered none for some seconds."""
 
 
 def encoded_request(load: Load) -> bytes:
-    """Return the request as it goes over the wire."""
+    """Return the request as bytes."""
     head = (
         f"POST {load.path} HTTP/1.1\r\nHost: {load.host}:{load.port}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(load.body)}\r\n\r\n"
@@ -67,10 +67,10 @@ def encoded_request(load: Load) -> bytes:
 
 
 def complete_status(received: bytes | bytearray) -> int | None:
-    """Return the status of the answer in ``received`` once all of it is there, else None.
+    """Return the status of the answer in ``received``, or None while it is incomplete.
 
     Raises:
-        ValueError: for an answer without a content length, which this client cannot delimit.
+        ValueError: the answer has no content length, so this client cannot find its end.
     """
     head_end = received.find(b"\r\n\r\n")
     if head_end < 0:
@@ -84,7 +84,7 @@ def complete_status(received: bytes | bytearray) -> int | None:
 
 
 class _Measurement:
-    """Latencies and statuses of the answers that come after the warm-up."""
+    """Latencies and statuses of the answers after the warm-up."""
 
     def __init__(self, begins: float) -> None:
         self._begins = begins
@@ -101,7 +101,7 @@ class _Measurement:
         self._last = now
 
     def outcome(self) -> Outcome:
-        """Return what was measured."""
+        """Return the measured outcome."""
         if not self._latencies:
             raise SilentServerError("no answer at all")
         seconds = self._last - self._begins
@@ -116,9 +116,9 @@ class _Measurement:
 
 
 class _Generator:
-    """The loop: sends what is due on idle connections, takes answers.
+    """The loop: sends due requests on idle connections and reads answers.
 
-    ``select`` and not ``epoll``: it waits to the microsecond, where epoll rounds up to the millisecond.
+    It uses ``select``, which waits to the microsecond; ``epoll`` rounds up to the millisecond.
     """
 
     def __init__(self, load: Load) -> None:
@@ -132,7 +132,7 @@ class _Generator:
             self._connect()
 
     def run(self) -> Outcome:
-        """Send until the time is over; requests in flight then are not counted."""
+        """Send until the time is over; requests still in flight are not counted."""
         started = time.perf_counter()
         ends = started + self._load.warm_up_seconds + self._load.seconds
         measurement = _Measurement(started + self._load.warm_up_seconds)
@@ -153,7 +153,7 @@ class _Generator:
         self._idle.append(number)
 
     def _send_due(self, now: float, next_due: float) -> float:
-        """Send what is due now; return when the next request is."""
+        """Send the due requests; return when the next one is due."""
         if self._load.rate is None:
             while self._idle:
                 self._send(self._idle.popleft(), due=time.perf_counter())
@@ -190,10 +190,10 @@ class _Generator:
 
 
 async def run_load(load: Load) -> Outcome:
-    """Run the load in a process of its own and return what it saw.
+    """Run the load in its own process and return the outcome.
 
     Raises:
-        SilentServerError: the process failed; the message is its last words.
+        SilentServerError: the process failed; the message is its last line of errors.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.load"),
@@ -213,7 +213,7 @@ async def run_load(load: Load) -> Outcome:
 
 
 def main() -> None:
-    """Run the load that standard input describes."""
+    """Run the load from standard input."""
     load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
     sys.stdout.buffer.write(msgspec.json.encode(_Generator(load).run()))
 

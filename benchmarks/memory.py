@@ -1,7 +1,7 @@
-"""Whether a worker's memory stays bounded: millions of events of users who come and go, with settings as they are.
+"""Measures whether a worker's memory stays bounded: millions of events of users who come and go, with default settings.
 
-In the first tenth of the events the memory of states (``FINCOACH_STATE_CACHE_MIB``) begins to fill; over the others it
-is full, and whoever was changed least lately is forgotten. Nothing else may grow.
+During the first tenth of the events the state cache (``FINCOACH_STATE_CACHE_MIB``) fills; after that it is full and
+evicts the least recently changed users. Nothing else may grow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.flow import Flow, flowing
 from benchmarks.ratios import Comparison, bounded
 from benchmarks.services import BenchmarkError, Services, connected, eventually
 from benchmarks.worker import LIVE, ledger_sum
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     import asyncpg
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 GROWTH = "ingest_rss_growth_mib"
 BOUND_MIB = 64.0
 UNIT = "MiB"
-# A user is gone after so many events of all users, some twenty of them their own.
+# A user is gone after this many events of all users; about twenty of them are the user's own.
 USER_LIFE = 400_000
 FIRST_SHARE = 0.1
 CHUNK = 10_000
-# So much waits at most: events are produced while the worker drains them.
+# At most this many events wait: they are produced while the worker drains them.
 LONGEST_BACKLOG = 60_000
 _DRAIN_SECONDS = 900.0
 _MIB = 1024 * 1024
 
 
 async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
-    """Return what ``plan`` asks for of memory and restart: the restart finds the history that the other leaves behind."""
+    """Return the comparisons of memory and restart in ``plan``; the restart uses the history of the memory run."""
     grows, restarts = plan.wants(GROWTH), plan.wants(recovery.RESTART)
     events = max(plan.growth_events * grows, plan.history_events * restarts)
     found: list[Comparison] = []
@@ -54,12 +54,12 @@ async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
 
 
 async def _grow(services: Services, url: str, flow: Flow, *, events: int, say: Say) -> float:
-    """Let a worker drain ``events`` while they are produced; return MiB between a tenth of them and the most afterwards."""
+    """Let a worker drain ``events`` while they are produced; return the growth in MiB after the first tenth, at its maximum."""
     async with (
         connected(url) as connection,
-        services.room(Room.STREAMS, database_url=url, ready_path=LIVE) as room,
+        services.process(Service.STREAMS, database_url=url, ready_path=LIVE) as running,
     ):
-        worker = psutil.Process(room.pid)
+        worker = psutil.Process(running.pid)
         await _drained(flow, connection, events=int(events * FIRST_SHARE))
         first = _resident_mib(worker)
         say(f"history: {first:,.0f} MiB after {flow.sent:,} events")
@@ -76,7 +76,7 @@ async def _grow(services: Services, url: str, flow: Flow, *, events: int, say: S
 
 
 async def _drained(flow: Flow, connection: asyncpg.Connection, *, events: int) -> None:
-    """Send until ``events`` have been sent in all, and wait until they are archived."""
+    """Send until ``events`` have been sent in total, and wait until they are archived."""
 
     async def near() -> bool:
         return flow.sent - await ledger_sum(connection) < LONGEST_BACKLOG
@@ -93,7 +93,7 @@ async def _drained(flow: Flow, connection: asyncpg.Connection, *, events: int) -
 
 @contextlib.asynccontextmanager
 async def _watching(process: psutil.Process) -> AsyncIterator[list[float]]:
-    """Give a list that grows by the resident MiB of the process twice a second, and once at the end."""
+    """Give a list to which the resident MiB of the process are added twice a second, and at the end."""
     seen: list[float] = []
 
     async def watch() -> None:

@@ -1,4 +1,4 @@
-"""The peer of the HTTP comparisons: MLServer in an environment of its own, serving the same ONNX file."""
+"""The peer of the HTTP comparisons: MLServer in its own environment, serving the same ONNX file."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ async def environment(say: Say) -> Path:
 
 @contextlib.asynccontextmanager
 async def serving(installed: Path, onnx: bytes, *, folder: Path) -> AsyncIterator[int]:
-    """Serve ``onnx`` under the name ``goal`` and give the port; files go to ``folder``.
+    """Serve ``onnx`` as the model ``goal`` and give the port; files go to ``folder``.
 
-    One process without a pool of workers, as our replica: the pool would add a hand-over to each request, and does not
-    start with this uvloop.
+    It runs as one process without a pool of workers, like our replica. The pool would add a hop to each request, and
+    does not start with this uvloop.
     """
     port = free_port()
     _write(folder, onnx, port=port)

@@ -1,4 +1,4 @@
-"""What a run measures and how large it is. Pure."""
+"""The comparisons of a run and their sizes. Pure."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ NAMES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The comparisons asked for and their sizes.
+    """The requested comparisons and their sizes.
 
     Attributes:
         names: the comparisons to make.
-        rounds: of each side of a comparison; the medians are compared.
-        events: on the topic, all of which our worker takes in each round.
-        naive_events: of them that the naive agent counts; long enough that it meets the machine's ups and downs too, and its
-            rate is steady: it would need most of a minute for all.
-        transport_events: on the topic that is only decoded and counted.
-        history_events: that the worker has behind it when it is restarted.
-        growth_events: over which its memory is watched.
-        backlog_events: that wait while it is restarted once more.
-        crossing_seconds: of the flow in which thresholds are crossed.
-        least_crossings: without so many a percentile says nothing.
-        http_seconds: of each HTTP measurement, after a second of warm-up.
-        swap_seconds: of each measurement with and without swaps.
+        rounds: rounds of each side of a comparison; the medians are compared.
+        events: events on the topic; our worker ingests all of them in each round.
+        naive_events: how many of them the naive agent counts: enough to meet the machine's ups and downs at a steady rate.
+            All would take most of a minute.
+        transport_events: events on the topic that is only decoded and counted.
+        history_events: archived events behind the worker when it is restarted.
+        growth_events: events over which its memory is watched.
+        backlog_events: unread events in one more restart.
+        crossing_seconds: duration of the flow in which thresholds are crossed.
+        least_crossings: fewest crossings for a meaningful percentile.
+        http_seconds: duration of each HTTP measurement, after a second of warm-up.
+        swap_seconds: duration of each measurement with and without swaps.
         swap_every_seconds: time between two swaps.
-        swap_rate: requests a second while versions are swapped.
-        connections: of the load generator.
+        swap_rate: requests per second while versions are swapped.
+        connections: connections of the load generator.
         profile: whether one more run of ingestion is sampled.
     """
 
@@ -64,15 +64,15 @@ class Plan:
     profile: bool = False
 
     def wants(self, *names: str) -> bool:
-        """Whether any of ``names`` is asked for."""
+        """Whether any of ``names`` is requested."""
         return any(name in self.names for name in names)
 
 
 def plan_for(*, only: tuple[str, ...] = (), quick: bool = False, profile: bool = False) -> Plan:
-    """Return the plan of a run; a quick one shows that everything works, its figures mean little.
+    """Return the plan of a run; a quick one is a smoke test, its figures mean little.
 
     Raises:
-        ValueError: for a comparison that does not exist; the sentence lists those that do.
+        ValueError: a comparison does not exist; the message lists those that do.
     """
     unknown = [name for name in only if name not in NAMES]
     if unknown:
@@ -81,7 +81,17 @@ def plan_for(*, only: tuple[str, ...] = (), quick: bool = False, profile: bool =
     if not quick:
         return Plan(names=names, profile=profile)
     return Plan(
-        names=names, rounds=1, events=20_000, naive_events=4_000, transport_events=20_000,
-        history_events=50_000, growth_events=150_000, backlog_events=20_000, crossing_seconds=5.0, least_crossings=10,
-        http_seconds=1.0, swap_seconds=2.0, profile=profile,
-    )  # fmt: skip
+        names=names,
+        rounds=1,
+        events=20_000,
+        naive_events=4_000,
+        transport_events=20_000,
+        history_events=50_000,
+        growth_events=150_000,
+        backlog_events=20_000,
+        crossing_seconds=5.0,
+        least_crossings=10,
+        http_seconds=1.0,
+        swap_seconds=2.0,
+        profile=profile,
+    )

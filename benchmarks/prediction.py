@@ -1,4 +1,4 @@
-"""How fast one user's prediction is answered over HTTP: our replica against MLServer, same model file, same request."""
+"""Measures predictions for one user over HTTP: our replica against MLServer, with the same model file and request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.services import HOST, BenchmarkError, Services
 from schemas.codec import encode
 from schemas.messages.deployment import DeploymentState, VersionReference
 from schemas.topics import MODEL_DEPLOYMENTS
-from schemas.vocabulary import DeploymentPhase, Room
+from schemas.vocabulary import DeploymentPhase, Service
 
 if TYPE_CHECKING:
     from benchmarks.plan import Plan, Say
@@ -43,13 +43,18 @@ def infer_body() -> bytes:
 def desired(sequence: int, active: VersionReference, *, previous: VersionReference | None = None) -> DeploymentState:
     """Return the state that makes replicas serve ``active`` for goals."""
     return DeploymentState(
-        event_id=uuid.uuid4(), occurred_at=SystemClock().now(), model_type="goal", sequence=sequence,
-        phase=DeploymentPhase.STABLE, active=active, previous=previous,
-    )  # fmt: skip
+        event_id=uuid.uuid4(),
+        occurred_at=SystemClock().now(),
+        model_type="goal",
+        sequence=sequence,
+        phase=DeploymentPhase.STABLE,
+        active=active,
+        previous=previous,
+    )
 
 
 async def publish(producer: BrokerProducer, state: DeploymentState) -> None:
-    """Put a desired state on its topic, as the deployer's relay does."""
+    """Publish a desired state, as the deployer's relay does."""
     await producer.publish(MODEL_DEPLOYMENTS.name, str(state.model_type).encode(), encode(state))
 
 
@@ -66,31 +71,29 @@ async def producing(services: Services) -> AsyncIterator[BrokerProducer]:
 
 @contextlib.asynccontextmanager
 async def replica(services: Services, *, database_url: str) -> AsyncIterator[int]:
-    """Run one replica and give its port once it answers for goals."""
+    """Run one replica and give its port once it serves the goal model."""
     ready = "/v2/models/goal/ready"
-    async with services.room(Room.SERVING, database_url=database_url, ready_path=ready) as room:
-        port = urlsplit(room.url).port
+    async with services.process(Service.SERVING, database_url=database_url, ready_path=ready) as running:
+        port = urlsplit(running.url).port
         if port is None:
-            raise BenchmarkError(f"the replica has no port: {room.url}")
+            raise BenchmarkError(f"the replica has no port: {running.url}")
         yield port
 
 
 async def loaded(load: Load) -> Outcome:
-    """Run a load in which every request must be answered.
+    """Run a load and require that every request succeeds.
 
     Raises:
-        BenchmarkError: some were not.
+        BenchmarkError: some requests failed.
     """
     outcome = await run_load(load)
     if outcome.failed:
-        raise BenchmarkError(
-            f"{outcome.failed} of {outcome.answered} requests to port {load.port} were not answered with 200"
-        )
+        raise BenchmarkError(f"{outcome.failed} of {outcome.answered} requests to port {load.port} did not return 200")
     return outcome
 
 
 async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
-    """Return the HTTP comparisons that ``plan`` asks for, the two servers taking turns under load."""
+    """Return the HTTP comparisons in ``plan``; the two servers are loaded in turn."""
     units = {RATE: RATE_UNIT, P99: P99_UNIT}
     wanted = {name: unit for name, unit in units.items() if plan.wants(name)}
     try:

@@ -1,4 +1,4 @@
-"""What processes take of the processors: seconds of processor time, and the ceiling that follows from them."""
+"""The processor time of processes, and the ceiling of the rate that follows from it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import psutil
 
 @dataclass(frozen=True)
 class Processors:
-    """Names processes, and sums the processor time of each with all of its children."""
+    """Named processes, with the processor time of each and all of its children."""
 
     pids: Mapping[str, int]
 
     def with_process(self, name: str, pid: int) -> Processors:
-        """Return the same with one more process."""
+        """Return a copy with one more process."""
         return Processors({name: pid, **self.pids})
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds of processor time that each has used since it was started."""
+        """Return the seconds of processor time that each process has used since its start."""
         return {name: _seconds(psutil.Process(pid)) for name, pid in self.pids.items()}
 
 
 def used(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Return the seconds between two looks. Pure."""
+    """Return the seconds used between two readings. Pure."""
     return {name: max(after[name] - before[name], 0.0) for name in after}
 
 
-def limit_table(seconds: Mapping[str, float], *, events: int, rate: float, written_bytes: int, cores: int) -> str:
-    """Return what the limit of ingestion is: processor time and log of an event, and the ceilings. Pure.
+def processor_table(seconds: Mapping[str, float], *, events: int, rate: float, written_bytes: int, cores: int) -> str:
+    """Return the limits of ingestion: processor time and log bytes per event, and the ceilings. Pure.
 
-    ``seconds`` were used and ``written_bytes`` written while ``events`` were taken at ``rate`` events/s on ``cores``.
+    ``seconds`` were used and ``written_bytes`` written while ``events`` were ingested at ``rate`` events/s on ``cores``.
     """
     micros = {name: 1e6 * spent / events for name, spent in seconds.items()}
     whole = sum(micros.values())
@@ -41,18 +41,18 @@ def limit_table(seconds: Mapping[str, float], *, events: int, rate: float, writt
     ceiling = cores * 1e6 / whole
     return "\n".join(
         (
-            "what the limit is, microseconds of processor time an event:",
+            "the limit, microseconds of processor time per event:",
             *(f"  {name:16} {spent:6.2f}" for name, spent in micros.items()),
             f"  {'whole':16} {whole:6.2f}",
             f"  {cores} cores, never idle: {ceiling:,.0f} events/s; reached {rate:,.0f}, {rate / ceiling:.0%} of it",
-            f"  the dearest process on a core of its own: {1e6 / worker:,.0f} events/s",
-            f"  Postgres writes {log:,.0f} bytes of log an event, {rate * log / 1e6:,.1f} MB/s at this rate",
+            f"  the most expensive process on its own core: {1e6 / worker:,.0f} events/s",
+            f"  Postgres writes {log:,.0f} bytes of log per event, {rate * log / 1e6:,.1f} MB/s at this rate",
         )
     )
 
 
 def _seconds(process: psutil.Process) -> float:
-    """Sum a process, its living children, and those it has waited for (Postgres starts and ends backends)."""
+    """Return the sum for a process, its live children and the reaped ones (Postgres starts and ends backends)."""
     times = process.cpu_times()
     whole = float(times.user + times.system + times.children_user + times.children_system)
     for child in process.children(recursive=True):

@@ -1,4 +1,4 @@
-"""The peer that archives: Quix Streams with its PostgreSQL sink, in an environment of its own, on the same topic."""
+"""The peer that archives: Quix Streams with its PostgreSQL sink, in its own environment, on the same topic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from benchmarks import environments
 from benchmarks.environments import PEERS
 from benchmarks.plan import Say
-from benchmarks.services import BenchmarkError, Services, connected, last_words, running
+from benchmarks.services import BenchmarkError, Services, connected, log_tail, running
 from benchmarks.topic import Loaded
 from schemas.topics import BEHAVIORAL_EVENTS
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = PEERS / "quix-requirements.txt"
 SCRIPT = PEERS / "quix_postgres.py"
-# As many as our own worker commits at once when it reads a backlog.
+# Our own worker commits as many at once when it reads a backlog.
 COMMIT_EVERY = 5_000
 _RUN_SECONDS = 180.0
-_LOOK_SECONDS = 0.02
-# The columns of our archive, and one index instead of three.
+_POLL_SECONDS = 0.02
+# The columns of our archive, with one index instead of three.
 _TABLE = """
 CREATE TABLE quix_events (
     event_id uuid PRIMARY KEY, user_id uuid NOT NULL, event_type text NOT NULL, occurred_at timestamptz NOT NULL,
@@ -45,10 +45,10 @@ async def environment(say: Say) -> Path:
 
 
 async def quix_rate(services: Services, installed: Path, loaded: Loaded, *, name: str) -> float:
-    """Let it read the topic into a fresh database; return events a second between its first and its last commit.
+    """Let Quix Streams read the topic into a fresh database; return events per second from its first to its last commit.
 
     Raises:
-        BenchmarkError: it ended, or its table does not hold every event afterwards.
+        BenchmarkError: it ended early, or its table does not hold every event.
     """
     folder = services.folder / name
     folder.mkdir()
@@ -61,7 +61,7 @@ async def quix_rate(services: Services, installed: Path, loaded: Loaded, *, name
             try:
                 rate = await _rate(connection, loaded, process)
             except TimeoutError:
-                raise BenchmarkError(f"Quix Streams did not reach the end:\n{await last_words(log)}") from None
+                raise BenchmarkError(f"Quix Streams did not reach the end:\n{await log_tail(log)}") from None
         archived, counted = await connection.fetchrow(
             "SELECT count(*), (SELECT sum(most) FROM (SELECT max(user_count) AS most FROM quix_events GROUP BY user_id) AS users)"
             " FROM quix_events"
@@ -75,13 +75,13 @@ async def _rate(connection: asyncpg.Connection, loaded: Loaded, process: asyncio
     first: tuple[float, int] | None = None
     async with asyncio.timeout(_RUN_SECONDS):
         while process.returncode is None:
-            # Index look-ups only: counting the table again and again would slow it down.
+            # Index look-ups only: repeated counts of the table would slow it down.
             if first is None and await connection.fetchval("SELECT EXISTS (SELECT FROM quix_events)"):
                 now = time.perf_counter()
                 first = now, await connection.fetchval("SELECT count(*) FROM quix_events")
             if first is not None and await _has_all(connection, loaded):
                 return (loaded.events - first[1]) / (time.perf_counter() - first[0])
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
     raise TimeoutError
 
 

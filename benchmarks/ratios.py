@@ -1,4 +1,4 @@
-"""What a measurement is and how it is shown: medians, ratios, the table and the file. Pure."""
+"""Comparisons and how they are shown: medians, ratios, the table. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import msgspec
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of the table: what we took and what the peer took, in the same unit, in the same run.
+    """One line of the table: our figure and the peer's, in the same unit, from the same run.
 
-    ``ratio`` is ours / peer, for rates (higher is better) and times (lower is better) alike. Where there is no peer,
-    ``peer`` holds the bound that ours must not exceed. ``aim`` says in words what the ratio should be, ``met`` whether
-    it is. A comparison that could not be made has no figures and says why in ``skipped``.
+    ``ratio`` is ours / peer, both for rates (higher is better) and times (lower is better). Without a peer, ``peer`` holds
+    the bound that ours must not exceed. ``aim`` describes the target ratio, ``met`` whether it is reached. A comparison
+    that could not be made has no figures; ``skipped`` gives the reason.
     """
 
     name: str
@@ -30,21 +30,21 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Aim(msgspec.Struct, frozen=True):
-    """What a ratio should be: at least, or at most, ``ratio``."""
+    """The target of a ratio: at least, or at most, ``ratio``."""
 
     at_least: bool
     ratio: float
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the aim in words."""
         return f"{'at least' if self.at_least else 'at most'} {self.ratio:.2f}"
 
     def is_met(self, ratio: float) -> bool:
-        """Whether ``ratio`` is what it should be."""
+        """Whether ``ratio`` meets the aim."""
         return ratio >= self.ratio if self.at_least else ratio <= self.ratio
 
 
-# What was promised; the others say how things stand.
+# The promised ratios; other comparisons only inform.
 AIMS = {
     "ingest_vs_naive_faust": Aim(at_least=True, ratio=8.0),
     "ingest_vs_bare_sql": Aim(at_least=True, ratio=0.7),
@@ -54,13 +54,13 @@ AIMS = {
 
 
 class Samples(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side took in each round, in the order of the rounds."""
+    """The figures of both sides, in the order of the rounds."""
 
     ours: list[float] = []
     peer: list[float] = []
 
     def add(self, *, ours: float, peer: float) -> None:
-        """Take a round."""
+        """Add a round."""
         self.ours.append(ours)
         self.peer.append(peer)
 
@@ -69,7 +69,7 @@ def compare(name: str, samples: Samples, *, peer_name: str, unit: str) -> Compar
     """Return the comparison of the medians of both sides.
 
     Raises:
-        ValueError: when nothing was measured, or the peer took nothing.
+        ValueError: nothing was measured, or the peer's median is not positive.
     """
     if not samples.ours or len(samples.ours) != len(samples.peer):
         raise ValueError(f"{name}: both sides need the same number of rounds, at least one")
@@ -89,7 +89,7 @@ def compare(name: str, samples: Samples, *, peer_name: str, unit: str) -> Compar
 
 
 def bounded(name: str, ours: float, *, bound: float, unit: str) -> Comparison:
-    """Return the comparison with a bound, where there is no peer."""
+    """Return the comparison with a bound, for figures without a peer."""
     return Comparison(
         name=name,
         ours=round(ours, 3),
@@ -107,10 +107,17 @@ def _judged(aim: Aim | None, ratio: float) -> dict[str, Any]:
 
 
 def skipped(name: str, reason: str, *, peer_name: str, unit: str) -> Comparison:
-    """Return the comparison that could not be made."""
+    """Return a comparison that could not be made."""
     return Comparison(
-        name=name, ours=None, peer=None, peer_name=peer_name, unit=unit, ratio=None, command=command_of(name), skipped=reason
-    )  # fmt: skip
+        name=name,
+        ours=None,
+        peer=None,
+        peer_name=peer_name,
+        unit=unit,
+        ratio=None,
+        command=command_of(name),
+        skipped=reason,
+    )
 
 
 def command_of(name: str) -> str:
@@ -122,7 +129,7 @@ def percentile(values: Iterable[float], share: float) -> float:
     """Return the smallest value that at least ``share`` (in 0..1) of ``values`` do not exceed.
 
     Raises:
-        ValueError: for no values.
+        ValueError: there are no values.
     """
     ordered = sorted(values)
     if not ordered:
@@ -132,7 +139,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def table(comparisons: Sequence[Comparison]) -> str:
-    """Return the comparisons as a table for people; what was skipped follows it, a sentence each."""
+    """Return the comparisons as a table; a line for each skipped one follows it."""
     rows = [("comparison", "ours", "peer", "unit", "ours/peer", "aim", "peer is")]
     rows += [
         (item.name, _figure(item.ours), _figure(item.peer), item.unit, _ratio(item.ratio), _aim(item), item.peer_name)

@@ -1,7 +1,7 @@
-"""How long counting stands still: after kill -9 of one of two workers, and when a worker with a long history is restarted.
+"""Measures how long counting pauses: after kill -9 of one of two workers, and at the restart of a worker with a long history.
 
-The history is what the first measurement of :mod:`benchmarks.memory` leaves behind: events that are archived and still on
-the topic. What a restart has to read is what came in meanwhile; how long a true backlog takes is said, too.
+The history is left by the first measurement of :mod:`benchmarks.memory`: events that are archived and still on the topic.
+A restart reads only the events that arrived in the meantime. The time for a true backlog is printed too.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import msgspec
 
 from benchmarks.flow import Flow, flowing
 from benchmarks.ratios import Comparison, bounded
-from benchmarks.services import BenchmarkError, RunningRoom, Services, asked, connected, eventually
+from benchmarks.services import BenchmarkError, RunningProcess, Services, connected, eventually, http_get
 from benchmarks.worker import LIVE, READY, ledger_sum
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from streams.settings import StreamsSettings
 
 if TYPE_CHECKING:
@@ -35,21 +35,21 @@ FAILOVER_BOUND = SESSION_TIMEOUT_SECONDS + 3.0
 RESTART_BOUND = 5.0
 FAILOVER_RATE = 400.0
 RESTART_RATE = 200.0
-# What the broker acknowledged so long ago is in the ledger of a worker that keeps up.
+# A worker that keeps up has everything in its ledger that the broker acknowledged this long ago.
 KEEPING_UP_SECONDS = 0.25
-_LOOK_SECONDS = 0.02
-# The transaction that was in hand when its worker died commits or rolls back within it.
+_POLL_SECONDS = 0.02
+# An open transaction of a dead worker commits or rolls back within this time.
 _LAST_COMMIT_SECONDS = 0.3
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a worker's readiness says of its partitions."""
+    """The partitions in a worker's readiness answer."""
 
     partitions: dict[str, dict[str, int]] = {}
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The part of the readiness answer that is looked at."""
+    """The relevant part of the readiness answer."""
 
     ready: bool
     facts: Facts
@@ -77,7 +77,7 @@ async def measure_failover(services: Services, plan: Plan, say: Say) -> list[Com
 
 
 async def measure_restart(services: Services, url: str, flow: Flow, *, plan: Plan, say: Say) -> list[Comparison]:
-    """Return the comparison of the median with its bound; no worker runs, and everything that ``flow`` sent is archived."""
+    """Return the comparison of the median with its bound. No worker may run, and all events of ``flow`` must be archived."""
     times = []
     async with connected(url) as connection:
         for number in range(1, plan.rounds + 1):
@@ -92,26 +92,26 @@ async def measure_restart(services: Services, url: str, flow: Flow, *, plan: Pla
         await flow.flush()
         seconds = await _until_caught_up(services, url, flow, connection=connection)
         say(
-            f"restart with a backlog: {plan.backlog_events:,} unread events are archived {seconds:.1f} s after the start"
+            f"restart with a backlog: {plan.backlog_events:,} unread events were archived {seconds:.1f} s after the start"
         )
     return [bounded(RESTART, statistics.median(times), bound=RESTART_BOUND, unit=SECONDS)]
 
 
 @contextlib.asynccontextmanager
-async def _worker(services: Services, url: str) -> AsyncIterator[RunningRoom]:
-    async with services.room(Room.STREAMS, database_url=url, ready_path=LIVE) as room:
-        yield room
+async def _worker(services: Services, url: str) -> AsyncIterator[RunningProcess]:
+    async with services.process(Service.STREAMS, database_url=url, ready_path=LIVE) as running:
+        yield running
 
 
-async def _share(workers: list[RunningRoom]) -> bool:
-    """Whether all are ready and each has partitions of its own."""
+async def _share(workers: list[RunningProcess]) -> bool:
+    """Whether all workers are ready and each has its own partitions."""
     answers = [await _readiness(worker) for worker in workers]
     names = [name for answer in answers for name in _events_partitions(answer)]
     return all(answer.ready and _events_partitions(answer) for answer in answers) and len(names) == len(set(names))
 
 
-async def _until_taken_over(victim: RunningRoom, connection: asyncpg.Connection) -> float:
-    """Kill a worker; return the seconds until the ledger has moved in each partition that was its own."""
+async def _until_taken_over(victim: RunningProcess, connection: asyncpg.Connection) -> float:
+    """Kill a worker; return the seconds until the ledger has moved in each of its partitions."""
     lost = [int(name.rpartition("/")[2]) for name in _events_partitions(await _readiness(victim))]
     killed = time.perf_counter()
     victim.process.kill()
@@ -122,12 +122,12 @@ async def _until_taken_over(victim: RunningRoom, connection: asyncpg.Connection)
         now = await _ledger(connection)
         return all(now[partition] > before[partition] for partition in lost)
 
-    await eventually(moved, what="the ledger of a dead worker's partitions", seconds=90, every_seconds=_LOOK_SECONDS)
+    await eventually(moved, what="the ledger of a dead worker's partitions", seconds=90, every_seconds=_POLL_SECONDS)
     return time.perf_counter() - killed
 
 
 async def _until_caught_up(services: Services, url: str, flow: Flow, *, connection: asyncpg.Connection) -> float:
-    """Start a worker; return the seconds from its start until it keeps up with ``flow``; it is stopped then."""
+    """Start a worker; return the seconds from its start until it keeps up with ``flow``, and stop it."""
 
     async def keeps_up() -> bool:
         wanted = flow.acknowledged
@@ -145,10 +145,10 @@ async def _ledger(connection: asyncpg.Connection) -> dict[int, int]:
     return {row["partition"]: row["next_offset"] for row in rows}
 
 
-async def _readiness(room: RunningRoom) -> Readiness:
-    if room.process.returncode is not None:
-        raise BenchmarkError(f"a worker ended with status {room.process.returncode}")
-    return msgspec.json.decode(await asked(f"{room.url}{READY}"), type=Readiness)
+async def _readiness(worker: RunningProcess) -> Readiness:
+    if worker.process.returncode is not None:
+        raise BenchmarkError(f"a worker ended with status {worker.process.returncode}")
+    return msgspec.json.decode(await http_get(f"{worker.url}{READY}"), type=Readiness)
 
 
 def _events_partitions(answer: Readiness) -> list[str]:

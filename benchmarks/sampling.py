@@ -1,4 +1,4 @@
-"""Where the worker's time goes: its stacks, sampled from outside while it drains the topic, summed by module."""
+"""Measures where the worker's time goes: samples its stacks from outside while it drains the topic, and sums them by module."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.services import BenchmarkError, Services, connected, eventually, last_words
+from benchmarks.services import BenchmarkError, Services, connected, eventually, log_tail
 from benchmarks.worker import LIVE, RUN_SECONDS, ledger_sum
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     from benchmarks.plan import Say
@@ -27,19 +27,19 @@ _END_SECONDS = 30.0
 
 
 async def profile(services: Services, loaded: Loaded, *, stacks: Path, say: Say) -> None:
-    """Sample one run of the worker; write its collapsed stacks to ``stacks`` and say what they sum up to.
+    """Sample one run of the worker; write its collapsed stacks to ``stacks`` and print their sums.
 
     Raises:
-        BenchmarkError: py-spy is not installed, or may not look into the process.
+        BenchmarkError: py-spy is not installed, or may not read the process.
     """
     async with services.database() as url, connected(url) as connection:
 
         async def reached(records: int) -> bool:
             return await ledger_sum(connection) >= records
 
-        async with services.room(Room.STREAMS, database_url=url, ready_path=LIVE) as room:
+        async with services.process(Service.STREAMS, database_url=url, ready_path=LIVE) as worker:
             await eventually(lambda: reached(1), what="a first commit", every_seconds=0.02)
-            async with _sampled(room.pid, stacks):
+            async with _sampled(worker.pid, stacks):
                 await eventually(lambda: reached(loaded.records), what="the end of the topic", seconds=RUN_SECONDS)
     say(profile_table(await asyncio.to_thread(stacks.read_text)))
     say(f"stacks for a flame graph: {stacks}")
@@ -48,8 +48,8 @@ async def profile(services: Services, loaded: Loaded, *, stacks: Path, say: Say)
 def profile_table(collapsed: str) -> str:
     """Return the share of each module, and of each thread, in collapsed stacks, the largest first. Pure.
 
-    A sample belongs to the deepest of our modules in its stack, with whatever that calls; without one, to the library
-    at its end. Threads that wait are left out.
+    A sample belongs to the deepest of our modules in its stack, calls into libraries included; without one, to the
+    library at its end. Waiting threads are left out.
     """
     modules: Counter[str] = Counter()
     threads: Counter[str] = Counter()
@@ -61,19 +61,16 @@ def profile_table(collapsed: str) -> str:
             modules[module] += int(count)
             threads[thread.rpartition(": ")[2]] += int(count)
     whole = max(modules.total(), 1)
-    return "\n".join(
-        (
-            f"where the worker's time goes, by module and by thread, {whole:,} samples of threads that do not wait:",
-            *(f"  {name:48} {100 * samples / whole:5.1f} %" for name, samples in modules.most_common() if samples * 200 >= whole),
-            *(f"  {name:48} {100 * samples / whole:5.1f} %" for name, samples in threads.most_common()),
-        )
-    )  # fmt: skip
+    frequent = [(name, samples) for name, samples in modules.most_common() if samples * 200 >= whole]
+    head = f"where the worker's time goes, by module and by thread, {whole:,} samples of threads that do not wait:"
+    lines = (f"  {name:48} {100 * samples / whole:5.1f} %" for name, samples in [*frequent, *threads.most_common()])
+    return "\n".join((head, *lines))
 
 
 def module_of(frames: Sequence[str]) -> str | None:
-    """Return to whom a stack belongs, the outermost frame first; None for a thread that waits. Pure.
+    """Return the module that a stack belongs to (outermost frame first); None for a waiting thread. Pure.
 
-    ``streams/batches/intake.py``, or ``library aiokafka`` where nothing of ours stands above the library.
+    For example ``streams/batches/intake.py``, or ``library aiokafka`` for a stack without a module of ours.
     """
     files = [frame.rpartition(" (")[2].partition(":")[0].rstrip(")") for frame in frames]
     if not files:
@@ -88,7 +85,7 @@ def module_of(frames: Sequence[str]) -> str | None:
 
 @contextlib.asynccontextmanager
 async def _sampled(pid: int, stacks: Path) -> AsyncIterator[None]:
-    """Sample a process for the length of the block."""
+    """Sample a process during the block."""
     program = shutil.which("py-spy", path=str(Path(sys.executable).parent))
     if program is None:
         raise BenchmarkError("py-spy is not installed: `make setup` installs it with the extra `dev`")
@@ -112,4 +109,4 @@ async def _sampled(pid: int, stacks: Path) -> AsyncIterator[None]:
             process.kill()
             status = await process.wait()
     if status != 0:
-        raise BenchmarkError(f"py-spy could not sample the worker:\n{await last_words(log)}")
+        raise BenchmarkError(f"py-spy could not sample the worker:\n{await log_tail(log)}")

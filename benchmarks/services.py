@@ -1,4 +1,4 @@
-"""What the measurements stand on: Postgres and Kafka in a temporary folder, fresh databases, and one process of ours at a time."""
+"""The services of the benchmarks: Postgres and Kafka in a temporary folder, fresh databases, and processes of this system."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import msgspec
 from backends.broker.kafka import create_topics
 from benchmarks.processors import Processors
 from migrations.create_continuous_learning_tables import create as migrate
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.broker import EmbeddedBroker
 from stack.ports import free_port
 from stack.postgres import EmbeddedPostgres
@@ -36,24 +36,24 @@ READY_SECONDS = 90.0
 STOP_SECONDS = 25.0
 REPORT_SECONDS = 180.0
 _POLL_SECONDS = 0.1
-_LAST_WORDS = 1_500
+_TAIL_CHARACTERS = 1_500
 HOST = "127.0.0.1"
 
 
 class BenchmarkError(Exception):
-    """A measurement that would not be true: the message says what is wrong with it."""
+    """A measurement failed or would be wrong; the message gives the reason."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a process that measures itself says at its end."""
+    """The final report of a process that measures itself."""
 
     events: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class RunningRoom:
-    """A process of ours that answers."""
+class RunningProcess:
+    """A ready process of this system."""
 
     url: str
     process: asyncio.subprocess.Process
@@ -61,7 +61,7 @@ class RunningRoom:
 
     @property
     def pid(self) -> int:
-        """Return the process's number."""
+        """Return the process id."""
         return self.process.pid
 
 
@@ -78,12 +78,12 @@ class Services:
 
     @property
     def processors(self) -> Processors:
-        """Return what tells the time that Postgres and broker take of the processors."""
+        """Return the processor times of Postgres and the broker."""
         return Processors({"postgres": self.postgres_pid, "broker": self.broker_pid})
 
     @contextlib.asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
-        """Give the address of a database that was just created with the newest schema; it is dropped at the end."""
+        """Give the address of a new database with the newest schema; drop it at the end."""
         name = f"bench_{next(self._numbers)}"
         await self._execute(f"CREATE DATABASE {name} TEMPLATE template_fincoach", "CHECKPOINT")
         await settled()
@@ -94,7 +94,7 @@ class Services:
 
     @contextlib.asynccontextmanager
     async def beside(self) -> AsyncIterator[Services]:
-        """Give the same Postgres with a broker of its own, whose topics are empty; it is stopped at the end."""
+        """Give the same Postgres with another broker, whose topics are empty; stop it at the end."""
         folder = self.folder / f"beside-{next(self._numbers)}"
         broker = EmbeddedBroker(folder / "kafka")
         async with supervised(broker.spec(), folder=folder) as supervisor:
@@ -104,26 +104,26 @@ class Services:
             )
 
     @contextlib.asynccontextmanager
-    async def room(self, room: Room, *, database_url: str, ready_path: str) -> AsyncIterator[RunningRoom]:
-        """Run ``python -m room`` and give it once ``ready_path`` answers 200; it is stopped at the end."""
+    async def process(self, service: Service, *, database_url: str, ready_path: str) -> AsyncIterator[RunningProcess]:
+        """Run ``python -m service`` and give it once ``ready_path`` returns 200; stop it at the end."""
         port = free_port()
         environment = {
             "FINCOACH_BROKERS": self.brokers,
             "FINCOACH_DATABASE_URL": database_url,
             "FINCOACH_FOLDER": str(self.folder),
             "FINCOACH_HOST": HOST,
-            "FINCOACH_INSTANCE": f"bench-{room}-{port}",
+            "FINCOACH_INSTANCE": f"bench-{service}-{port}",
             "FINCOACH_PORT": str(port),
             "FINCOACH_WIDE_PARTITIONS": str(WIDE_PARTITIONS),
         }
         url = f"http://{HOST}:{port}"
-        log = self.folder / f"{room}-{port}.log"
-        async with running(sys.executable, "-m", room, environment=environment, log=log) as process:
+        log = self.folder / f"{service}-{port}.log"
+        async with running(sys.executable, "-m", service, environment=environment, log=log) as process:
             await until_ready(HttpProbe(f"{url}{ready_path}"), process, log=log)
-            yield RunningRoom(url, process, log)
+            yield RunningProcess(url, process, log)
 
     async def prepare(self) -> None:
-        """Create all topics, and the template that databases are copied from."""
+        """Create all topics, and the template of the databases."""
         await self._execute("CREATE DATABASE template_fincoach")
         await migrate(_address(self.server_url, "template_fincoach"))
         await create_topics(self.brokers, wide_partitions=WIDE_PARTITIONS)
@@ -136,7 +136,7 @@ class Services:
 
 @contextlib.asynccontextmanager
 async def running_services() -> AsyncIterator[Services]:
-    """Start Postgres and the broker in a folder that is removed at the end."""
+    """Start Postgres and the broker in a temporary folder; remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="fincoach-bench-"))
     try:
         postgres, broker = EmbeddedPostgres(folder / "postgres"), EmbeddedBroker(folder / "kafka")
@@ -156,7 +156,7 @@ async def running_services() -> AsyncIterator[Services]:
 
 @contextlib.asynccontextmanager
 async def supervised(*specs: ProcessSpec, folder: Path) -> AsyncIterator[Supervisor]:
-    """Run processes in ``folder`` for the length of the block.
+    """Run processes in ``folder`` during the block.
 
     Raises:
         BenchmarkError: a signal ended the block.
@@ -164,7 +164,7 @@ async def supervised(*specs: ProcessSpec, folder: Path) -> AsyncIterator[Supervi
     async with Supervisor(specs, folder) as supervisor:
         await supervisor.start()
         yield supervisor
-    if supervisor.stopped_by is not None:  # the supervisor ends its block quietly
+    if supervisor.stopped_by is not None:  # the supervisor ends its block without an error
         raise BenchmarkError(f"stopped by {supervisor.stopped_by.name}; nothing was written")
 
 
@@ -176,7 +176,7 @@ def _pid(supervisor: Supervisor, name: str) -> int:
 
 
 async def settled() -> None:
-    """Return when the disk has everything: what one side left to be written is not for the next one to wait for."""
+    """Return when the disk has all writes, so that one side's writes do not delay the next side."""
     await asyncio.to_thread(os.sync)
 
 
@@ -194,7 +194,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
 async def running(
     *command: str, environment: dict[str, str], log: Path, folder: Path | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a process; at the end it is asked to stop, and killed when it does not."""
+    """Run a process; at the end, ask it to stop and kill it when it does not."""
     with log.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
             *command, env=child_environment(environment), cwd=folder, stdout=file, stderr=file, start_new_session=True
@@ -217,7 +217,7 @@ async def eventually(
     """Return when ``condition`` holds.
 
     Raises:
-        BenchmarkError: it did not within ``seconds``; the message says ``what`` was waited for.
+        BenchmarkError: it did not hold within ``seconds``; the message names ``what``.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -229,7 +229,7 @@ async def eventually(
         raise BenchmarkError(f"waited {seconds:.0f} s in vain for {what}") from None
 
 
-async def asked(url: str) -> bytes:
+async def http_get(url: str) -> bytes:
     """Return the body of the answer to a GET, whatever its status."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -242,10 +242,10 @@ async def asked(url: str) -> bytes:
 
 
 async def until_ready(probe: Callable[[], Awaitable[bool]], process: asyncio.subprocess.Process, *, log: Path) -> None:
-    """Return when ``probe`` says yes.
+    """Return when ``probe`` succeeds.
 
     Raises:
-        BenchmarkError: the process ended, or was not ready in time; the message ends with its last words.
+        BenchmarkError: the process ended, or was not ready in time; the message contains the end of its log.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(READY_SECONDS):
@@ -254,21 +254,21 @@ async def until_ready(probe: Callable[[], Awaitable[bool]], process: asyncio.sub
                     return
                 await asyncio.sleep(_POLL_SECONDS)
     state = "was not ready in time" if process.returncode is None else f"ended with status {process.returncode}"
-    raise BenchmarkError(f"{log.stem} {state}:\n{await last_words(log)}")
+    raise BenchmarkError(f"{log.stem} {state}:\n{await log_tail(log)}")
 
 
 async def reported_rate(*command: str, log: Path) -> float:
-    """Run a process that measures itself; return events a second, from the last line of JSON that it wrote.
+    """Run a process that measures itself; return events per second, from its last line of JSON.
 
     Raises:
-        BenchmarkError: it said nothing.
+        BenchmarkError: it wrote no report.
     """
-    # Faust leaves a folder behind, by itself in the working directory.
+    # Faust creates a data folder, by default in the working directory.
     async with running(*command, environment={"APP_DATADIR": str(log.with_suffix(".data"))}, log=log) as process:
         await asyncio.wait_for(process.wait(), REPORT_SECONDS)
     lines = [line for line in await asyncio.to_thread(_lines, log) if line.startswith(b'{"events"')]
     if not lines:
-        raise BenchmarkError(f"{log.stem} ended without a report:\n{await last_words(log)}")
+        raise BenchmarkError(f"{log.stem} ended without a report:\n{await log_tail(log)}")
     report = msgspec.json.decode(lines[-1], type=Report)
     return report.events / report.seconds
 
@@ -277,13 +277,13 @@ def _lines(log: Path) -> list[bytes]:
     return log.read_bytes().splitlines()
 
 
-async def last_words(log: Path) -> str:
+async def log_tail(log: Path) -> str:
     """Return the end of a log."""
-    return await asyncio.to_thread(_end_of, log)
+    return await asyncio.to_thread(_tail_of, log)
 
 
-def _end_of(log: Path) -> str:
-    return log.read_text(errors="replace")[-_LAST_WORDS:]
+def _tail_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-_TAIL_CHARACTERS:]
 
 
 def _address(server: str, name: str) -> str:

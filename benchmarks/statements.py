@@ -1,7 +1,7 @@
-"""The SQL of our ingestion, taken down while it runs and run again alone: no broker, no decoding, no folding.
+"""Records the SQL of our ingestion while it runs, and replays it alone: no broker, no decoding, no folding.
 
-Taken down are the calls of the repository that ``streams.batches.events`` uses, and the rows of the outbox, with all their
-arguments. Run again they are the same transactions with the same rows.
+It records the calls of the repository that ``streams.batches.events`` uses, and the rows of the outbox, with all their
+arguments. The replay runs the same transactions with the same rows.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Transaction:
 
 
 @dataclass(slots=True)
-class Record:
-    """What was taken down, and the seconds that each part took while it was."""
+class Recording:
+    """The recorded transactions, and the seconds of each part during the recording."""
 
     transactions: list[Transaction] = field(default_factory=list)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -67,7 +67,7 @@ class Record:
         return self.transactions[-1].calls
 
     async def take(self, call: Call, method: Callable[..., Awaitable[Any]]) -> Any:  # noqa: ANN401 - what the method returns
-        """Take ``call`` down and make it."""
+        """Record ``call`` and make it."""
         self._calls.append(call)
         started = time.perf_counter()
         try:
@@ -77,92 +77,92 @@ class Record:
 
 
 class _RecordedRepository:
-    """The repository, with every call taken down."""
+    """The repository, with every call recorded."""
 
-    def __init__(self, record: Record, work: UnitOfWork, *place: Any) -> None:  # noqa: ANN401 - topic and partition
-        self._record = record
-        self._repository = IngestionRepository(work, *place)
+    def __init__(self, recording: Recording, work: UnitOfWork, *arguments: Any) -> None:  # noqa: ANN401 - topic and partition
+        self._recording = recording
+        self._repository = IngestionRepository(work, *arguments)
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self._repository, name)
 
         async def call(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - the method's own
-            return await self._record.take(Call(name, arguments, keywords), method)
+            return await self._recording.take(Call(name, arguments, keywords), method)
 
         return call
 
 
 class _RecordedWork(UnitOfWork):
-    """A unit of work whose outbox rows are taken down."""
+    """A unit of work whose outbox rows are recorded."""
 
-    record: Record
+    recording: Recording
 
     async def publish_raw(
         self, topic: Topic, key: bytes | None, payload: bytes, *, headers: Mapping[str, str] | None = None
     ) -> None:
-        """Take the row down and add it."""
-        await self.record.take(Call(PUBLISH, (topic, key, payload), {"headers": headers}), super().publish_raw)
+        """Record the row and add it."""
+        await self.recording.take(Call(PUBLISH, (topic, key, payload), {"headers": headers}), super().publish_raw)
 
 
 class _RecordedDatabase(Database):
-    """A database whose units of work are taken down; the time from the end of the work to its commit counts as commit."""
+    """A database whose units of work are recorded; the time from the end of the work to its commit counts as commit."""
 
-    record: Record
+    recording: Recording
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
         """Commit at the end of the block."""
         started = time.perf_counter()
         async with super().transaction() as work:
-            recorded = _RecordedWork(work.connection, work.room)
-            recorded.record = self.record
-            self.record.seconds["begin"] += time.perf_counter() - started
+            recorded = _RecordedWork(work.connection, work.service)
+            recorded.recording = self.recording
+            self.recording.seconds["begin"] += time.perf_counter() - started
             yield recorded
             started = time.perf_counter()
-        self.record.seconds["commit"] += time.perf_counter() - started
+        self.recording.seconds["commit"] += time.perf_counter() - started
 
 
-async def take_down(
+async def record_statements(
     database: Database, clock: Clock, batches: Sequence[LedgerBatch], *, state_cache_bytes: int
-) -> Record:
-    """Let our ingestion handle ``batches`` on a fresh database and return what it did there; the collector rests meanwhile.
+) -> Recording:
+    """Let our ingestion handle ``batches`` on a fresh database and return its calls; garbage collection is off meanwhile.
 
-    What is alive afterwards is frozen: it stays, and every later collection would walk it.
+    Objects that are alive afterwards are frozen: they stay, and every later collection would traverse them.
     """
     await _begin_ledger(database, {batch.partition for batch in batches})
-    record = Record()
-    recorded = _RecordedDatabase(database.engine, database.room)
-    recorded.record = record
-    letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
+    recording = Recording()
+    recorded = _RecordedDatabase(database.engine, database.service)
+    recorded.recording = recording
+    dead_letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
     service = ingestion.EventIngestion(
-        recorded, clock, letters, data_sets=data_sets_of_four(), state_cache_bytes=state_cache_bytes
+        recorded, clock, dead_letters, data_sets=data_sets_of_four(), state_cache_bytes=state_cache_bytes
     )
-    repository = functools.partial(_RecordedRepository, record)
+    repository = functools.partial(_RecordedRepository, recording)
     with (
         mock.patch.object(ingestion, "IngestionRepository", repository),
-        _timed(record, "take_in"),
-        _timed(record, "fold_new"),
-        _timed(record, "close_pane"),
-        _timed(record, "states_to_save"),
-        _timed(record, "pane_row"),
+        _timed(recording, "take_in"),
+        _timed(recording, "fold_new"),
+        _timed(recording, "close_pane"),
+        _timed(recording, "states_to_save"),
+        _timed(recording, "pane_row"),
     ):
-        gc.freeze()  # the records of all batches and what is taken down stay alive here, as nothing does in a worker
+        gc.freeze()  # the records of all batches and the recording stay alive here, unlike in a worker
         gc.disable()
         started = time.perf_counter()
         for batch in batches:
-            record.transactions.append(Transaction(batch.partition, len(batch.records)))
+            recording.transactions.append(Transaction(batch.partition, len(batch.records)))
             await service.ingest(batch)
-        record.seconds["whole"] = time.perf_counter() - started
+        recording.seconds["whole"] = time.perf_counter() - started
         gc.freeze()
         gc.enable()
-    return record
+    return recording
 
 
-async def run_again(database: Database, record: Record) -> float:
-    """Run what was taken down on a fresh database, one transaction after the other; return the seconds it took."""
-    await _begin_ledger(database, {transaction.partition for transaction in record.transactions})
+async def replay_statements(database: Database, recording: Recording) -> float:
+    """Replay a recording on a fresh database, one transaction after the other; return the seconds it took."""
+    await _begin_ledger(database, {transaction.partition for transaction in recording.transactions})
     started = time.perf_counter()
-    for transaction in record.transactions:
+    for transaction in recording.transactions:
         async with database.transaction() as work:
             repository = IngestionRepository(work, BEHAVIORAL_EVENTS, transaction.partition)
             for call in transaction.calls:
@@ -176,8 +176,8 @@ async def _begin_ledger(database: Database, partitions: set[int]) -> None:
 
 
 @contextlib.contextmanager
-def _timed(record: Record, name: str) -> Iterator[None]:
-    """Time the pure function ``name`` of the ingestion while the block runs."""
+def _timed(recording: Recording, name: str) -> Iterator[None]:
+    """Time the pure function ``name`` of the ingestion during the block."""
     function = getattr(ingestion, name)
 
     def timed(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - the function's own
@@ -185,7 +185,7 @@ def _timed(record: Record, name: str) -> Iterator[None]:
         try:
             return function(*arguments, **keywords)
         finally:
-            record.seconds[name] += time.perf_counter() - started
+            recording.seconds[name] += time.perf_counter() - started
 
     with mock.patch.object(ingestion, name, timed):
         yield

@@ -1,4 +1,4 @@
-"""What a swap costs those who ask meanwhile: a replica under a steady rate, with a new version every half second and without."""
+"""Measures the cost of swaps for callers: a replica at a steady rate, with a new version every half second and without."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.forest import forest_onnx, store_version
 from benchmarks.load import Load, Outcome
 from benchmarks.prediction import PATH, SEED, desired, infer_body, loaded, producing, publish, replica
 from benchmarks.ratios import Comparison, Samples, compare
-from benchmarks.services import HOST, BenchmarkError, Services, asked
+from benchmarks.services import HOST, BenchmarkError, Services, http_get
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 SWAPS = "p99_during_swaps_vs_without"
 PEER_NAME = "the same replica without swaps"
 UNIT = "ms"
-VERSIONS = 3  # the active one, the warm previous one, and the next, which is never in memory when it is wanted
+VERSIONS = 3  # the active one, the warm previous one, and the next, which is never in memory beforehand
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the replica's readiness says of itself."""
+    """The number of swaps in a replica's readiness answer."""
 
     swaps: int
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The part of the readiness answer that is looked at."""
+    """The relevant part of the readiness answer."""
 
     facts: Facts
 
 
 def states(versions: Sequence[VersionReference]) -> Iterator[DeploymentState]:
-    """Yield desired states without end, each with the next version active and the one before it as previous."""
+    """Yield desired states without end, each with the next version as active and the last one as previous."""
     for sequence in itertools.count(1):
         previous = versions[(sequence - 2) % len(versions)] if sequence > 1 else None
-        # Above any sequence that another measurement left on the topic.
+        # Above every sequence of earlier measurements on the topic.
         yield desired(1_000 + sequence, versions[(sequence - 1) % len(versions)], previous=previous)
 
 
 async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
-    """Return the comparison, rounds with and without swaps in turn."""
+    """Return the comparison; rounds with and without swaps alternate."""
     samples = Samples()
     versions = [
         store_version(services.folder, forest_onnx(SEED + number), version=f"2.0.{number}")
@@ -60,9 +60,14 @@ async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
         await publish(producer, next(desired_states))
         async with replica(services, database_url=database_url) as port:
             load = Load(
-                host=HOST, port=port, path=PATH, body=infer_body(), connections=plan.connections,
-                seconds=plan.swap_seconds, rate=plan.swap_rate,
-            )  # fmt: skip
+                host=HOST,
+                port=port,
+                path=PATH,
+                body=infer_body(),
+                connections=plan.connections,
+                seconds=plan.swap_seconds,
+                rate=plan.swap_rate,
+            )
             for number in range(1, plan.rounds + 1):
                 without = await loaded(load)
                 during, swapped = await _with_swaps(producer, desired_states, load=load, plan=plan)
@@ -87,7 +92,7 @@ async def _with_swaps(
     swapped = await _swaps(load.port) - before
     least = int(plan.swap_seconds / plan.swap_every_seconds / 2)
     if swapped < least:
-        raise BenchmarkError(f"the replica swapped {swapped} times while at least {least} were asked for")
+        raise BenchmarkError(f"the replica swapped {swapped} times; at least {least} were expected")
     return outcome, swapped
 
 
@@ -98,6 +103,6 @@ async def _swap(producer: BrokerProducer, desired_states: Iterator[DeploymentSta
 
 
 async def _swaps(port: int) -> int:
-    """Ask the replica how often it has swapped; it may be unready for want of the other models."""
-    answer = await asked(f"http://{HOST}:{port}/health/ready")
+    """Return how often the replica has swapped; it may be unready because the other models are missing."""
+    answer = await http_get(f"http://{HOST}:{port}/health/ready")
     return msgspec.json.decode(answer, type=Readiness).facts.swaps

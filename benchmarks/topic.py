@@ -1,4 +1,4 @@
-"""Puts events on the topic with our own producer, all of them before a measurement begins."""
+"""Sends events to the topic with our own producer, before a measurement begins."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _FLUSH_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What is on the topic.
+    """The contents of the topic.
 
     Attributes:
-        records: all of them, repeated events included.
-        events: those that differ.
-        last_ids: the identifier of the last event of each partition; where all of them are done, everything is.
+        records: number of records, repeated events included.
+        events: number of distinct events.
+        last_ids: the identifier of the last event of each partition; when these are processed, everything is.
     """
 
     records: int
@@ -29,10 +29,10 @@ class Loaded:
 
 
 async def preload(services: Services, events: Iterable[AnyBehavioralEvent]) -> Loaded:
-    """Put the events on the topic; returns when all are acknowledged.
+    """Send the events to the topic; return when all are acknowledged.
 
     Raises:
-        BenchmarkError: the broker did not take all of them.
+        BenchmarkError: the broker did not acknowledge all of them.
     """
     last: dict[int, tuple[int, UUID]] = {}
 

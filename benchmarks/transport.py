@@ -21,7 +21,7 @@ UNIT = "events/s"
 
 
 async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
-    """Return the comparison, the two sides in turn on one topic."""
+    """Return the comparison; the two sides alternate on one topic."""
     samples = Samples()
     async with services.beside() as own:
         say(f"transport: putting {plan.transport_events:,} events on a topic")

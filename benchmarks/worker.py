@@ -1,4 +1,4 @@
-"""Our worker at work on a topic that is full: its rate, its panes, and what it takes of the processors."""
+"""Runs our worker on a full topic: its rate, its panes, and its processor time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmarks.processors import Processors, used
 from benchmarks.services import BenchmarkError, Services, connected
 from benchmarks.topic import Loaded
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     import asyncpg
 
 LIVE, READY = "/health/live", "/health/ready"
 RUN_SECONDS = 180.0
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Pane:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """A topic that was read to its end.
+    """The figures of a topic that was read to its end.
 
     Attributes:
-        rate: records a second between the first and the last commit.
-        records: those between the two.
-        seconds: of processor time that each process used meanwhile.
-        written_bytes: of Postgres' write-ahead log meanwhile.
+        rate: records per second between the first and the last commit.
+        records: number of records between the two.
+        seconds: processor time of each process in that time.
+        written_bytes: bytes of Postgres' write-ahead log in that time.
         panes: the worker's batches, in the order of their commits.
     """
 
@@ -55,17 +55,17 @@ async def drain(services: Services, loaded: Loaded) -> Drained:
     """Let a worker read the topic into a fresh database.
 
     Raises:
-        BenchmarkError: what the database holds afterwards is not every event once.
+        BenchmarkError: the database does not hold every event exactly once.
     """
     async with services.database() as url, connected(url) as connection:
-        async with services.room(Room.STREAMS, database_url=url, ready_path=LIVE) as room:
-            processors = services.processors.with_process("worker", room.pid)
+        async with services.process(Service.STREAMS, database_url=url, ready_path=LIVE) as worker:
+            processors = services.processors.with_process("worker", worker.pid)
             drained = await _watched(connection, processors, records=loaded.records)
         return dataclasses.replace(drained, panes=await _checked_panes(connection, loaded))
 
 
 async def ledger_sum(connection: asyncpg.Connection) -> int:
-    """Return how many records the ledger has passed, in all partitions."""
+    """Return how many records the ledger has covered, in all partitions."""
     found = await connection.fetchval(
         "SELECT coalesce(sum(next_offset), 0)::bigint FROM ledger WHERE topic = $1", BEHAVIORAL_EVENTS.name
     )
@@ -85,13 +85,13 @@ async def _watched(connection: asyncpg.Connection, processors: Processors, *, re
 
 
 async def _reached(connection: asyncpg.Connection, records: int) -> int:
-    """Return what the ledger has passed, as soon as that is at least ``records``."""
+    """Return the number of records in the ledger as soon as it is at least ``records``."""
     async with asyncio.timeout(RUN_SECONDS):
         while True:
             reached = await ledger_sum(connection)
             if reached >= records:
                 return reached
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _written(connection: asyncpg.Connection) -> int:

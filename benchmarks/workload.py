@@ -1,4 +1,4 @@
-"""Realistic behavioural events, the same for the same seed: five types, heavy and light users, payloads of usual size. Pure."""
+"""Realistic behavioural events from a seed: five types, heavy and light users, payloads of usual size. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fincoach_events.events import (
 USERS = 20_000
 SEED = 7
 _REPEATED_WITHIN = 5_000
-# Shares of the types in the order of _BUILDERS: mostly money and pages, few answers, fewer goals.
+# Shares of the types in the order of _BUILDERS: mostly transactions and pages, few answers, fewer goals.
 _SHARES = (0.45, 0.25, 0.15, 0.12, 0.03)
 _CATEGORIES = ("groceries", "transport", "health", "dine_out", "rent", "utilities", "travel", "clothes")
 _ANSWERS = ("click", "click", "dismiss", "implement", "helpful", "not_helpful")
@@ -32,10 +32,10 @@ _GOALS = ("create", "update", "update", "achieve", "fail")
 
 
 def behavioral_events(count: int, *, ends_at: dt.datetime, seed: int = SEED) -> Iterator[AnyBehavioralEvent]:
-    """Yield ``count`` events in the order of their times, the last a minute before ``ends_at``, ten an ordinary second."""
+    """Yield ``count`` events in order of time, ten per second, the last one a minute before ``ends_at``."""
     generator = np.random.default_rng(seed)
     kinds = generator.choice(len(_SHARES), size=count, p=_SHARES)
-    # Squared: a tenth of the users makes a third of the events.
+    # Squared, so that a tenth of the users has a third of the events.
     who = (generator.random(count) ** 2 * USERS).astype(int)
     begins_at = ends_at - dt.timedelta(minutes=1, seconds=count / 10)
     unanswered: RecommendationInteraction | None = None
@@ -57,7 +57,7 @@ def behavioral_events(count: int, *, ends_at: dt.datetime, seed: int = SEED) -> 
 
 
 def _about(event: RecommendationInteraction, shown: RecommendationInteraction | None) -> RecommendationInteraction:
-    """Return ``event`` as the answer to what was ``shown``, and as a view where nothing waits for an answer."""
+    """Return ``event`` as the answer to ``shown``, or as a view if nothing was shown."""
     if shown is None:
         return msgspec.structs.replace(event, interaction_type="view")
     return msgspec.structs.replace(
@@ -68,7 +68,7 @@ def _about(event: RecommendationInteraction, shown: RecommendationInteraction | 
 def with_repetitions(
     events: Iterable[AnyBehavioralEvent], *, share: float, seed: int = SEED
 ) -> Iterator[AnyBehavioralEvent]:
-    """Yield ``events``, and after that ``share`` of them an earlier one again, as a producer repeats after a time-out."""
+    """Yield ``events``; after a ``share`` of them, repeat an earlier one, as a producer does after a time-out."""
     generator = np.random.default_rng(seed)
     recent: collections.deque[AnyBehavioralEvent] = collections.deque(maxlen=_REPEATED_WITHIN)
     for event in events:
@@ -79,7 +79,7 @@ def with_repetitions(
 
 
 def _identifier(generator: np.random.Generator, at: dt.datetime) -> uuid.UUID:
-    """Return a UUIDv7 (RFC 9562) as the producer makes them: index pages fill in the same order."""
+    """Return a UUIDv7 (RFC 9562) like the producer's, so that index pages fill in the same order."""
     milliseconds = int(at.timestamp() * 1000)
     low, high = (int(part) for part in generator.integers(0, 2**62, size=2))
     return uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | (high & 0xFFF) << 64 | 0b10 << 62 | low)

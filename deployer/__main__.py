@@ -1,4 +1,4 @@
-"""``python -m deployer``: one deployer. ``python -m deployer reconcile``: after a restore, make the database's word the newest."""
+"""``python -m deployer``: one deployer. ``python -m deployer reconcile``: make the database's desired states the newest after a restore."""
 
 from __future__ import annotations
 

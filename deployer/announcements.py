@@ -11,7 +11,7 @@ from fincoach_events.identifiers import new_event_id
 from schemas.messages.alerts import AlertRaised
 from schemas.messages.deployment import DeploymentState
 from schemas.topics import ALERTS, MODEL_DEPLOYMENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     from backends.database.repositories.deployment import DesiredRow
@@ -40,13 +40,13 @@ async def alert(
 
 
 def alert_raised(*, name: str, subject: str, detail: str, now: dt.datetime, facts: dict[str, Any]) -> AlertRaised:
-    """Return an alert of this room."""
+    """Return an alert of this service."""
     return AlertRaised(
         event_id=new_event_id(),
         occurred_at=now,
         name=name,
         subject=subject,
-        room=Room.DEPLOYER,
+        service=Service.DEPLOYER,
         detail=detail,
         facts=facts,
     )

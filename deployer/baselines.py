@@ -1,4 +1,4 @@
-"""Version 0: before anything was learned every model answers from its signed trivial baseline."""
+"""Version 0: each model answers from its signed trivial baseline until something is learned."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from backends.database.repositories.deployment import Decision, DeploymentRepository, NewVersion
+from backends.database.repositories.models import ModelRepository
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from deployer.announcements import announce, desired_state
@@ -15,6 +16,7 @@ from modelkit.installation_key import installation_key
 from modelkit.manifest import open_artifact
 from modelkit.registry import definition_of, installed
 from modelkit.version_zero import baseline_artifact
+from schemas.errors import RetryLaterError
 from schemas.vocabulary import ArtifactKind, ModelType
 
 if TYPE_CHECKING:
@@ -22,25 +24,46 @@ if TYPE_CHECKING:
 
     from backends.clock import Clock
     from backends.database.unit_of_work import Database, UnitOfWork
-    from deployer.store import ArtifactShelf
+    from deployer.store import ArtifactStorage
 
 log = get_logger("deployer.baselines")
+LOOK_AGAIN_SECONDS = 2.0
+AWAY: tuple[type[Exception], ...] = (RetryLaterError, OSError)  # database, broker or store
 
 
 class BaselineDeployment:
     """Gives each model without a desired state its version 0."""
 
-    def __init__(self, database: Database, shelf: ArtifactShelf, clock: Clock, *, keys_folder: Path) -> None:
+    def __init__(self, database: Database, storage: ArtifactStorage, clock: Clock, *, keys_folder: Path) -> None:
         self._database = database
-        self._shelf = shelf
+        self._storage = storage
         self._clock = clock
         self._keys_folder = keys_folder
+        self.unregistered: tuple[ModelType, ...] = ()
 
     async def ensure(self) -> list[ModelType]:
-        """Deploy what is missing and return it. May be called again, and by several deployers at once: one of them acts."""
+        """Deploy what is missing and return it. May be called again, and by several deployers at once: one of them acts.
+
+        A model that streams has not registered yet is left for the next call: it may come with a later start of a worker, and
+        the others do not wait for it.
+        """
         async with self._database.reading() as connection:
             present = await DeploymentRepository(connection).all_desired()
-        return [model for model in installed() if model not in present and await self.deploy(model)]
+            registered = await ModelRepository(connection).known()
+        self.unregistered = tuple(model for model in installed() if model not in registered)
+        missing = [model for model in installed() if model in registered and model not in present]
+        return [model for model in missing if await self.deploy(model)]
+
+    async def run(self) -> None:
+        """Give a version 0 to models that are registered later, until there are none; then wait for ever."""
+        while self.unregistered:
+            log.info("models_not_registered", models=self.unregistered)
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            try:
+                await self.ensure()
+            except AWAY as error:
+                log.warning("baselines_delayed", error=repr(error))
+        await asyncio.get_running_loop().create_future()
 
     async def deploy(self, model_type: ModelType, *, sequence: int = 1) -> bool:
         """Build, sign, store and deploy the baseline of one model; False when another deployer was faster."""
@@ -57,7 +80,7 @@ class BaselineDeployment:
     async def _stored(self, model_type: ModelType) -> NewVersion:
         key = await asyncio.to_thread(installation_key, self._keys_folder)
         files = await asyncio.to_thread(baseline_artifact, definition_of(model_type), key, self._clock.now())
-        address = await self._shelf.put(files)
+        address = await self._storage.put(files)
         manifest = open_artifact(files, key.trusted()).manifest
         return NewVersion(
             model_type=model_type, version=str(BASELINE_VERSION), kind=ArtifactKind.BASELINE, address=address,

@@ -1,4 +1,4 @@
-"""The edge to Kafka: candidates, and what replicas say. Decode, call, nothing else; commands come through backends.control."""
+"""The edge to Kafka: candidates and statuses of replicas. Decode and call, nothing else; commands come through backends.control."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class CandidateConsumer:
         self._relay = relay
 
     async def handle(self, record: Record) -> None:
-        """Decide about a candidate; a failed training is noted and nothing else.
+        """Decide about a candidate; a failed training is only counted and logged.
 
         Raises:
-            InvalidMessageError: the record is neither, or the tables cannot hold what is decided about it.
+            InvalidMessageError: the record is neither, or the tables cannot hold the decision.
             RetryLaterError: the decision has to be taken again later.
         """
         message = codec.decode(MODEL_READY, record.value)
@@ -44,13 +44,13 @@ class CandidateConsumer:
 
 
 class ReplicaStatusConsumer:
-    """Handles the replica-status topic: every deployer reads all of it, the tables take each word once."""
+    """Handles the replica-status topic: every deployer reads all of it, and the tables record each status once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def handle(self, record: Record) -> None:
-        """Note what a replica serves, or that it left.
+        """Record what a replica serves, or that it left.
 
         Raises:
             InvalidMessageError: the record is no status, or one that the tables cannot hold.

@@ -6,7 +6,7 @@ import math
 
 from schemas.messages.training import MetricComparison
 
-# Trainers decide with margins of their own; none of them may give away more than this share of the other's value.
+# Trainers decide with margins of their own; none may accept a loss of more than this share of the other's value.
 LARGEST_MARGIN_RATIO = 0.05
 
 

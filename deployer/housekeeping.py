@@ -14,7 +14,7 @@ from schemas.vocabulary import ModelType, SemanticVersion
 
 if TYPE_CHECKING:
     from backends.database.unit_of_work import Database
-    from deployer.store import ArtifactShelf
+    from deployer.store import ArtifactStorage
 
 log = get_logger("deployer.housekeeping")
 
@@ -22,9 +22,11 @@ log = get_logger("deployer.housekeeping")
 class ArtifactHousekeeping:
     """Applies the retention rule to the store; rows of versions stay for ever."""
 
-    def __init__(self, database: Database, shelf: ArtifactShelf, *, versions_kept: int, pause_seconds: float) -> None:
+    def __init__(
+        self, database: Database, storage: ArtifactStorage, *, versions_kept: int, pause_seconds: float
+    ) -> None:
         self._database = database
-        self._shelf = shelf
+        self._storage = storage
         self._versions_kept = versions_kept
         self._pause_seconds = pause_seconds
 
@@ -38,10 +40,10 @@ class ArtifactHousekeeping:
             await asyncio.sleep(self._pause_seconds)
 
     async def clean_once(self) -> list[str]:
-        """Delete what may go and return the addresses."""
+        """Delete the artifacts that nothing needs and return their addresses."""
         leaving = [address for model in installed() for address in await self._expendable(model)]
         for address in leaving:
-            await self._shelf.delete(address)
+            await self._storage.delete(address)
         if leaving:
             log.info("artifacts_deleted", addresses=leaving)
         return leaving

@@ -1,4 +1,4 @@
-"""From a verified candidate to the row of its version. Pure."""
+"""From a verified candidate to the row of its version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelkit.manifest import Manifest
 from schemas.messages.training import ModelReady
 from schemas.vocabulary import ArtifactKind, SemanticVersion
 
-# How a trainer says that a candidate grew from the champion's own weights.
+# The parameter by which a trainer marks a candidate that grew from the champion's own weights.
 FINE_TUNED = "fine_tuned"
 
 
@@ -40,7 +40,7 @@ def numbered(ready: ModelReady, report: TrialReport, known: Sequence[VersionRow]
 
 
 def traits_of(manifest: Manifest) -> Traits:
-    """Return what decides about a version's number."""
+    """Return what decides a version's number."""
     return Traits(
         feature_names=manifest.feature_names, reducer_version=manifest.reducer_version, action_set=manifest.action_set,
         family=str(manifest.parameters.get("family", "")), fine_tuned=bool(manifest.parameters.get(FINE_TUNED, False)),

@@ -9,7 +9,7 @@ from schemas.vocabulary import ArtifactKind, SemanticVersion
 
 
 class StoredVersion(NamedTuple):
-    """A version of one model and what it is to it now."""
+    """A version of one model, and its use now."""
 
     version: SemanticVersion
     kind: ArtifactKind

@@ -7,7 +7,7 @@ that was frozen meanwhile fails the compare and starts over.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
@@ -28,7 +28,7 @@ from deployer.trial import try_in_child
 from deployer.verification import TrialOrder, TrialReport
 from deployer.versions import version_before
 from schemas.errors import ArtifactRejectedError, CommandRejectedError, RetryLaterError
-from schemas.messages.control import DeployModel, RollBackModel
+from schemas.messages.control import CommandOutcome, DeployModel, RollBackModel
 from schemas.messages.training import ModelReady
 from schemas.vocabulary import ArtifactKind, ModelType, SemanticVersion
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from backends.clock import Clock
     from backends.database.unit_of_work import Database, UnitOfWork
     from deployer.settings import DeployerSettings
-    from deployer.store import ArtifactShelf
+    from deployer.store import ArtifactStorage
 
 log = get_logger("deployer.service")
 ACTOR = "deployer"
@@ -45,9 +45,11 @@ ACTOR = "deployer"
 class ModelDeploymentService:
     """Deploys, rolls back, verifies and backs up versions."""
 
-    def __init__(self, database: Database, shelf: ArtifactShelf, clock: Clock, *, settings: DeployerSettings) -> None:
+    def __init__(
+        self, database: Database, storage: ArtifactStorage, clock: Clock, *, settings: DeployerSettings
+    ) -> None:
         self._database = database
-        self._shelf = shelf
+        self._storage = storage
         self._clock = clock
         self._settings = settings
 
@@ -55,7 +57,7 @@ class ModelDeploymentService:
         """Decide about a candidate: verify it, look at its evidence, then serve it or refuse it with a reason. May be called again.
 
         Raises:
-            InvalidMessageError: the database refuses what is to be said about it.
+            InvalidMessageError: the database cannot hold the decision.
             RetryLaterError: database or store are away, the baseline is not deployed yet, or another deployer was faster.
         """
         try:
@@ -66,7 +68,7 @@ class ModelDeploymentService:
             reason = report.objection or objection(ready.comparison)
             reason = reason or stale_champion(ready.parent_digest, current.active.artifact_digest)
             if reason is not None or report.manifest is None:
-                await self._reject(ready, current, reason or "the trial load says nothing about the candidate")
+                await self._reject(ready, current, reason or "the trial load gave no result")
                 return
             await self.create_model_backup(current.active)
             await self.deploy_model(ready, report, current)
@@ -74,9 +76,9 @@ class ModelDeploymentService:
             raise RetryLaterError(repr(error)) from error
 
     async def validate_deployment(self, ready: ModelReady) -> TrialReport:
-        """Return what came of loading and asking the candidate in a process of its own."""
+        """Load the candidate and ask it in a process of its own; return the report."""
         order = TrialOrder(
-            model_type=ready.model_type, store_url=self._shelf.store_url, address=ready.artifact_uri, digest=ready.artifact_digest,
+            model_type=ready.model_type, store_url=self._storage.store_url, address=ready.artifact_uri, digest=ready.artifact_digest,
             keys_folder=str(self._settings.resolved_keys_folder), slowest_prediction_ms=self._settings.slowest_prediction_ms,
         )  # fmt: skip
         return await try_in_child(order, timeout_seconds=self._settings.verification_seconds)
@@ -84,10 +86,10 @@ class ModelDeploymentService:
     async def create_model_backup(self, version: VersionRow) -> str | None:
         """Keep a second, verified copy of the version that is about to be replaced; return its address.
 
-        None, and a warning, when no undamaged copy is left: the newer version is the better one to serve then.
+        When no undamaged copy is left it logs a warning and returns None: serving the newer version is then better.
         """
         try:
-            return await self._shelf.back_up(version.address)
+            return await self._storage.back_up(version.address)
         except ArtifactRejectedError as error:
             log.warning("active_version_damaged", version=version.version, error=str(error))
             return None
@@ -117,10 +119,8 @@ class ModelDeploymentService:
                 ),
             )  # fmt: skip
 
-    async def deploy_known(
-        self, work: UnitOfWork, command: DeployModel, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
-        """Serve a known version again, by command, inside ``work``; return what the answer says.
+    async def deploy_known(self, work: UnitOfWork, command: DeployModel, model_type: ModelType) -> CommandOutcome:
+        """Serve a known version again, by command, inside ``work``.
 
         Raises:
             CommandRejectedError: the version is not known, is active already, or its artifact is gone.
@@ -140,10 +140,8 @@ class ModelDeploymentService:
         move = Move(current, chosen, current.active)
         return await self._by_command(work, command, move, decision="deployed")
 
-    async def rollback_model(
-        self, work: UnitOfWork, command: RollBackModel, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
-        """Serve the previous version again, by command, inside ``work``; return what the answer says.
+    async def rollback_model(self, work: UnitOfWork, command: RollBackModel, model_type: ModelType) -> CommandOutcome:
+        """Serve the previous version again, by command, inside ``work``.
 
         Raises:
             CommandRejectedError: there is nothing before the active version, or its artifact is gone.
@@ -161,7 +159,7 @@ class ModelDeploymentService:
 
     async def _by_command(
         self, work: UnitOfWork, command: DeployModel | RollBackModel, move: Move, *, decision: str
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> CommandOutcome:
         moved = await self._moved(work, move, correlation_id=command.correlation_id or command.event_id)
         model_type, before, after = move.seen.model_type, move.seen.active.version, move.active.version
         detail = f"{model_type} {after} is served instead of {before} (desired state {moved.sequence})"
@@ -172,7 +170,8 @@ class ModelDeploymentService:
             )
         )  # fmt: skip
         METRICS.deployer_decisions.labels(model_type=model_type, decision=decision).inc()
-        return detail, {"version": after, "previous_version": before, "sequence": moved.sequence}
+        result = {"version": after, "previous_version": before, "sequence": moved.sequence}
+        return CommandOutcome(detail=detail, result=result)
 
     async def _moved(self, work: UnitOfWork, move: Move, *, correlation_id: UUID | None) -> DesiredRow:
         """Move the desired state and announce it.
@@ -215,7 +214,7 @@ class ModelDeploymentService:
             )  # fmt: skip
 
     async def _decide(self, work: UnitOfWork, decision: Decision) -> None:
-        """Record a decision of the deployer's own, with its audit row: call it last."""
+        """Record the deployer's own decision with its audit row; call it last."""
         await DeploymentRepository(work.connection).add_decision(decision)
         outcome = "rejected" if decision.decision == "rejected" else "succeeded"
         await work.audit(
@@ -257,7 +256,7 @@ class ModelDeploymentService:
         return repository, current
 
     async def _require_artifact(self, version: VersionRow, versions: list[VersionRow]) -> None:
-        if not await self._shelf.is_usable(version.address):
+        if not await self._storage.is_usable(version.address):
             raise CommandRejectedError(
                 f"the artifact of version {version.version} is no longer stored; choose another one of {_listed(versions)}"
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from pydantic import Field
 
 from backends.settings import ProcessSettings
@@ -26,8 +24,3 @@ class DeployerSettings(ProcessSettings):
     retention_seconds: float = Field(
         default=3600.0, gt=0, description="Time between two clean-ups of the artifact store."
     )
-
-    @property
-    def instance_name(self) -> str:
-        """Return the process's name with the default filled in."""
-        return self.instance or f"deployer-{os.getpid()}"

@@ -11,7 +11,7 @@ from schemas.errors import ArtifactRejectedError
 ARTIFACTS, BACKUPS = "artifacts", "backups"
 
 
-class ArtifactShelf:
+class ArtifactStorage:
     """Artifacts under ``artifacts/<digest>``, their backups under ``backups/<digest>``."""
 
     def __init__(self, store_url: str) -> None:
@@ -22,7 +22,7 @@ class ArtifactShelf:
         return await asyncio.to_thread(lambda: self._store().put(ARTIFACTS, files))
 
     async def back_up(self, address: str) -> str:
-        """Copy an artifact and return the backup's address; done before, it changes nothing.
+        """Copy an artifact and return the backup's address; a second call changes nothing.
 
         Raises:
             ArtifactRejectedError: it is missing or damaged, and so is its backup.
@@ -30,7 +30,7 @@ class ArtifactShelf:
         return await asyncio.to_thread(self._back_up, address)
 
     async def is_usable(self, address: str) -> bool:
-        """Say whether an artifact is there undamaged; one that is not is restored from its backup where there is one."""
+        """Say whether an artifact is undamaged; a missing or damaged one is first restored from its backup, if there is one."""
         try:
             await self.back_up(address)
         except ArtifactRejectedError:

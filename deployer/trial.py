@@ -15,7 +15,7 @@ LONGEST_COMPLAINT_CHARACTERS = 500
 
 
 async def try_in_child(order: TrialOrder, *, timeout_seconds: float) -> TrialReport:
-    """Return what came of the trial; a child that dies, hangs or answers nonsense is an objection as well."""
+    """Return the report of the trial; a child that dies, hangs or answers nonsense is an objection too."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "deployer.verification",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

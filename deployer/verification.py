@@ -1,4 +1,4 @@
-"""The trial load of a candidate, in a process of its own: a flipped bit in a model file was seen to kill whoever loads it.
+"""The trial load of a candidate, in a process of its own: a flipped bit in a model file was seen to kill the process that loads it.
 
 ``python -m deployer.verification`` reads a :class:`TrialOrder` from standard input and writes a :class:`TrialReport`.
 Digest, signature, load, golden predictions, finiteness, time of one prediction.
@@ -42,7 +42,7 @@ class TrialOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrialReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. ``objection`` is None when the candidate may be served."""
+    """The result. ``objection`` is None when the candidate may be served."""
 
     objection: str | None = None
     manifest: Manifest | None = None
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def tried(order: TrialOrder) -> TrialReport:
-    """Return what comes of loading and asking the candidate; every fault of its own is an objection."""
+    """Load the candidate and ask it; every fault of the candidate is an objection in the report."""
     try:
         artifact = _opened(order)
         runtime = runtime_for(artifact)

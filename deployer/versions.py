@@ -19,7 +19,7 @@ FIRST_LEARNED = SemanticVersion(1, 0, 0)
 
 
 class Traits(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides about the number: the meaning of a version, its family, and whether it grew from its parent."""
+    """What decides the number: the meaning of a version, its family, and whether it grew from its parent."""
 
     feature_names: tuple[str, ...]
     reducer_version: int

@@ -1,4 +1,4 @@
-"""The account of how each accepted event ended: counters, what is owed to waiting callers, the host's callbacks."""
+"""Keeps account of each accepted event's outcome: counters, the futures of waiting callers, the host's callbacks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fincoach_events.errors import UndeliveredEventsError
 AcknowledgedCallback = Callable[[OutgoingEvent, int, int], None]
 UndeliveredCallback = Callable[[OutgoingEvent, str], None]
 
-_REMEMBERED_FAILURES = 10_000  # flush() names at most so many; the counter knows all
+_REMEMBERED_FAILURES = 10_000  # flush() names at most this many; the counter counts all
 
 _log = logging.getLogger("fincoach_events")
 
 
 class Acknowledgement(NamedTuple):
-    """Where the broker put an event; ``offset`` is -1 where a retry found it already there."""
+    """Where the broker stored an event; ``offset`` is -1 when a retry found it already stored."""
 
     event_id: UUID | None
     partition: int
@@ -29,7 +29,7 @@ class Acknowledgement(NamedTuple):
 
 
 class DeliveryAccount:
-    """Told once about the end of each event; a callback of the host that fails does not stop delivery."""
+    """Records the outcome of each event once; a failing callback of the host does not stop delivery."""
 
     def __init__(
         self, *, on_acknowledged: AcknowledgedCallback | None, on_undelivered: UndeliveredCallback | None
@@ -42,12 +42,12 @@ class DeliveryAccount:
         self.undelivered_events = 0
 
     def wait_for(self, slot: Slot) -> asyncio.Future[Acknowledgement]:
-        """Return a future of the event's end; it raises UndeliveredEventsError when the event is given up."""
+        """Return a future of the event's outcome; it raises UndeliveredEventsError when delivery gives the event up."""
         waiting = self._waiting[slot.sequence] = asyncio.get_running_loop().create_future()
         return waiting
 
     def acknowledged(self, slot: Slot, *, partition: int, offset: int) -> None:
-        """Note that the broker has the event."""
+        """Record that the broker has the event."""
         self.acknowledged_events += 1
         waiting = self._waiting.pop(slot.sequence, None)
         if waiting is not None and not waiting.done():
@@ -56,7 +56,7 @@ class DeliveryAccount:
             _call(self._on_acknowledged, slot.outgoing, partition, offset)
 
     def gave_up(self, slot: Slot, *, reason: str) -> None:
-        """Note that the event will not be tried again."""
+        """Record that delivery will not try the event again."""
         self.undelivered_events += 1
         self._failures.append(event_name(slot.outgoing))
         waiting = self._waiting.pop(slot.sequence, None)
@@ -66,14 +66,14 @@ class DeliveryAccount:
             _call(self._on_undelivered, slot.outgoing, reason)
 
     def take_failures(self) -> tuple[str, ...]:
-        """Return the events that were given up since the last call."""
+        """Return the events that delivery gave up since the last call."""
         failures = tuple(self._failures)
         self._failures.clear()
         return failures
 
 
 def event_name(outgoing: OutgoingEvent) -> str:
-    """Return what an error calls the event."""
+    """Return the name of the event in error messages."""
     return str(outgoing.event_id) if outgoing.event_id else "bytes without an id"
 
 

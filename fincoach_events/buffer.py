@@ -1,7 +1,7 @@
-"""The bounded memory between the host and the broker: what was accepted and not yet settled.
+"""The bounded buffer between the host and the broker: events that were accepted and are not yet settled.
 
-An event is settled when the broker has acknowledged it or the producer has given it up. Until then it holds
-its place, whether it still waits or is already under way, so that memory stays bounded by the two limits.
+An event is settled when the broker has acknowledged it or the producer has given it up. Until then it counts
+towards both limits, whether it waits or is already in flight, so memory stays bounded.
 One event loop owns a buffer; nothing here is safe to call from another thread.
 """
 
@@ -48,20 +48,20 @@ class Slot(msgspec.Struct, eq=False):
 
 
 class EventBuffer:
-    """A queue with two bounds that count everything accepted and not yet settled."""
+    """A queue with two limits; both count every event that was accepted and is not yet settled."""
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._sequence = itertools.count()
         self._new: collections.deque[Slot] = collections.deque()
-        self._returned: list[tuple[int, Slot]] = []  # a heap; all of it is older than what was never taken
+        self._returned: list[tuple[int, Slot]] = []  # a heap; each of these is older than all of _new
         self._queued_bytes = 0
         self._unsettled: dict[int, Slot] = {}
         self._unsettled_bytes = 0
         self._room = asyncio.Event()
         self._waiting = 0
-        self._turn = asyncio.Lock()  # fair: whoever waits for room gets it in the order of the calls
+        self._turn = asyncio.Lock()  # fair: callers get room in the order of their calls
         self._work = asyncio.Event()
 
     def __len__(self) -> int:
@@ -74,10 +74,10 @@ class EventBuffer:
         return self._queued_bytes
 
     async def put(self, outgoing: OutgoingEvent, *, timeout_seconds: float) -> Slot:
-        """Accept an event, in the order of the calls; wait for room at most ``timeout_seconds``.
+        """Accept an event, in the order of the calls; wait at most ``timeout_seconds`` for room.
 
         Raises:
-            ProducerBusyError: no room within that time; the event was not accepted.
+            ProducerBusyError: there was no room within that time; the event was not accepted.
         """
         size_bytes = len(outgoing.value) + len(outgoing.key or b"")
         if self._waiting or not self._fits(size_bytes):
@@ -91,13 +91,13 @@ class EventBuffer:
         return slot
 
     async def wait_for_work(self) -> None:
-        """Return as soon as something waits to be taken."""
+        """Return as soon as an event waits to be taken."""
         while self._oldest() is None:
             self._work.clear()
             await self._work.wait()
 
     def take(self, *, max_bytes: int) -> list[Slot]:
-        """Return the oldest waiting events, at least one if there is one, up to ``max_bytes`` in sum."""
+        """Return the oldest waiting events, up to ``max_bytes`` in total; at least one if any waits."""
         taken: list[Slot] = []
         room = max_bytes
         while (slot := self._oldest()) is not None and (not taken or slot.size_bytes <= room):
@@ -109,9 +109,9 @@ class EventBuffer:
         return taken
 
     def put_back(self, slots: Iterable[Slot]) -> None:
-        """Let events that were taken wait again, at the places that they were accepted in.
+        """Return taken events to the queue, in their original order.
 
-        What this costs depends on ``slots`` alone: when the broker goes, many batches come back one after the other
+        The cost depends only on ``slots``: when the broker goes away, many batches return one after the other
         to a full buffer, on the host's event loop.
         """
         for slot in slots:
@@ -121,7 +121,7 @@ class EventBuffer:
         self._work.set()
 
     def settle(self, slot: Slot) -> bool:
-        """Give the event's room back; return whether this call did it (a late second answer changes nothing)."""
+        """Free the event's room; return whether this call did it (a late second answer changes nothing)."""
         if slot.settled:
             return False
         slot.settled = True
@@ -131,11 +131,11 @@ class EventBuffer:
         return True
 
     def unsettled(self) -> Iterator[Slot]:
-        """Yield what is not settled, oldest first."""
+        """Yield the events that are not settled, oldest first."""
         yield from list(self._unsettled.values())
 
     async def wait_until_settled(self) -> None:
-        """Return when everything that was accepted before this call is settled."""
+        """Return when every event accepted before this call is settled."""
         last = next(reversed(self._unsettled), None)
         while last is not None and self._unsettled and next(iter(self._unsettled)) <= last:
             self._room.clear()
@@ -164,7 +164,7 @@ class EventBuffer:
                     await self._room.wait()
         except TimeoutError:
             raise ProducerBusyError(
-                f"{len(self._unsettled)} events wait for the broker; no room within {timeout_seconds} s, so this one was not accepted: "
+                f"{len(self._unsettled)} events wait for the broker; no room within {timeout_seconds} s, so this event was not accepted: "
                 "send it again later with the same idempotency key"
             ) from None
         finally:

@@ -1,7 +1,7 @@
-"""Carries accepted events to the broker in the background: connects, packs, retries, gives up after a time.
+"""Delivers accepted events to the broker in the background: connects, packs batches, retries, gives up after a timeout.
 
-Nothing that a host awaits waits for what happens here. While the broker is away, events wait in the buffer;
-each is given up, and reported, when it has waited for the delivery timeout.
+No call of a host waits for this work. While the broker is away, events wait in the buffer; an event that has
+waited for the delivery timeout is given up and reported.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from fincoach_events.events import BEHAVIORAL_EVENTS_TOPIC, MAX_EVENT_BYTES
 
 Compression = Literal["gzip", "lz4", "zstd", "snappy"]
 
-_CODEC_IS_THERE: dict[str, Callable[[], bool]] = {
+_CODEC_AVAILABLE: dict[str, Callable[[], bool]] = {
     "gzip": lambda: True,
     "lz4": has_lz4,
     "zstd": has_zstd,
     "snappy": has_snappy,
 }
-# The broker would refuse these bytes again however often they were sent.
+# The broker refuses these bytes however often they are sent.
 _PERMANENT_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidMessageError)
-_ROUND_BATCHES = 8  # batches that one round may fill: enough to feed every partition, little enough to stay fair
+_ROUND_BATCHES = 8  # batches per round: enough to feed every partition, few enough to stay fair
 _LONGEST_BACKOFF_SECONDS = 2.0
 
 _log = logging.getLogger("fincoach_events")
@@ -52,16 +52,16 @@ class ProducerSettings:
 
     Attributes:
         topic: where the events go.
-        max_block_seconds: the longest that accepting an event may hold its caller when the buffer is full.
-        max_buffered_events: bound of what is accepted and not yet acknowledged, in events.
-        max_buffered_bytes: the same bound in bytes of keys and values.
-        linger_seconds: how long a first event waits for company before a batch leaves.
-        batch_bytes: size at which a batch leaves at once (before compression).
+        max_block_seconds: the longest time that a call blocks its caller while the buffer is full.
+        max_buffered_events: limit of events that are accepted and not yet acknowledged.
+        max_buffered_bytes: the same limit in bytes of keys and values.
+        linger_seconds: how long the first event waits for others before a batch is sent.
+        batch_bytes: size at which a batch is sent at once (before compression).
         compression: zstd takes a fifteenth of gzip's time; lz4 and snappy need aiokafka's extra of the same name; None
-            sends plain.
+            does not compress.
         request_timeout_seconds: longest wait for one answer of the broker.
-        delivery_timeout_seconds: age at which an event that nobody acknowledged is given up and reported.
-        max_event_bytes: largest encoded event that is accepted.
+        delivery_timeout_seconds: age at which an unacknowledged event is given up and reported.
+        max_event_bytes: largest accepted size of an encoded event.
         security: further arguments of aiokafka's client, such as ``ssl_context`` or ``sasl_mechanism``.
     """
 
@@ -78,36 +78,36 @@ class ProducerSettings:
     security: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what could never work, before the first event.
+        """Refuse settings that cannot work.
 
         Raises:
-            ValueError: a bound that no event fits, or a compression whose library is missing.
+            ValueError: no event fits a limit, or the library of the compression is missing.
         """
         if self.max_buffered_events < 1 or self.max_buffered_bytes < self.max_event_bytes:
             raise ValueError("the buffer must have room for at least one event of max_event_bytes")
-        if self.compression is not None and not _CODEC_IS_THERE[self.compression]():
+        if self.compression is not None and not _CODEC_AVAILABLE[self.compression]():
             raise ValueError(
                 f"compression {self.compression} needs a library: pip install 'aiokafka[{self.compression}]', or use gzip"
             )
 
 
 class DeliveryListener(Protocol):
-    """Who wants to know how each event ended; called on the event loop, once per event."""
+    """Receives the outcome of each event; called on the event loop, once per event."""
 
     def acknowledged(self, slot: Slot, *, partition: int, offset: int) -> None:
-        """The broker has the event; ``offset`` is -1 where a retry found it already there."""
+        """The broker has the event; ``offset`` is -1 when a retry found it already stored."""
         ...
 
     def gave_up(self, slot: Slot, *, reason: str) -> None:
-        """The event will not be tried again; it may still have arrived."""
+        """Delivery will not try the event again; it may still have arrived."""
         ...
 
 
-class Courier:
-    """Takes events from a buffer and brings them to the topic, until it is stopped.
+class DeliveryService:
+    """Sends the events of a buffer to the topic until it is stopped.
 
     Events of one key go to one partition (Kafka's own murmur2 rule) in the order of acceptance. The broker
-    drops what a retry repeats (idempotent producer); across a reconnection an event may arrive twice, with
+    drops the repetitions of a retry (idempotent producer); across a reconnection an event may arrive twice, with
     the same identifier.
     """
 
@@ -119,22 +119,22 @@ class Courier:
         self._settings = settings
         self._listener = listener
         self._kafka: AIOKafkaProducer | None = None
-        self._under_way: dict[asyncio.Future[Any], list[Slot]] = {}
+        self._in_flight: dict[asyncio.Future[Any], list[Slot]] = {}
         self._failure: BaseException | None = None
-        self._hurry = asyncio.Event()
-        self._hurried = 0
+        self._no_linger = asyncio.Event()
+        self._no_linger_callers = 0
         self._backoff_seconds = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin; returns at once, whether or not a broker answers."""
+        """Start delivering; returns at once, whether or not a broker answers."""
         self._tasks = [
-            asyncio.create_task(self._carry(), name="fincoach-events-courier"),
+            asyncio.create_task(self._deliver(), name="fincoach-events-delivery"),
             asyncio.create_task(self._give_up_old()),
         ]
 
     async def stop(self) -> None:
-        """End; what is not settled by now is given up."""
+        """Stop delivering; give up every event that is not settled."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -143,18 +143,18 @@ class Courier:
             self._give_up(slot, "the producer was closed before the broker answered")
 
     @contextlib.contextmanager
-    def hurried(self) -> Iterator[None]:
+    def without_lingering(self) -> Iterator[None]:
         """Send without lingering inside this block."""
-        self._hurried += 1
-        self._hurry.set()
+        self._no_linger_callers += 1
+        self._no_linger.set()
         try:
             yield
         finally:
-            self._hurried -= 1
-            if not self._hurried:
-                self._hurry.clear()
+            self._no_linger_callers -= 1
+            if not self._no_linger_callers:
+                self._no_linger.clear()
 
-    async def _carry(self) -> None:
+    async def _deliver(self) -> None:
         while True:
             await self._buffer.wait_for_work()
             await self._linger()
@@ -162,19 +162,19 @@ class Courier:
                 await self._send_round()
             except KafkaTimeoutError:
                 pass  # the last batch still waits for its answer; the events are back in the buffer
-            except Exception as error:  # noqa: BLE001 - the edge of a background task: an event must never wait for a dead one
+            except Exception as error:  # noqa: BLE001 - the edge of a background task: events must not wait for a dead task
                 self._failure = error
             if self._failure is not None:
-                await self._start_over(self._failure)
+                await self._reconnect(self._failure)
 
     async def _linger(self) -> None:
         if self._buffer.queued_bytes < self._settings.batch_bytes:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.linger_seconds):
-                    await self._hurry.wait()
+                    await self._no_linger.wait()
 
     async def _send_round(self) -> None:
-        """Hand the oldest waiting events to the client, every partition's in order."""
+        """Hand the oldest waiting events to the client, in order per partition."""
         kafka = await self._connected()
         partitions = sorted(await kafka.partitions_for(self._settings.topic))
         groups: dict[int, list[Slot]] = collections.defaultdict(list)
@@ -193,7 +193,7 @@ class Courier:
             while start < len(slots):
                 batch, end = _packed(kafka, slots, start)
                 answer = await kafka.send_batch(batch, self._settings.topic, partition=partition)
-                self._under_way[answer] = slots[start:end]
+                self._in_flight[answer] = slots[start:end]
                 answer.add_done_callback(self._finish)
                 start = end
         finally:
@@ -201,8 +201,8 @@ class Courier:
                 self._buffer.put_back(slots[start:])
 
     def _finish(self, answer: asyncio.Future[Any]) -> None:
-        """Settle a batch that was answered, or let its events wait again."""
-        slots = self._under_way.pop(answer, [])
+        """Settle an acknowledged batch, give up a refused one, or return its events to the buffer."""
+        slots = self._in_flight.pop(answer, [])
         error = answer.exception()
         if error is None:
             self._backoff_seconds = 0.0
@@ -246,8 +246,8 @@ class Courier:
             self._kafka = kafka
         return self._kafka
 
-    async def _start_over(self, error: BaseException) -> None:
-        """Reconnect: after a refused batch the client's sequence numbers no longer fit the broker's."""
+    async def _reconnect(self, error: BaseException) -> None:
+        """Connect again: after a refused batch, the client's sequence numbers no longer match the broker's."""
         expected = isinstance(error, KafkaError | OSError)
         _log.warning(
             "delivery_interrupted error=%r waiting=%d", error, len(self._buffer), exc_info=None if expected else error
@@ -259,8 +259,8 @@ class Courier:
     async def _disconnect(self) -> None:
         kafka, self._kafka = self._kafka, None
         if kafka is not None:
-            await _let_go(kafka, timeout_seconds=self._settings.request_timeout_seconds)
-            unanswered, self._under_way = self._under_way, {}
+            await _close(kafka, timeout_seconds=self._settings.request_timeout_seconds)
+            unanswered, self._in_flight = self._in_flight, {}
             for slots in unanswered.values():
                 self._buffer.put_back(slots)
         self._failure = None
@@ -275,16 +275,16 @@ def _new_client(bootstrap_servers: str, settings: ProducerSettings) -> AIOKafkaP
         max_batch_size=settings.batch_bytes,
         max_request_size=max(2 * settings.max_event_bytes, settings.batch_bytes),
         request_timeout_ms=int(settings.request_timeout_seconds * 1000),
-        linger_ms=0,  # the courier lingers itself, with the whole buffer in view
+        linger_ms=0,  # the delivery service lingers itself, for the whole buffer
         **settings.security,
     )
 
 
-async def _let_go(kafka: AIOKafkaProducer, *, timeout_seconds: float) -> None:
-    """Close the client; its own stop() alone waits for a broker that may never come back.
+async def _close(kafka: AIOKafkaProducer, *, timeout_seconds: float) -> None:
+    """Close the client without waiting for the broker; its own stop() waits for a broker that may never come back.
 
-    First its sender ends, so that nothing is on its way; then what it would try again is forgotten (the courier
-    has it too); then stop() has nothing to wait for. aiokafka 0.14 offers no public way to let go.
+    First stop its sender, so that nothing is in flight. Then clear its pending batches, which the delivery service
+    holds too. Then stop() has nothing to wait for. aiokafka 0.14 has no public call for this.
     """
     await _bounded(kafka._sender.close(), timeout_seconds)  # noqa: SLF001 - see above
     kafka._message_accumulator._batches.clear()  # noqa: SLF001 - see above
@@ -292,7 +292,7 @@ async def _let_go(kafka: AIOKafkaProducer, *, timeout_seconds: float) -> None:
 
 
 async def _bounded(call: Coroutine[Any, Any, None], timeout_seconds: float) -> None:
-    """Run a closing step for a limited time; how a client that is thrown away ends concerns nobody."""
+    """Run a closing step for a limited time and ignore its outcome: the client is discarded."""
     task = asyncio.create_task(call)
     await asyncio.wait([task], timeout=timeout_seconds)
     task.cancel()
@@ -302,8 +302,8 @@ async def _bounded(call: Coroutine[Any, Any, None], timeout_seconds: float) -> N
 def _packed(kafka: AIOKafkaProducer, slots: list[Slot], start: int) -> tuple[Any, int]:
     """Return a full batch that begins with ``slots[start]``, and the index after its last event.
 
-    The time stays the client's own: what topics show is the broker's time (LogAppendTime), and an event's
-    own ``occurred_at`` must never decide about retention.
+    The batch carries the client's time. Topics show the broker's time (LogAppendTime), and an event's
+    ``occurred_at`` must never decide about retention.
     """
     batch = kafka.create_batch()
     end = start
@@ -317,11 +317,11 @@ def _packed(kafka: AIOKafkaProducer, slots: list[Slot], start: int) -> tuple[Any
 
 
 def _hash(slot: Slot) -> int:
-    """Return what chooses the partition: the key, or the running number of what has none."""
+    """Return the number that chooses the partition: the key's hash, or the sequence of an event without a key."""
     return slot.sequence if slot.outgoing.key is None else _key_hash(slot.outgoing.key)
 
 
 @functools.lru_cache(maxsize=65_536)
 def _key_hash(key: bytes) -> int:
-    """Return Kafka's own hash of a key; the pure Python of it is the dearest step of a send, and users return."""
+    """Return Kafka's hash of a key. It is cached: in pure Python it is the most expensive step of a send."""
     return int(murmur2(key)) & 0x7FFFFFFF

@@ -1,4 +1,4 @@
-"""From loose fields to a checked event, and from an event to the bytes on the wire. No input or output."""
+"""Builds a validated event from loose fields, and the bytes on the wire from an event. No I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fincoach_events.events import (
 )
 from fincoach_events.identifiers import event_id_from_key, new_event_id
 
-# The names that go onto the wire as ``event_type``, and the struct behind each.
+# The values of ``event_type`` on the wire, and the struct of each.
 EVENT_CLASSES: dict[str, type[BehavioralEvent]] = {
     str(event_class.__struct_config__.tag): event_class for event_class in EVENT_TYPES
 }
@@ -31,9 +31,9 @@ _FIELD_NAMES = {name: frozenset(event_class.__struct_fields__) for name, event_c
 def build_event(event_type: str, fields: Mapping[str, Any]) -> AnyBehavioralEvent:
     """Return the event of type ``event_type`` that ``fields`` describe.
 
-    Fields that are None count as absent. Strings longer than 1,000 characters are cut, sensitive keys are
-    dropped at any depth; a name that the type does not have is refused, because a misspelt optional field
-    would otherwise be lost without a word.
+    Fields that are None count as absent. Strings longer than 1,000 characters are cut, and sensitive keys are
+    dropped at any depth. A name that the type does not have is refused, because a misspelt optional field
+    would otherwise be lost silently.
 
     Raises:
         InvalidEventError: ``unknown_type``, ``missing_field`` or ``invalid_field``.
@@ -54,9 +54,9 @@ def build_event(event_type: str, fields: Mapping[str, Any]) -> AnyBehavioralEven
 
 
 def cleaned_event(event: AnyBehavioralEvent) -> AnyBehavioralEvent:
-    """Return ``event`` checked, without sensitive keys and with its strings cut.
+    """Return ``event`` validated, without sensitive keys and with its strings cut.
 
-    Structs are not checked when they are built, so that an event from a constructor may still be wrong.
+    Constructors of structs do not validate, so an event from a constructor may be invalid.
 
     Raises:
         InvalidEventError: as :func:`build_event` does.
@@ -67,10 +67,10 @@ def cleaned_event(event: AnyBehavioralEvent) -> AnyBehavioralEvent:
 
 
 def encode_within_limit(event: AnyBehavioralEvent, *, limit_bytes: int = MAX_EVENT_BYTES) -> bytes:
-    """Return the event as it goes onto the topic, read back once so that no receiver will refuse it.
+    """Return the event as it goes onto the topic; it is decoded once, so no receiver will refuse it.
 
     Raises:
-        InvalidEventError: its free-form part holds something that JSON cannot say.
+        InvalidEventError: its free-form part holds a value that JSON cannot represent.
         EventTooLargeError: it has more than ``limit_bytes`` bytes.
     """
     try:
@@ -84,16 +84,16 @@ def encode_within_limit(event: AnyBehavioralEvent, *, limit_bytes: int = MAX_EVE
 
 
 def topic_key(event: BehavioralEvent) -> bytes:
-    """Return the topic key of ``event``: its user, so that one user's events stay in order."""
+    """Return the topic key of ``event``: its user, which keeps one user's events in order."""
     return str(event.user_id).encode()
 
 
 class EventFactory:
-    """Fills an event's envelope from the host's defaults; holds no connection, so that any thread may use it."""
+    """Fills an event's envelope from the host's defaults; holds no connection, so any thread may use it."""
 
     def __init__(self, *, consent_default: bool, source: str, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         if not isinstance(consent_default, bool):
-            raise TypeError("consent_default must be True or False: say whether events may train where a call does not")
+            raise TypeError("consent_default must be True or False: may events train when a call does not say?")
         self._consent_default = consent_default
         self._source = source
         self._max_event_bytes = max_event_bytes
@@ -101,7 +101,7 @@ class EventFactory:
     def draft(
         self, event_type: str, fields: Mapping[str, Any], *, idempotency_key: str | None, consent: bool | None
     ) -> AnyBehavioralEvent:
-        """Return a checked event with id, consent and source; an empty idempotency key is no key.
+        """Return a validated event with id, consent and source; an empty idempotency key is no key.
 
         Raises:
             InvalidEventError: as :func:`build_event` does.
@@ -114,7 +114,7 @@ class EventFactory:
         return build_event(event_type, envelope | dict(fields))
 
     def outgoing(self, event: AnyBehavioralEvent) -> OutgoingEvent:
-        """Return a checked event as it goes onto the topic. Raises what :func:`encode_within_limit` raises."""
+        """Return a validated event as it goes onto the topic. Raises as :func:`encode_within_limit` does."""
         value = encode_within_limit(event, limit_bytes=self._max_event_bytes)
         return OutgoingEvent(value=value, key=topic_key(event), event_id=event.event_id, event=event)
 
@@ -128,7 +128,7 @@ def _cut(value: Any) -> Any:  # noqa: ANN401 - whatever the host passes
 
 
 def _refuse_unknown(event_type: str, names: set[str]) -> None:
-    """Refuse names that the type lacks; what is sensitive was never going to leave the host."""
+    """Refuse names that the type lacks; sensitive names are ignored, since they never leave the host."""
     unknown = sorted(without_sensitive_keys(dict.fromkeys(names)))
     if unknown:
         raise InvalidEventError(

@@ -1,4 +1,4 @@
-"""Errors that the client raises; all of them say what the caller can do next."""
+"""Errors that the client raises; each says what the caller can do next."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EventTooLargeError(InvalidEventError):
 
 
 class ProducerBusyError(EventError):
-    """The producer's buffer stayed full for longer than ``max_block``; the event was not accepted."""
+    """The producer's buffer stayed full for ``max_block_seconds``; the event was not accepted."""
 
 
 class ProducerClosedError(EventError):
@@ -40,10 +40,10 @@ class ProducerClosedError(EventError):
 
 
 class UndeliveredEventsError(EventError):
-    """Some accepted events were not acknowledged by the broker within the time given.
+    """The broker did not acknowledge some accepted events in time.
 
     Attributes:
-        event_ids: identifiers of the events that were not acknowledged.
+        event_ids: identifiers of these events.
     """
 
     def __init__(self, event_ids: tuple[str, ...]) -> None:

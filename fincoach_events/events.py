@@ -1,8 +1,8 @@
 """The contract of a behavioural event: five frozen types, their validation and the sensitive keys.
 
-What lives here is pure data that a host application and the learning system agree about. Sending is in
-:mod:`fincoach_events.producer`. Amounts are integer minor units (cents) with an ISO 4217 currency.
-Timestamps are aware. The topic key of every event is its ``user_id``.
+Pure data, shared by a host application and the learning system. :mod:`fincoach_events.producer` sends it.
+Amounts are integer minor units (cents) with an ISO 4217 currency. Timestamps are aware. The topic key of
+every event is its ``user_id``.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ TransactionType = Literal["debit", "credit"]
 
 
 class BehavioralEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event_type"):
-    """What every behavioural event carries.
+    """The fields of every behavioural event.
 
     Attributes:
         event_id: UUIDv7 from the producer, or derived from the caller's idempotency key.
-        user_id: whom it is about; also the topic key.
+        user_id: the user that the event is about; also the topic key.
         occurred_at: when it happened (aware); an event that is sent again keeps it.
         consent: may this event be counted and train? There is no default.
         schema_version: version of the type's shape.
-        source: who says so: ``host``, ``replay:<set>`` or ``simulated-host``.
+        source: who sends it: ``host``, ``replay:<set>`` or ``simulated-host``.
         key_id: names the encryption key of the payload; null while payloads are not encrypted.
-        additional_data: whatever else the host knows, without sensitive keys.
+        additional_data: further data of the host, without sensitive keys.
     """
 
     event_id: UUID
@@ -67,7 +67,7 @@ class BehavioralEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 
 class PageViewed(BehavioralEvent, frozen=True, kw_only=True, omit_defaults=True, tag="page_view"):
-    """A page was seen; ``page_url`` is required."""
+    """A user viewed a page; ``page_url`` is required."""
 
     page_url: Name
     interaction_type: Literal["page_view"] = "page_view"
@@ -79,9 +79,9 @@ class RecommendationInteraction(
 ):
     """A recommendation was shown or answered.
 
-    ``recommendation_id`` is the host's own row; ``prediction_id`` is the one that a replica answered with, and
-    is how feedback finds the version, action and propensity that caused it. ``action`` and ``propensity`` are
-    given only for logs of other systems, whose predictions we have not archived.
+    ``recommendation_id`` is the host's own row. ``prediction_id`` comes from the replica's answer; through it,
+    feedback finds the version, action and propensity that caused it. ``action`` and ``propensity`` are
+    only for logs of other systems, whose predictions are not archived here.
     """
 
     recommendation_id: Name
@@ -95,7 +95,7 @@ class RecommendationInteraction(
 
 
 class ProductInteraction(BehavioralEvent, frozen=True, kw_only=True, omit_defaults=True, tag="purchase"):
-    """A product was looked at, put into the cart, bought, or taken out again."""
+    """A product was viewed, put into the cart, bought, or removed from the cart."""
 
     product_id: Name
     interaction_type: PurchaseInteractionType
@@ -107,8 +107,8 @@ class ProductInteraction(BehavioralEvent, frozen=True, kw_only=True, omit_defaul
 class GoalModified(BehavioralEvent, frozen=True, kw_only=True, omit_defaults=True, tag="goal_modification"):
     """A goal was created, changed, deleted, achieved or failed.
 
-    ``target_minor``: amount to reach (``kind`` savings) or to stay under (``kind`` budget). ``due_at``: its end.
-    ``progress``: share of the way in 0..1 where the host knows it; ``score``: 0..100 for goals that are graded.
+    ``target_minor``: amount to reach (``goal_kind`` savings) or to stay under (``goal_kind`` budget). ``due_at``: its end.
+    ``progress``: share reached, in 0..1, where the host knows it; ``score``: 0..100 for graded goals.
     """
 
     goal_id: Name
@@ -149,7 +149,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_event(event: AnyBehavioralEvent) -> bytes:
-    """Return the event as JSON, as it goes onto the topic."""
+    """Return the event as the JSON that goes onto the topic."""
     return _encoder.encode(event)
 
 
@@ -168,7 +168,7 @@ def decode_event(raw: bytes) -> AnyBehavioralEvent:
 
 
 def _validation_reason(message: str) -> str:
-    """Sort msgspec's message into one of the reason codes."""
+    """Return the reason code for one of msgspec's messages."""
     if "Invalid value" in message and "event_type" in message:
         return "unknown_type"
     return "missing_field" if "missing required field" in message else "invalid_field"

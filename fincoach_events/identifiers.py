@@ -1,4 +1,4 @@
-"""Event identifiers: time-ordered when nobody names the event, derived when the caller does."""
+"""Event identifiers: derived from the caller's idempotency key, else time-ordered."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def new_event_id() -> uuid.UUID:
 
 
 def event_id_from_key(idempotency_key: str) -> uuid.UUID:
-    """Return the same identifier for the same key, so that a retried request yields one event."""
+    """Return the identifier of a key: a retried request with the same key yields one event."""
     return uuid.uuid5(_IDEMPOTENCY_NAMESPACE, idempotency_key)
 
 
 def user_id_from_name(namespace: str, name: str) -> uuid.UUID:
-    """Return the user of a foreign data set as a UUIDv5, so that replays agree about who is who."""
+    """Return the UUIDv5 of a user of a foreign data set; it is the same in every replay."""
     return uuid.uuid5(_USER_NAMESPACE, f"{namespace}:{name}")

@@ -1,4 +1,4 @@
-"""The face that a host talks to: :class:`EventProducer`, for asyncio.
+"""The interface of a host: :class:`EventProducer`, for asyncio.
 
 Example::
 
@@ -15,9 +15,9 @@ Example::
             transaction_type="debit",
         )
 
-Accepting an event never waits for the broker: it goes into a bounded buffer, and a background task delivers
-it. A caller is held only while the buffer is full, and never longer than ``max_block_seconds``. Hosts without
-asyncio use :class:`fincoach_events.sync_producer.SyncEventProducer`.
+A call never waits for the broker: the event goes into a bounded buffer, and a background task delivers it. A
+call blocks only while the buffer is full, at most for ``max_block_seconds``. Hosts without asyncio use
+:class:`fincoach_events.sync_producer.SyncEventProducer`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from fincoach_events.accounts import (
     event_name,
 )
 from fincoach_events.buffer import EventBuffer, OutgoingEvent, Slot
-from fincoach_events.delivery import Courier, ProducerSettings
+from fincoach_events.delivery import DeliveryService, ProducerSettings
 from fincoach_events.drafts import EventFactory, cleaned_event
 from fincoach_events.errors import EventTooLargeError, ProducerClosedError, UndeliveredEventsError
 from fincoach_events.events import AnyBehavioralEvent
@@ -47,17 +47,17 @@ DEFAULT_SETTINGS = ProducerSettings()
 class EventProducer:
     """Sends behavioural events to FinCoach Continuous Learning.
 
-    Promises: an event whose call returned was accepted, and is either acknowledged by the broker or reported
+    An event is accepted when its call returns. It is then either acknowledged by the broker or reported
     as undelivered, exactly once. Calls return within ``max_block_seconds`` plus the time to encode. Memory is
     bounded. A repeated call with the same idempotency key yields the same event.
 
     Args:
         bootstrap_servers: Kafka addresses, separated by commas.
-        consent_default: may events train where a call does not say? There is no silent default: it is the
-            host's legal basis that decides.
-        source: who says so; stands in every event.
-        settings: bounds and times.
-        on_undelivered: called with the event and a reason when it is given up.
+        consent_default: may events train when a call does not say? There is no silent default: the host's
+            legal basis decides.
+        source: the ``source`` of every event.
+        settings: limits and times.
+        on_undelivered: called with an event that was given up, and the reason.
         on_acknowledged: called with the event, partition and offset. Both run on the event loop and must not block.
     """
 
@@ -77,7 +77,7 @@ class EventProducer:
         self._settings = settings
         self._buffer = EventBuffer(max_events=settings.max_buffered_events, max_bytes=settings.max_buffered_bytes)
         self._account = DeliveryAccount(on_acknowledged=on_acknowledged, on_undelivered=on_undelivered)
-        self._courier = Courier(bootstrap_servers, self._buffer, settings=settings, listener=self._account)
+        self._delivery = DeliveryService(bootstrap_servers, self._buffer, settings=settings, listener=self._account)
         self._running = False
         self._accepted = 0
 
@@ -102,10 +102,10 @@ class EventProducer:
         return len(self._buffer)
 
     async def start(self) -> None:
-        """Begin delivering; returns at once, also while no broker answers (events wait in the buffer)."""
+        """Start delivering; returns at once, even while no broker answers (events wait in the buffer)."""
         if not self._running:
             self._running = True
-            self._courier.start()
+            self._delivery.start()
 
     async def record(
         self,
@@ -117,16 +117,16 @@ class EventProducer:
         consent: bool | None = None,
         **fields: Any,  # noqa: ANN401 - the fields of the event type, checked below
     ) -> UUID:
-        """Check and accept one event; return its id.
+        """Validate and accept one event; return its id.
 
         Args:
             event_type: ``page_view``, ``recommendation_interaction``, ``purchase``, ``goal_modification`` or
                 ``transaction_creation``.
-            user_id: whom it is about; also the topic key.
-            occurred_at: when it happened (aware). There is no default: a retried request must say the same time.
+            user_id: the user that the event is about; also the topic key.
+            occurred_at: when it happened (aware). There is no default: a retried request must give the same time.
             idempotency_key: unique in the host, for example ``transaction:<id>``; repeated calls with it yield
-                one event. Without it each call is an event of its own.
-            consent: may this event train? Else the host's default.
+                one event. Without it each call yields a new event.
+            consent: may this event train? None takes the host's default.
             **fields: the type's own fields, see :mod:`fincoach_events.events`.
 
         Raises:
@@ -143,7 +143,7 @@ class EventProducer:
         return await self._accept_event(event)
 
     async def send(self, event: AnyBehavioralEvent) -> UUID:
-        """Check and accept an event that is ready; return its id. Raises what :meth:`record` raises."""
+        """Validate and accept a ready event; return its id. Raises as :meth:`record` does."""
         return await self._accept_event(cleaned_event(event))
 
     async def deliver(self, event: AnyBehavioralEvent) -> Acknowledgement:
@@ -153,29 +153,29 @@ class EventProducer:
             UndeliveredEventsError: it was given up.
         """
         slot = await self._accept(self._factory.outgoing(cleaned_event(event)))
-        with self._courier.hurried():
+        with self._delivery.without_lingering():
             return await self._account.wait_for(slot)
 
     async def send_bytes(self, value: bytes, *, key: bytes | None, event_id: UUID | None = None) -> None:
-        """Accept foreign bytes as they are, unchecked but for ``max_event_bytes``.
+        """Accept foreign bytes as they are; only ``max_event_bytes`` is checked.
 
-        For replays and repairs only: what is wrong with the bytes is the receiver's to say.
+        For replays and repairs only: the receiver validates the bytes.
         """
         if len(value) > self._settings.max_event_bytes:
             raise EventTooLargeError(len(value), self._settings.max_event_bytes)
         await self._accept(OutgoingEvent(value=value, key=key, event_id=event_id))
 
     async def flush(self, timeout_seconds: float | None = None) -> None:
-        """Wait until everything accepted before is acknowledged, at most ``timeout_seconds``.
+        """Wait until every event accepted so far is acknowledged, at most ``timeout_seconds``.
 
-        Without a time it waits for the delivery timeout. What is not acknowledged then is still being tried.
+        None waits for the delivery timeout. Delivery goes on trying the events that are not acknowledged then.
 
         Raises:
-            UndeliveredEventsError: something was not acknowledged in time, or was given up since the last flush.
+            UndeliveredEventsError: an event was not acknowledged in time, or was given up since the last flush.
         """
         before = list(self._buffer.unsettled())
         try:
-            with self._courier.hurried():
+            with self._delivery.without_lingering():
                 async with asyncio.timeout(
                     self._settings.delivery_timeout_seconds if timeout_seconds is None else timeout_seconds
                 ):
@@ -187,13 +187,13 @@ class EventProducer:
             raise UndeliveredEventsError(failures)
 
     async def close(self, timeout_seconds: float | None = None) -> None:
-        """Accept nothing more, flush, let go of the broker. May be called twice.
+        """Accept no more events, flush, disconnect. May be called twice.
 
         Args:
-            timeout_seconds: longest wait for the broker; else the request timeout.
+            timeout_seconds: longest wait for the broker; None takes the request timeout.
 
         Raises:
-            UndeliveredEventsError: after everything is closed, when events were not acknowledged in time; these
+            UndeliveredEventsError: events were not acknowledged in time; raised when everything is closed. They
                 were also reported through ``on_undelivered``.
         """
         if not self._running:
@@ -202,7 +202,7 @@ class EventProducer:
         try:
             await self.flush(self._settings.request_timeout_seconds if timeout_seconds is None else timeout_seconds)
         finally:
-            await self._courier.stop()
+            await self._delivery.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -221,7 +221,7 @@ class EventProducer:
         self._check_running()
         slot = await self._buffer.put(outgoing, timeout_seconds=self._settings.max_block_seconds)
         try:
-            self._check_running()  # it may have been closed while the call waited for room
+            self._check_running()  # the producer may have been closed while the call waited for room
         except ProducerClosedError:
             self._buffer.settle(slot)
             raise

@@ -18,15 +18,15 @@ from fincoach_events.events import AnyBehavioralEvent
 from fincoach_events.producer import DEFAULT_SETTINGS, EventProducer
 
 Result = TypeVar("Result")
-_OF_THE_PARENT = "this producer was started before the process was forked off: build one, and start it, in each worker after the fork"
+_STARTED_BEFORE_FORK = "this producer was started before the fork: build and start one in each worker, after the fork"
 
 
 class SyncEventProducer:
-    """An :class:`EventProducer` on a thread of its own; every method may be called from any thread.
+    """An :class:`EventProducer` on its own thread; any thread may call any method.
 
-    The promises are those of :class:`EventProducer`, above all the longest time that a call may take. Threads
-    do not survive a fork: a preforking server starts the producer in each worker, not before the fork.
-    Callbacks run on the producer's thread.
+    It promises the same as :class:`EventProducer`, above all the longest time of a call. Threads do not survive
+    a fork: a preforking server starts the producer in each worker, after the fork. Callbacks run on the
+    producer's thread.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class SyncEventProducer:
         return self._producer.pending
 
     def start(self) -> None:
-        """Start the thread and begin delivering; does not wait for a broker.
+        """Start the thread and delivery; does not wait for a broker.
 
         Raises:
-            ProducerClosedError: it was started before this process was forked off: its thread is the parent's.
+            ProducerClosedError: it was started before the fork; its thread belongs to the parent.
         """
         if self._loop is not None and self._process_id != os.getpid():
-            raise ProducerClosedError(_OF_THE_PARENT)
+            raise ProducerClosedError(_STARTED_BEFORE_FORK)
         if self._loop is None:
             self._process_id = os.getpid()
             self._loop = asyncio.new_event_loop()
@@ -96,7 +96,7 @@ class SyncEventProducer:
         consent: bool | None = None,
         **fields: Any,  # noqa: ANN401 - the fields of the event type
     ) -> UUID:
-        """Check and accept one event; return its id. As :meth:`EventProducer.record`."""
+        """Validate and accept one event; return its id. As :meth:`EventProducer.record`."""
         return self._call(
             self._producer.record(
                 event_type,
@@ -109,15 +109,15 @@ class SyncEventProducer:
         )
 
     def send(self, event: AnyBehavioralEvent) -> UUID:
-        """Check and accept an event that is ready; return its id. As :meth:`EventProducer.send`."""
+        """Validate and accept a ready event; return its id. As :meth:`EventProducer.send`."""
         return self._call(self._producer.send(event))
 
     def flush(self, timeout_seconds: float | None = None) -> None:
-        """Wait until everything accepted before is acknowledged. As :meth:`EventProducer.flush`."""
+        """Wait until every event accepted so far is acknowledged. As :meth:`EventProducer.flush`."""
         self._call(self._producer.flush(timeout_seconds))
 
     def close(self, timeout_seconds: float | None = None) -> None:
-        """Accept nothing more, flush, end the thread. As :meth:`EventProducer.close`; may be called twice."""
+        """Accept no more events, flush, end the thread. As :meth:`EventProducer.close`; may be called twice."""
         if self._loop is None or self._thread is None:
             return
         try:
@@ -141,6 +141,6 @@ class SyncEventProducer:
         if self._loop is None or self._process_id != os.getpid():
             call.close()
             raise ProducerClosedError(
-                "this producer is not running: call start() first" if self._loop is None else _OF_THE_PARENT
+                "this producer is not running: call start() first" if self._loop is None else _STARTED_BEFORE_FORK
             )
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()

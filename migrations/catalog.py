@@ -1,6 +1,6 @@
-"""What a schema in the database consists of, as plain names and definitions; and what it should consist of.
+"""Reads the live schema of a database as names and definitions, and compares it with the wanted one.
 
-The wanted state is never parsed from Python: PostgreSQL builds ``schemas.tables`` in a schema of its own inside a
+The wanted state is not parsed from Python: PostgreSQL builds ``schemas.tables`` in a separate schema inside a
 transaction that is rolled back, and both are read through the same catalog queries.
 """
 
@@ -22,7 +22,7 @@ FUNCTIONS = (
 )
 TRIGGERS = (("audit_log", "audit_log_append_only"),)
 
-# What one row is: kind, table, name, definition.
+# Rows of the queries: kind, table, name, definition.
 Facts = dict[tuple[str, str, str], str]
 
 TABLES = """
@@ -50,7 +50,7 @@ FROM pg_indexes WHERE schemaname = :schema
 
 
 def facts(connection: Connection, schema: str) -> Facts:
-    """Return what ``schema`` consists of, of the tables that ``schemas.tables`` names."""
+    """Return the facts about ``schema``, for the tables of ``schemas.tables``."""
     connection.execute(sa.text("SELECT set_config('search_path', quote_ident(:schema), true)"), {"schema": schema})
     return {
         (kind, table, name): definition
@@ -61,7 +61,7 @@ def facts(connection: Connection, schema: str) -> Facts:
 
 
 def wanted_facts(connection: Connection) -> Facts:
-    """Return what ``schemas.tables`` consists of in this version of PostgreSQL; leaves nothing behind."""
+    """Return the facts about ``schemas.tables`` in this version of PostgreSQL; leaves nothing behind."""
     attempt = connection.begin_nested()
     try:
         connection.execute(sa.text(f"CREATE SCHEMA {WANTED_SCHEMA}"))
@@ -73,7 +73,7 @@ def wanted_facts(connection: Connection) -> Facts:
 
 
 def differences(connection: Connection) -> list[str]:
-    """Return one sentence for each way in which the live schema is not what it should be."""
+    """Return a sentence for each difference between the live schema and the wanted one."""
     schema = connection.scalar(sa.text("SELECT current_schema()"))
     wanted = wanted_facts(connection)
     live = facts(connection, schema or "public")

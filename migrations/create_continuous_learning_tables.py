@@ -2,8 +2,8 @@
 
 ``python -m migrations.create_continuous_learning_tables create|verify|rollback|status [--database-url URL] [--json]``
 
-Exit status: 0 done, 1 the schema is not what it should be, 2 wrong use or not confirmed, 3 the database did not
-answer or refused. The four functions are for programs; each opens and closes its own connection.
+Exit status: 0 done, 1 the schema differs from the expected one, 2 wrong use or not confirmed, 3 the database did not
+answer or refused. Programs call the four functions; each opens and closes its own connection.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 
 class SchemaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a database stands: its revision and the newest, its tables, and its partitions (name → estimated rows)."""
+    """The state of a database: its revision and the newest one, its tables, and its partitions (name → estimated rows)."""
 
     revision: str | None
     newest: str
@@ -46,26 +46,26 @@ class SchemaStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create(url: str) -> str:
-    """Bring the database to the newest revision and make the partitions that are due; return the revision.
+    """Bring the database to the newest revision and create the partitions that are due; return the revision.
 
-    May be called again, and by several processes at once (inside one process: one after the other, Alembic's context
-    is global). Everything happens in one transaction, or nothing.
+    May be repeated, and called by several processes at once (but not concurrently within one process: Alembic's context
+    is global). Everything happens in one transaction.
     """
     return await _within(url, _create, commit=True)
 
 
 async def verify(url: str) -> list[str]:
-    """Return a sentence for each difference between the live schema and ``schemas.tables``; none means it is right."""
+    """Return a sentence for each difference between the live schema and ``schemas.tables``."""
     return await _within(url, _verify, commit=False)
 
 
 async def rollback(url: str) -> None:
-    """Remove everything that :func:`create` made, with all data, in one transaction."""
+    """Remove everything that :func:`create` created, with all data, in one transaction."""
     await _within(url, _rollback, commit=True)
 
 
 async def status(url: str) -> SchemaStatus:
-    """Return where the database stands; changes nothing."""
+    """Return the state of the database; change nothing."""
     return await _within(url, _status, commit=False)
 
 
@@ -82,7 +82,7 @@ async def _within(url: str, work: Callable[[Connection], Result], *, commit: boo
 
 
 def _config(connection: Connection | None = None) -> Config:
-    """Return Alembic's settings without a file, so that an installed package migrates as a checkout does."""
+    """Return Alembic's settings without a file, so that an installed package migrates like a checkout."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         return COMMANDS[options.command](url, options)
     except DATABASE_AWAY_ERRORS as error:
         shown = make_url(url).render_as_string(hide_password=True)
-        sys.stderr.write(f"The database at {shown} did not do it: {error}\n")
+        sys.stderr.write(f"The database at {shown} failed: {error}\n")
         return EXIT_AWAY
 
 
@@ -174,7 +174,7 @@ def _run_create(url: str, options: argparse.Namespace) -> int:
 
 def _run_verify(url: str, options: argparse.Namespace) -> int:
     found = asyncio.run(verify(url))
-    sentence = "\n".join([*found, f"{len(found)} differences."]) if found else "The schema is what it should be."
+    sentence = "\n".join([*found, f"{len(found)} differences."]) if found else "The schema is as expected."
     _answer(options, {"ok": not found, "differences": found}, sentence)
     return EXIT_DIFFERENT if found else EXIT_DONE
 
@@ -201,7 +201,7 @@ def _run_status(url: str, options: argparse.Namespace) -> int:
 
 def _confirmed(url: str) -> bool:
     shown = make_url(url).render_as_string(hide_password=True)
-    sys.stderr.write(f"This removes all tables and all data of {shown}. Type yes to go on: ")
+    sys.stderr.write(f"This removes all tables and all data of {shown}. Type yes to continue: ")
     sys.stderr.flush()
     return sys.stdin.readline().strip() == "yes"
 
@@ -212,9 +212,9 @@ def _answer(options: argparse.Namespace, document: object, sentence: str) -> Non
 
 HELP = {
     "create": "bring the schema to the newest revision",
-    "verify": "name every difference from the expected schema",
+    "verify": "list every difference from the expected schema",
     "rollback": "remove the schema and all data",
-    "status": "say where the schema stands",
+    "status": "show the state of the schema",
 }
 COMMANDS: dict[str, Callable[[str, argparse.Namespace], int]] = {
     "create": _run_create,

@@ -2,7 +2,7 @@
 
 LinUCB: Li et al. 2010, "A contextual-bandit approach to personalized news article recommendation", algorithm 1.
 Linear Thompson sampling: Agrawal and Goyal 2013. Per arm A is the sum of x xᵀ and b that of reward · x; the ridge is added
-when solving, so that statistics merge by addition and fade by multiplication. Randomness is passed in.
+when solving, so that statistics merge by addition. Randomness is passed in.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Statistics:
 
     @classmethod
     def empty(cls, arms: int, width: int) -> Statistics:
-        """Return the statistics of having seen nothing."""
+        """Return the statistics of no data."""
         return cls(np.zeros((arms, width, width)), np.zeros((arms, width)))
 
     def updated(
@@ -92,10 +92,6 @@ class Statistics:
     def merged(self, other: Statistics) -> Statistics:
         """Return the statistics of both."""
         return Statistics(self.A + other.A, self.b + other.b)
-
-    def discounted(self, factor: float) -> Statistics:
-        """Return the statistics with the past weighing ``factor`` in [0, 1]."""
-        return Statistics(self.A * factor, self.b * factor)
 
 
 class LinearValues:

@@ -55,7 +55,7 @@ class ModelDefinition:
     Attributes:
         model_type: its key in topics, tables, paths and commands; also the name of its entry point.
         contract_version: the version of this contract that the package was written against.
-        title: what people read, such as "Goal achievement".
+        title: what people read, in two or three words.
         counts: which data points count towards its threshold, in a few words.
         threshold: the rule with which a new installation begins; afterwards the one in the database holds.
         dataset: which events belong to it, what counts, what its fields tell (streams).

@@ -1,4 +1,4 @@
-"""The key pair of one installation: made by whichever process comes first, the same for all others."""
+"""The key pair of one installation: made by the first process, the same for all others."""
 
 from __future__ import annotations
 

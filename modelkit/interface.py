@@ -1,4 +1,4 @@
-"""The contract of a runtime: one loaded version of one model that can predict. Pure apart from the file it was loaded from."""
+"""The contract of a runtime: one loaded version of one model that can predict. It reads nothing but the file it was loaded from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller may say beside the user: ``as_of`` (default now), which goal, how many weeks, and a seed for the choice of an action.
+    """What a caller may give beside the user: ``as_of`` (default now), which goal, how many weeks, and a seed for the choice of an action.
 
     ``goal`` holds the fields of a goal that the user's state does not know yet (``target_minor``, ``due_at``).
     """
@@ -53,8 +53,7 @@ class Runtime(Protocol):
     def scores(self, features: FloatArray) -> FloatArray:
         """Return the raw model outputs for rows of shape (n, d): what golden predictions pin and the v2 protocol returns.
 
-        recommendation: (n, actions) values; segmentation: (n, k) distances; spending: (n, outputs) forecasts;
-        goal: (n, 1) probabilities.
+        What each column means is the model's own: values of actions, distances, forecasts, a probability.
         """
 
     def answer(self, features: FloatArray, request: PredictionRequest) -> Answer:
@@ -64,4 +63,4 @@ class Runtime(Protocol):
         """Run the golden inputs once, so that the first caller does not pay for lazy initialisation."""
 
     def close(self) -> None:
-        """Let the model's memory go; the runtime must not be used again."""
+        """Free the model's memory; the runtime must not be used again."""

@@ -73,7 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         feature_names: the columns of the row that the runtime makes, in order.
         files: SHA-256 (hex) of every other file; ``golden_digest`` is that of the golden predictions. Filled by ``build_artifact``.
-        context_schema, action_set, actions, propensity_floor: recommendation only; each action keeps at least the floor.
+        context_schema, action_set, actions, propensity_floor: only where actions are chosen; each keeps at least the floor.
         parent_digest: content digest of the champion that it was compared with or grew from.
         parameters: small settings of the runtime (policy, output names); what is large is in ``parameters.json``.
         metrics: the summary that people see; the whole is in ``metrics.json``.
@@ -103,7 +103,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def content_digest(self) -> str:
         """Return the SHA-256 (hex) of what decides every answer: model, features, calibration, golden predictions, parameters.
 
-        Times, names, lineage and metrics do not enter, so the same snapshot, seed and versions give the same digest.
+        Times, names, lineage and metrics do not count, so the same snapshot, seed and versions give the same digest.
         """
         content = {name: getattr(self, name) for name in _CONTENT_FIELDS}
         content["files"] = {name: digest for name, digest in self.files.items() if name != METRICS}

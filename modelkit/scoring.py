@@ -1,4 +1,4 @@
-"""What the four runtimes share: scores from a graph or from a baseline's parameters, and the golden check.
+"""What all runtimes share: scores from a graph or from a baseline's parameters, and the golden check.
 
 The model is loaded from bytes that were verified, never from a path, into one single-threaded onnxruntime session.
 """
@@ -85,7 +85,7 @@ _graph_settings = msgspec.json.Decoder(GraphSettings)
 
 
 class ScoringRuntime:
-    """A loaded version: makes the row, scores it, words the answer. The four types say how; this holds what they share."""
+    """A loaded version: makes the row, scores it, words the answer. Each model says how; this holds what they share."""
 
     model_type: ClassVar[ModelType]
     feature_names: ClassVar[tuple[str, ...]]
@@ -130,7 +130,7 @@ class ScoringRuntime:
 
     @classmethod
     def scorer(cls, manifest: Manifest, files: Mapping[str, bytes]) -> Scorer:
-        """Return what scores rows: the graph where the artifact has one, else the baseline of its parameters.
+        """Return the scorer of rows: the graph where the artifact has one, else the baseline of its parameters.
 
         Raises:
             ArtifactRejectedError: when there is neither or it cannot be loaded.
@@ -207,7 +207,7 @@ class ScoringRuntime:
         self.scores(rows[:1])
 
     def close(self) -> None:
-        """Let the model go; calls that are already inside finish."""
+        """Free the model; calls in progress finish."""
         self._scorer = None
 
 
@@ -226,7 +226,7 @@ def decoded_file(files: Mapping[str, bytes], name: str, decoder: msgspec.json.De
 
 
 def converted(parameters: Mapping[str, object], decoder: msgspec.json.Decoder[Decoded]) -> Decoded:
-    """Return the manifest's parameters as ``decoder`` reads them: it takes what it knows and leaves the rest.
+    """Return the manifest's parameters as ``decoder`` reads them: it takes the fields that it knows and ignores the rest.
 
     Raises:
         ArtifactRejectedError: when one has the wrong type.

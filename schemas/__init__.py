@@ -1,1 +1,1 @@
-"""Pure data that every room agrees about: messages, topics, codec, tables, API shapes. No input or output."""
+"""The data on which all services agree: messages, topics, codec, tables, API shapes. No input or output."""

@@ -1,7 +1,7 @@
 """What HTTP answers and programs read, in the host application's own shapes.
 
-Every shape validates from the host's original fields alone; what we add is optional and stands after them. The
-host's moments carry no time zone and mean UTC: they are read so.
+Every shape validates from the host's original fields alone; our additions are optional and follow them. The host's
+moments have no time zone and are read as UTC.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Interval = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValid
 
 
 class Shape(BaseModel):
-    """What all shapes share: they do not change, and fields that a newer side adds are passed over."""
+    """The base of all shapes: they are immutable, and they ignore fields that a newer side adds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", from_attributes=True, populate_by_name=True)
 
@@ -62,7 +62,7 @@ class Shape(BaseModel):
 
 
 class PredictRequest(BaseModel):
-    """A question to a replica: a user, or features (by name, or in the manifest's order), or both."""
+    """A request to a replica: a user, or features (by name, or in the manifest's order), or both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,7 +80,7 @@ class PredictRequest(BaseModel):
 
 
 class ServedShape(Shape):
-    """What every answer of a replica says beside the host's fields: who answered, and the id that feedback sends back."""
+    """What every answer of a replica adds to the host's fields: which version answered, and the id that feedback refers to."""
 
     prediction_id: UUID | None = None
     model_version: Version | None = None
@@ -93,7 +93,7 @@ class ServedShape(Shape):
 
 
 class TrainingDataset(Shape):
-    """How far a model's data set is on its way to a training, and how good."""
+    """A model's data set: its progress towards a training, and its quality."""
 
     id: UUID | None = None
     dataset_type: ModelType
@@ -152,7 +152,7 @@ class ModelTrainingEvent(Shape):
 
 
 class ModelVersion(Shape):
-    """One version of a model. The table calls ``model_metadata`` plain ``metadata``; both are read."""
+    """One version of a model. The table names ``model_metadata`` ``metadata``; both names are read."""
 
     id: UUID | None = None
     model_type: ModelType

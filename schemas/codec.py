@@ -1,12 +1,12 @@
-"""Bytes to messages and back, in one place; versions are brought together here and nowhere else.
+"""Decodes and encodes messages. Only this module handles their versions.
 
-Whatever the bytes are, :func:`decode` returns a message that can be stored or raises ``InvalidMessageError``: a
-message that made it raise anything else would stop its consumer again and again.
+For any bytes, :func:`decode` returns a message that can be stored or raises ``InvalidMessageError``. Any other error would
+stop the consumer again and again.
 
-Two versions of a message live together for weeks: topics and archives hold the old one, hosts and processes are upgraded
-one after the other. A message of an older version is upcast step by step; a step that only added optional fields needs no
-upcaster. A message of a newer version is read as ours if what we require is there: fields that we do not know are ignored.
-Otherwise it is put aside as ``unknown_version``, to be retried after the upgrade.
+Two versions of a message coexist for weeks: topics and archives hold the old one, and hosts and processes are upgraded one
+after the other. An older version is upcast step by step; a step that only added optional fields needs no upcaster. A newer
+version is read as ours if it has all fields that we require; unknown fields are ignored. Otherwise it becomes a dead
+letter with reason ``unknown_version``, to be retried after the upgrade.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def tag_of(message: type[msgspec.Struct]) -> str:
 
 
 def version_of(message: type[msgspec.Struct]) -> int:
-    """Return the version that messages of this type are written in: the default of their ``schema_version``."""
+    """Return the version in which messages of this type are written: the default of their ``schema_version``."""
     (field,) = (field for field in msgspec.structs.fields(message) if field.name == "schema_version")
     factory: Any = field.default_factory
     return int(field.default if factory is msgspec.NODEFAULT else factory())
@@ -68,7 +68,7 @@ CURRENT_VERSIONS: dict[str, int] = {
 
 
 class MessageReader:
-    """Reads the messages of one topic, whichever version they were written in."""
+    """Reads the messages of one topic in any version."""
 
     def __init__(
         self, topic: Topic, versions: Mapping[str, int], upcasters: Mapping[tuple[str, int], Upcaster]
@@ -171,8 +171,8 @@ def decode_behavioral_event(raw: bytes) -> AnyBehavioralEvent:
 
 
 def _storable(message: AnyMessage, raw: bytes) -> AnyMessage:
-    """Return ``message``; refuse what is valid JSON but has no place in a database."""
-    # Most messages hold no backslash, which is a tenth of the work to see.
+    """Return ``message``; reject valid JSON that the database cannot store."""
+    # Most messages hold no backslash, and looking for one takes a tenth of the time.
     if b"\\" in raw and b"\\u0000" in raw and _NUL.search(raw):
         raise InvalidMessageError(DeadLetterReason.INVALID_FIELD, "text contains the character U+0000")
     try:

@@ -42,8 +42,8 @@ class CommandRejectedError(FinCoachError):
 
 
 class ArtifactRejectedError(FinCoachError):
-    """An artifact is corrupted, unsigned or does not do what its manifest says."""
+    """An artifact is corrupted, unsigned or does not do what its manifest claims."""
 
 
 class SettingsError(FinCoachError):
-    """A setting or a part of the machine is missing; the message names it and the way to get it."""
+    """A setting or a part of the machine is missing; the message names it and says how to get it."""

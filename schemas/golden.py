@@ -1,6 +1,6 @@
-"""The golden messages: the register's examples of every version of every message, as they lie in the wheel.
+"""The golden messages: the register's examples of every version of every message, as the wheel contains them.
 
-A process that cannot read them is broken itself, whatever else it cannot read.
+A process that cannot read them is itself broken.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from schemas.topics import TOPICS, Topic
 
 
 class GoldenMessage(NamedTuple):
-    """One example: its topic, its place in the folder of examples, and its bytes."""
+    """One example: its topic, its path in the folder of examples, and its bytes."""
 
     topic: Topic
     name: str

@@ -1,7 +1,7 @@
-"""All tables, with names, checks, indexes and the one room that writes each (``info["owner"]``) and why it is there (``info["purpose"]``).
+"""All tables, with names, checks, indexes, the one service that writes each (``info["owner"]``) and its purpose (``info["purpose"]``).
 
-The four tables of the product plan keep their columns; what we add stands after them. Scores are
-NUMERIC(5,4), validation and performance NUMERIC(6,4), as the host application has them.
+The four tables of the product plan keep their columns; our additions follow them. As in the host application, scores
+are NUMERIC(5,4), validation and performance NUMERIC(6,4).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TIMESTAMP, UUID
 
-from schemas.vocabulary import LONGEST_MODEL_TYPE, DatasetReview, JobStatus, Room, TrainingStatus
+from schemas.vocabulary import LONGEST_MODEL_TYPE, DatasetReview, JobStatus, Service, TrainingStatus
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -25,7 +25,7 @@ metadata = sa.MetaData(naming_convention=NAMING)
 SCORE = sa.Numeric(5, 4)
 PERFORMANCE = sa.Numeric(6, 4)
 PATH = sa.String(500)
-# Tables split by month of their event time; their children are made by the database function ensure_month_partitions.
+# Tables partitioned by month of event time; the database function ensure_month_partitions creates the partitions.
 PARTITIONED_TABLES = ("behavioral_events", "predictions")
 
 
@@ -43,7 +43,7 @@ def _key(name: str = "id") -> sa.Column[Any]:
 
 
 def _model_type(name: str = "model_type", *, primary_key: bool = False) -> sa.Column[Any]:
-    """A model that :data:`models` knows."""
+    """A column for the key of a model in :data:`models`."""
     known = sa.ForeignKey("models.model_type")
     return sa.Column(name, sa.String(LONGEST_MODEL_TYPE), known, primary_key=primary_key, nullable=False)
 
@@ -67,7 +67,7 @@ models = sa.Table(
     "models", metadata,
     sa.Column("model_type", sa.String(LONGEST_MODEL_TYPE), primary_key=True),
     _moment("registered_at", default_now=True),
-    info={"owner": Room.STREAMS, "purpose": "The models that this installation knows: each is registered once, when a worker that has it installed starts first."},
+    info={"owner": Service.STREAMS, "purpose": "The models that this installation knows. Each is registered once, by the first worker that has it installed."},
 )  # fmt: skip
 
 ledger = sa.Table(
@@ -75,7 +75,7 @@ ledger = sa.Table(
     sa.Column("next_offset", sa.BigInteger, nullable=False),
     _moment("updated_at", default_now=True),
     sa.CheckConstraint("next_offset >= 0", name="next_offset_not_negative"),
-    info={"owner": Room.STREAMS, "purpose": "The next offset of each partition whose effects are in the database; moved by compare-and-set in the transaction of the batch."},
+    info={"owner": Service.STREAMS, "purpose": "The next offset of each partition whose effects are in the database; advanced by compare-and-set in the batch's transaction."},
 )  # fmt: skip
 
 behavioral_events = sa.Table(
@@ -95,7 +95,7 @@ behavioral_events = sa.Table(
     sa.UniqueConstraint("event_id", "occurred_at"),
     sa.Index("ix_behavioral_events_position", "generation", "partition", "offset"),
     sa.Index("ix_behavioral_events_user_id_occurred_at", "user_id", "occurred_at"),
-    info={"owner": Room.STREAMS, "purpose": "Archive of every accepted event, unique by (event_id, occurred_at), found again by its position in the topic."},
+    info={"owner": Service.STREAMS, "purpose": "Archive of every accepted event, unique by (event_id, occurred_at), with its position in the topic."},
     postgresql_partition_by="RANGE (occurred_at)",
 )  # fmt: skip
 
@@ -107,8 +107,8 @@ user_states = sa.Table(
     sa.Column("state_offset", sa.BigInteger, nullable=False),
     sa.Column("state", BYTEA, nullable=False),
     _moment("updated_at", default_now=True),
-    info={"owner": Room.STREAMS, "purpose": "The feature state of each user: what the reducer made of the user's events so far."},
-    postgresql_with={"fillfactor": 60},  # a state changes with every batch of its user: its new version stays in the page
+    info={"owner": Service.STREAMS, "purpose": "The feature state of each user: the user's events so far, folded by the reducer."},
+    postgresql_with={"fillfactor": 60},  # a state changes with each batch of its user, and its new version stays in the page
 )  # fmt: skip
 
 panes = sa.Table(
@@ -124,7 +124,7 @@ panes = sa.Table(
     sa.Column("sketches", BYTEA, nullable=True),
     _moment("closed_at", default_now=True),
     sa.CheckConstraint("to_offset > from_offset", name="not_empty"),
-    info={"owner": Room.STREAMS, "purpose": "What one batch of one partition added to each model's data set: counts, quality and sketches. Never changed."},
+    info={"owner": Service.STREAMS, "purpose": "What one batch of one partition added to each model's data set: counts, quality and sketches. Never changed."},
 )  # fmt: skip
 
 predictions = sa.Table(
@@ -147,7 +147,7 @@ predictions = sa.Table(
     _moment("archived_at", default_now=True),
     sa.UniqueConstraint("prediction_id", "occurred_at"),
     sa.Index("ix_predictions_model_type_occurred_at", "model_type", "occurred_at"),
-    info={"owner": Room.STREAMS, "purpose": "Archive of every answer of a replica, joined with feedback by prediction_id."},
+    info={"owner": Service.STREAMS, "purpose": "Archive of every answer of a replica, joined with feedback by prediction_id."},
     postgresql_partition_by="RANGE (occurred_at)",
 )  # fmt: skip
 
@@ -165,7 +165,7 @@ dead_letters = sa.Table(
     _moment("record_at", nullable=True),
     _moment("created_at", default_now=True),
     sa.Column("producer", sa.String(100), nullable=False, server_default="unknown"),
-    # How often the record was sent again so far, which letter was its first, and what became of the last try.
+    # How often the record was sent again, its first dead letter, and the outcome of the last retry.
     sa.Column("attempts", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("retry_of", sa.BigInteger, nullable=True),
     _moment("retried_at", nullable=True),
@@ -174,7 +174,7 @@ dead_letters = sa.Table(
     sa.Index("ix_dead_letters_reason_created_at", "reason", "created_at"),
     sa.Index("ix_dead_letters_producer_created_at", "producer", "created_at"),
     sa.Index("ix_dead_letters_retry_of", "retry_of", "id", postgresql_where=sa.text("retry_of IS NOT NULL")),
-    info={"owner": Room.STREAMS, "purpose": "Messages that could not be taken in, byte for byte, with the reason, who sent them and whether they were retried."},
+    info={"owner": Service.STREAMS, "purpose": "Messages that could not be processed, byte for byte, with the reason, their producer and the outcome of retries."},
 )  # fmt: skip
 
 exceeded_limits = sa.Table(
@@ -184,7 +184,7 @@ exceeded_limits = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     _moment("raised_at", default_now=True),
     _moment("exceeded_at", default_now=True),
-    info={"owner": Room.STREAMS, "purpose": "Producers with too many dead letters at this moment: there while the alert about them holds."},
+    info={"owner": Service.STREAMS, "purpose": "Producers with too many dead letters; a row exists while its alert holds."},
 )  # fmt: skip
 
 thresholds = sa.Table(
@@ -195,7 +195,7 @@ thresholds = sa.Table(
     sa.Column("updated_by", sa.String(200), nullable=False),
     _moment("updated_at", default_now=True),
     sa.Column("adaptive", sa.Boolean, nullable=False),
-    # Bounds of the adapted threshold; null: half of the threshold, twenty times the threshold.
+    # Bounds of the adapted threshold; null means half of the threshold, and twenty times the threshold.
     sa.Column("least", sa.Integer, nullable=True),
     sa.Column("most", sa.Integer, nullable=True),
     sa.Column("max_age_seconds", sa.Integer, nullable=True),
@@ -211,7 +211,7 @@ thresholds = sa.Table(
     sa.CheckConstraint("user_share > 0 AND user_share <= 0.5", name="user_share_ratio"),
     sa.CheckConstraint("even_share >= 1", name="even_share_positive"),
     sa.CheckConstraint("reference_cost_seconds > 0", name="reference_cost_positive"),
-    info={"owner": Room.STREAMS, "purpose": "How many new data points and which quality trigger a training, and within which bounds that adapts; changed by command."},
+    info={"owner": Service.STREAMS, "purpose": "The new data points and the quality that trigger a training, and the bounds of their adaptation; changed by command."},
 )  # fmt: skip
 
 arrival_patterns = sa.Table(
@@ -221,7 +221,7 @@ arrival_patterns = sa.Table(
     _moment("current_hour"),
     sa.Column("current_count", sa.Integer, nullable=False),
     _moment("updated_at", default_now=True),
-    info={"owner": Room.STREAMS, "purpose": "How many data points of a model arrive in each hour of the week: decayed averages over the whole hours seen, and the hour that is going on."},
+    info={"owner": Service.STREAMS, "purpose": "How many data points of a model arrive in each hour of the week: decayed averages of whole hours, and the current hour."},
 )  # fmt: skip
 
 # One row per (dataset_type, epoch); the open one has no closed_at.
@@ -237,31 +237,31 @@ training_datasets = sa.Table(
     _moment("created_at", default_now=True),
     _moment("updated_at", default_now=True),
     sa.Column("epoch", sa.Integer, nullable=False),
-    # Accumulated statistics of the panes taken so far (counters and merged sketches), so that a wake-up reads only new panes.
+    # Accumulated statistics of the panes taken so far (counters and merged sketches), so that an evaluation reads only new panes.
     sa.Column("accumulated", BYTEA, nullable=True),
     _moment("closed_at", nullable=True),
     sa.Column("review", sa.String(16), nullable=False, server_default=DatasetReview.NONE),
     sa.Column("reviewed_by", sa.String(200), nullable=True),
     _moment("reviewed_at", nullable=True),
     sa.Column("review_reason", sa.Text, nullable=True),
-    # The offsets that no snapshot of the model reads any more.
+    # The offsets that no snapshot of the model reads.
     sa.Column("quarantined_ranges", JSONB, nullable=True),
-    # The last evaluation, kept up to date with every look; the history is in threshold_evaluations.
+    # The latest evaluation; the history is in threshold_evaluations.
     sa.Column("evaluation", JSONB, nullable=True),
     _moment("share_alert_at", nullable=True),
     sa.UniqueConstraint("dataset_type", "epoch"),
     sa.Index("uq_training_datasets_open", "dataset_type", unique=True, postgresql_where=sa.text("closed_at IS NULL")),
     sa.Index("ix_training_datasets_updated_at", "updated_at"),
     _one_of("review", tuple(DatasetReview), "known_review"),
-    info={"owner": Room.STREAMS, "purpose": "Each model's data set per epoch: how far it is and how good (the plan's table)."},
+    info={"owner": Service.STREAMS, "purpose": "Each model's data set per epoch: its progress and its quality (the plan's table)."},
 )  # fmt: skip
 
 dataset_cursors = sa.Table(
     "dataset_cursors", metadata, _model_type(primary_key=True), *_offsets(),
-    # Where the open epoch begins, and up to where panes are taken.
+    # Where the open epoch begins, and the offset up to which it has taken panes.
     sa.Column("epoch_from_offset", sa.BigInteger, nullable=False),
     sa.Column("next_offset", sa.BigInteger, nullable=False),
-    info={"owner": Room.STREAMS, "purpose": "Where the open epoch of each model begins, and up to which offset panes are in it."},
+    info={"owner": Service.STREAMS, "purpose": "Where the open epoch of each model begins, and the offset up to which it has taken panes."},
 )  # fmt: skip
 
 threshold_evaluations = sa.Table(
@@ -276,7 +276,7 @@ threshold_evaluations = sa.Table(
     sa.Column("sentence", sa.Text, nullable=False),
     _moment("evaluated_at", default_now=True),
     sa.Index("ix_threshold_evaluations_model_type_evaluated_at", "model_type", "evaluated_at"),
-    info={"owner": Room.STREAMS, "purpose": "Every decision of the threshold rule with all its numbers, and the sentence that is shown."},
+    info={"owner": Service.STREAMS, "purpose": "Every decision of the threshold rule with all its factors, and the sentence for people."},
 )  # fmt: skip
 
 epochs = sa.Table(
@@ -290,7 +290,7 @@ epochs = sa.Table(
     sa.Column("quality_score", SCORE, nullable=False),
     sa.Column("ranges", JSONB, nullable=False),
     _moment("reached_at", default_now=True),
-    info={"owner": Room.STREAMS, "purpose": "Every crossing of a threshold, once, with its offset ranges."},
+    info={"owner": Service.STREAMS, "purpose": "Every crossing of a threshold with its offset ranges."},
 )  # fmt: skip
 
 data_quality_metrics = sa.Table(
@@ -309,21 +309,21 @@ data_quality_metrics = sa.Table(
     sa.Column("overall_score", SCORE, nullable=True),
     sa.Column("parts", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
     sa.Index("ix_data_quality_metrics_training_dataset_id_assessment_date", "training_dataset_id", "assessment_date"),
-    info={"owner": Room.STREAMS, "purpose": "The quality of a training data set, dimension by dimension (the plan's table)."},
+    info={"owner": Service.STREAMS, "purpose": "The quality of a training data set, dimension by dimension (the plan's table)."},
 )  # fmt: skip
 
 # --- trainers ----------------------------------------------------------------------------------------------
 
 training_jobs = sa.Table(
     "training_jobs", metadata, _key(), _model_type(),
-    # Null for a training by command; else unique with the model: one job per epoch.
+    # Null for a training by command; otherwise unique with the model: one job per epoch.
     sa.Column("epoch", sa.Integer, nullable=True),
     sa.Column("command_id", _uuid(), nullable=True, unique=True),
     sa.Column("correlation_id", _uuid(), nullable=True),
     sa.Column("ranges", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
     sa.Column("status", sa.String(16), nullable=False, server_default=JobStatus.QUEUED),
     sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
-    # The run that carries this job; several jobs of one model may share one run.
+    # The run of this job; several jobs of one model may share a run.
     sa.Column("training_event_id", _uuid(), nullable=True),
     sa.Column("leased_by", sa.String(100), nullable=True),
     sa.Column("fence", sa.BigInteger, nullable=False, server_default=sa.text("0")),
@@ -334,7 +334,7 @@ training_jobs = sa.Table(
     sa.UniqueConstraint("model_type", "epoch"),
     sa.Index("ix_training_jobs_status_not_before", "status", "not_before"),
     _one_of("status", tuple(JobStatus), "known_status"),
-    info={"owner": Room.TRAINERS, "purpose": "The durable queue of trainings: lease, fence and attempts."},
+    info={"owner": Service.TRAINERS, "purpose": "The durable queue of trainings: lease, fence and attempts."},
 )  # fmt: skip
 
 snapshots = sa.Table(
@@ -342,13 +342,13 @@ snapshots = sa.Table(
     sa.Column("digest", sa.String(64), nullable=True),
     sa.Column("uri", PATH, nullable=True),
     sa.Column("rows", sa.BigInteger, nullable=True),
-    # Stored before reading: the exact ranges, and the epochs that they close.
+    # Stored before reading: the exact ranges and their epochs.
     sa.Column("ranges", JSONB, nullable=False),
     sa.Column("epochs", ARRAY(sa.Integer), nullable=False),
     sa.Column("cut", JSONB, nullable=False),
     _moment("created_at", default_now=True),
     sa.Index("ix_snapshots_model_type_created_at", "model_type", "created_at"),
-    info={"owner": Room.TRAINERS, "purpose": "The frozen samples of a training: ranges before reading, digest afterwards."},
+    info={"owner": Service.TRAINERS, "purpose": "The frozen samples of a training. The ranges are stored before reading, the digest afterwards."},
 )  # fmt: skip
 
 model_training_events = sa.Table(
@@ -377,7 +377,7 @@ model_training_events = sa.Table(
     sa.Index("ix_model_training_events_status_start_time", "status", "start_time"),
     sa.Index("ix_model_training_events_training_dataset_id", "training_dataset_id"),
     _one_of("status", tuple(TrainingStatus), "known_status"),
-    info={"owner": Room.TRAINERS, "purpose": "Every run of a trainer with its verdict (the plan's table)."},
+    info={"owner": Service.TRAINERS, "purpose": "Every run of a trainer with its verdict (the plan's table)."},
 )  # fmt: skip
 
 # --- deployer ----------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ model_versions = sa.Table(
     sa.UniqueConstraint("model_type", "artifact_digest"),
     sa.Index("uq_model_versions_active", "model_type", unique=True, postgresql_where=sa.text("is_active")),
     sa.Index("ix_model_versions_model_type_created_at", "model_type", "created_at"),
-    info={"owner": Room.DEPLOYER, "purpose": "Every version of a model that was ever accepted, and which one is active (the plan's table)."},
+    info={"owner": Service.DEPLOYER, "purpose": "Every accepted version of a model, and which one is active (the plan's table)."},
 )  # fmt: skip
 
 deployments = sa.Table(
@@ -412,7 +412,7 @@ deployments = sa.Table(
     sa.Column("previous_version_id", _uuid(), sa.ForeignKey("model_versions.id"), nullable=True),
     _moment("updated_at", default_now=True),
     sa.CheckConstraint("sequence > 0", name="sequence_positive"),
-    info={"owner": Room.DEPLOYER, "purpose": "The desired state of each model, with the sequence that receivers go by."},
+    info={"owner": Service.DEPLOYER, "purpose": "The desired state of each model, with the sequence that orders it for receivers."},
 )  # fmt: skip
 
 rollout_decisions = sa.Table(
@@ -426,7 +426,7 @@ rollout_decisions = sa.Table(
     _moment("decided_at", default_now=True),
     sa.Index("ix_rollout_decisions_model_type_decided_at", "model_type", "decided_at"),
     _one_of("decision", ("baseline", "promoted", "rejected", "rolled_back", "deployed"), "known_decision"),
-    info={"owner": Room.DEPLOYER, "purpose": "Why a version was promoted, rejected or rolled back, with the evidence."},
+    info={"owner": Service.DEPLOYER, "purpose": "Why a version was promoted, rejected or rolled back, with the evidence."},
 )  # fmt: skip
 
 replicas = sa.Table(
@@ -437,10 +437,9 @@ replicas = sa.Table(
     sa.Column("swaps", sa.Integer, nullable=False),
     _moment("started_at"),
     _moment("last_seen_at"),
-    info={"owner": Room.DEPLOYER, "purpose": "What each replica last said that it serves."},
+    info={"owner": Service.DEPLOYER, "purpose": "What each replica last reported that it serves."},
 )  # fmt: skip
 
-# Each version that a replica acknowledged, once: when a desired state was really served.
 replica_acknowledgements = sa.Table(
     "replica_acknowledgements", metadata,
     sa.Column("replica_id", sa.String(100), primary_key=True),
@@ -448,24 +447,24 @@ replica_acknowledgements = sa.Table(
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("version", sa.String(20), nullable=False),
     _moment("served_since"),
-    info={"owner": Room.DEPLOYER, "purpose": "Each desired state that a replica acknowledged, once: when it was really served."},
+    info={"owner": Service.DEPLOYER, "purpose": "When a replica first served each desired state, as it acknowledged."},
 )  # fmt: skip
 
-# --- all rooms ---------------------------------------------------------------------------------------------
+# --- all services ---------------------------------------------------------------------------------------------
 
 outbox = sa.Table(
     "outbox", metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-    sa.Column("room", sa.String(16), nullable=False),
+    sa.Column("service", sa.String(16), nullable=False),
     sa.Column("topic", sa.String(100), nullable=False),
     sa.Column("key", BYTEA, nullable=True),
     sa.Column("payload", BYTEA, nullable=False),
     sa.Column("headers", JSONB, nullable=False, server_default=sa.text("'{}'::jsonb")),
     _moment("created_at", default_now=True),
     _moment("published_at", nullable=True),
-    sa.Index("ix_outbox_unpublished", "room", "id", postgresql_where=sa.text("published_at IS NULL")),
-    _one_of("room", tuple(Room), "known_room"),
-    info={"owner": "each room its own rows", "purpose": "Messages to publish: there if and only if what they announce is true."},
+    sa.Index("ix_outbox_unpublished", "service", "id", postgresql_where=sa.text("published_at IS NULL")),
+    _one_of("service", tuple(Service), "known_service"),
+    info={"owner": "each service its own rows", "purpose": "Messages to publish; a row exists if and only if what it announces is true."},
 )  # fmt: skip
 
 command_inbox = sa.Table(
@@ -477,7 +476,7 @@ command_inbox = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
     _moment("received_at", default_now=True),
-    info={"owner": "whoever executes", "purpose": "Every command that was taken up, once, and what came of it."},
+    info={"owner": "the service that executes", "purpose": "Every command that was received, once, and its outcome."},
 )  # fmt: skip
 
 audit_log = sa.Table(
@@ -492,5 +491,5 @@ audit_log = sa.Table(
     sa.Column("previous_hash", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
     sa.Index("ix_audit_log_recorded_at", "recorded_at"),
-    info={"owner": "whoever executes, through append_audit", "purpose": "Append-only, hash-chained record of every administrative act and decision."},
+    info={"owner": "the service that executes, through append_audit", "purpose": "Append-only, hash-chained record of every administrative action and decision."},
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The rule by which a model's data set becomes large and good enough to train on: configured per model, kept in ``thresholds``. Pure."""
+"""The rule for when a model's data set is large and good enough to train on: one row per model in ``thresholds``. Pure."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import math
 
 import msgspec
 
-LEAST_RATIO = 0.5  # of the configured threshold, where no bound is configured
+LEAST_RATIO = 0.5  # of the configured threshold, if no bound is configured
 MOST_RATIO = 20
-AGED_RATIO = 0.2  # of the configured threshold: so much a data set of the greatest age must hold at least
+AGED_RATIO = 0.2  # of the configured threshold: what a data set at its maximum age must hold
 
 
 class ThresholdRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What is configured for a model, column by column of the table ``thresholds``.
+    """The configured rule of a model, with the columns of the table ``thresholds``.
 
     Attributes:
-        threshold: new data points that make the model train.
-        quality_gate: least quality score of the data set, 0..1.
+        threshold: new data points that trigger a training.
+        quality_gate: minimum quality score of the data set, 0..1.
         cool_down_seconds: pause after a crossing before the next one.
-        adaptive: whether size, season, cost and drift move the threshold.
-        least, most: bounds of the moved threshold; None: half and twenty times ``threshold``.
-        max_age_seconds: from this age on a fifth of the threshold is enough; None: no age.
+        adaptive: whether size, season, cost and drift adapt the threshold.
+        least, most: bounds of the adapted threshold; None: half and twenty times ``threshold``.
+        max_age_seconds: age from which a fifth of the threshold is enough; None: no such age.
         blackouts: weekly windows (UTC) without a crossing, such as "Mon-Fri 08:00-12:00".
-        user_share: one user's part of the threshold, or ``even_share`` times the even share where that is more, at most half.
-        reference_cost_seconds: what a training usually costs; None: as the first ones did.
+        user_share: one user's maximum share of the threshold, or ``even_share`` times the even share if larger; at most half.
+        reference_cost_seconds: usual duration of a training; None: that of the first ones.
     """
 
     threshold: int
@@ -39,10 +39,10 @@ class ThresholdRule(msgspec.Struct, frozen=True, kw_only=True):
     reference_cost_seconds: float | None = None
 
     def bounds(self) -> tuple[int, int]:
-        """Return the least and the greatest threshold that adapting may lead to."""
+        """Return the bounds of the adapted threshold."""
         least = self.least or max(1, math.ceil(self.threshold * LEAST_RATIO))
         return least, max(least, self.most or self.threshold * MOST_RATIO)
 
     def aged_threshold(self) -> int:
-        """Return how much a data set of the greatest age must hold."""
+        """Return how much a data set at its maximum age must hold."""
         return max(1, math.ceil(self.threshold * AGED_RATIO))

@@ -1,6 +1,6 @@
-"""The register of topics: what is on them, who writes and reads them, how long they keep it.
+"""The register of topics: their messages, producers, consumers and retention.
 
-Topics are created, documented and checked from here and nowhere else.
+Topics are created, documented and checked from this register only.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from schemas.messages.deployment import DeploymentState, ReplicaStatus
 from schemas.messages.predictions import PredictionServed
 from schemas.messages.progress import PaneClosed
 from schemas.messages.training import ModelReady, ThresholdReached, TrainingFailed, TrainingProgressed
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 DAY_SECONDS = 86_400
 MIB = 1024 * 1024
-# Compressed, a record may be larger than it was: one at the topic's limit could be refused, and would stop the relay.
+# Compression may enlarge a record. One at the topic's limit could then be rejected, and would stop the relay.
 SPARE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One topic. ``wide`` topics have the configured number of partitions, the others one.
+    """One topic. ``wide`` topics have the configured number of partitions, others have one.
 
-    ``generation`` is part of every offset's name: raise it when a topic is created anew, so that old offsets
-    are not taken for new ones.
+    ``generation`` qualifies every stored offset. Raise it when a topic is recreated, so that old offsets are not mistaken
+    for new ones.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Topic:
         return functools.reduce(operator.or_, self.messages) if self.messages else None
 
     def partitions(self, wide_partitions: int) -> int:
-        """Return how many partitions the topic has where wide topics have ``wide_partitions``."""
+        """Return how many partitions the topic has if wide topics have ``wide_partitions``."""
         return wide_partitions if self.wide else 1
 
     def configuration(self) -> dict[str, str]:
@@ -81,54 +81,54 @@ class Topic:
 
 
 BEHAVIORAL_EVENTS = Topic(
-    name=BEHAVIORAL_EVENTS_TOPIC, key="user_id", messages=EVENT_TYPES, producers=("host",), consumers=(Room.STREAMS,),
+    name=BEHAVIORAL_EVENTS_TOPIC, key="user_id", messages=EVENT_TYPES, producers=("host",), consumers=(Service.STREAMS,),
     retention_seconds=14 * DAY_SECONDS, wide=True, tag_field="event_type",
 )  # fmt: skip
 DATASET_PROGRESS = Topic(
-    name="fincoach.dataset-progress", key="partition", messages=(PaneClosed,), producers=(Room.STREAMS,), consumers=(Room.STREAMS,),
+    name="fincoach.dataset-progress", key="partition", messages=(PaneClosed,), producers=(Service.STREAMS,), consumers=(Service.STREAMS,),
     retention_seconds=DAY_SECONDS,
 )  # fmt: skip
 THRESHOLD_REACHED = Topic(
-    name="fincoach.threshold-reached", key="model_type", messages=(ThresholdReached,), producers=(Room.STREAMS,),
-    consumers=(Room.STREAMS, Room.TRAINERS),
+    name="fincoach.threshold-reached", key="model_type", messages=(ThresholdReached,), producers=(Service.STREAMS,),
+    consumers=(Service.STREAMS, Service.TRAINERS),
     retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 TRAINING_PROGRESS = Topic(
-    name="fincoach.training-progress", key="training_event_id", messages=(TrainingProgressed,), producers=(Room.TRAINERS,),
-    consumers=(Room.ADMIN,), retention_seconds=DAY_SECONDS,
+    name="fincoach.training-progress", key="training_event_id", messages=(TrainingProgressed,), producers=(Service.TRAINERS,),
+    consumers=(Service.ADMIN,), retention_seconds=DAY_SECONDS,
 )  # fmt: skip
 MODEL_READY = Topic(
-    name="fincoach.model-ready", key="model_type", messages=(ModelReady, TrainingFailed), producers=(Room.TRAINERS,), consumers=(Room.DEPLOYER,),
+    name="fincoach.model-ready", key="model_type", messages=(ModelReady, TrainingFailed), producers=(Service.TRAINERS,), consumers=(Service.DEPLOYER,),
     retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 MODEL_DEPLOYMENTS = Topic(
-    name="fincoach.model-deployments", key="model_type", messages=(DeploymentState,), producers=(Room.DEPLOYER,), consumers=(Room.SERVING,),
+    name="fincoach.model-deployments", key="model_type", messages=(DeploymentState,), producers=(Service.DEPLOYER,), consumers=(Service.SERVING,),
     retention_seconds=None, cleanup="compact",
 )  # fmt: skip
 REPLICA_STATUS = Topic(
-    name="fincoach.replica-status", key="replica_id", messages=(ReplicaStatus,), producers=(Room.SERVING,), consumers=(Room.DEPLOYER,),
+    name="fincoach.replica-status", key="replica_id", messages=(ReplicaStatus,), producers=(Service.SERVING,), consumers=(Service.DEPLOYER,),
     retention_seconds=None, cleanup="compact",
 )  # fmt: skip
 PREDICTIONS = Topic(
-    name="fincoach.predictions", key="user_id", messages=(PredictionServed,), producers=(Room.SERVING,), consumers=(Room.STREAMS,),
+    name="fincoach.predictions", key="user_id", messages=(PredictionServed,), producers=(Service.SERVING,), consumers=(Service.STREAMS,),
     retention_seconds=14 * DAY_SECONDS, wide=True,
 )  # fmt: skip
 CONTROL = Topic(
     name="fincoach.control", key="model_type", messages=(
         TriggerTraining, DeployModel, RollBackModel, UpdateThresholds, RetryDeadLetters, ApproveDataset, QuarantineDataset,
-    ), producers=(Room.ADMIN,),
-    consumers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), retention_seconds=30 * DAY_SECONDS,
+    ), producers=(Service.ADMIN,),
+    consumers=(Service.STREAMS, Service.TRAINERS, Service.DEPLOYER), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 CONTROL_RESULTS = Topic(
     name="fincoach.control-results", key="command_id", messages=(CommandSucceeded, CommandRejected, CommandFailed),
-    producers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), consumers=(Room.ADMIN,), retention_seconds=30 * DAY_SECONDS,
+    producers=(Service.STREAMS, Service.TRAINERS, Service.DEPLOYER), consumers=(Service.ADMIN,), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 ALERTS = Topic(
-    name="fincoach.alerts", key="subject", messages=(AlertRaised, AlertCleared), producers=(Room.STREAMS, Room.DEPLOYER, Room.SERVING),
-    consumers=(Room.ADMIN,), retention_seconds=30 * DAY_SECONDS,
+    name="fincoach.alerts", key="subject", messages=(AlertRaised, AlertCleared), producers=(Service.STREAMS, Service.DEPLOYER, Service.SERVING),
+    consumers=(Service.ADMIN,), retention_seconds=30 * DAY_SECONDS,
 )  # fmt: skip
 DEAD_LETTERS = Topic(
-    name="fincoach.dead-letters", key="source topic", messages=(), producers=(Room.STREAMS, Room.TRAINERS, Room.DEPLOYER), consumers=(Room.STREAMS,),
+    name="fincoach.dead-letters", key="source topic", messages=(), producers=(Service.STREAMS, Service.TRAINERS, Service.DEPLOYER), consumers=(Service.STREAMS,),
     retention_seconds=30 * DAY_SECONDS, max_message_bytes=5 * MIB, tag_field="none",
 )  # fmt: skip
 
@@ -140,15 +140,15 @@ TOPICS: dict[str, Topic] = {
     )
 }  # fmt: skip
 
-# Which process carries out which command; the deployer also answers what nobody carries out.
-COMMAND_EXECUTORS: dict[type[Command], Room] = {
-    TriggerTraining: Room.TRAINERS,
-    DeployModel: Room.DEPLOYER,
-    RollBackModel: Room.DEPLOYER,
-    UpdateThresholds: Room.STREAMS,
-    RetryDeadLetters: Room.STREAMS,
-    ApproveDataset: Room.STREAMS,
-    QuarantineDataset: Room.STREAMS,
+# Which service executes which command; the deployer also answers unknown commands.
+COMMAND_EXECUTORS: dict[type[Command], Service] = {
+    TriggerTraining: Service.TRAINERS,
+    DeployModel: Service.DEPLOYER,
+    RollBackModel: Service.DEPLOYER,
+    UpdateThresholds: Service.STREAMS,
+    RetryDeadLetters: Service.STREAMS,
+    ApproveDataset: Service.STREAMS,
+    QuarantineDataset: Service.STREAMS,
 }
-UNKNOWN_COMMAND_EXECUTOR = Room.DEPLOYER
+UNKNOWN_COMMAND_EXECUTOR = Service.DEPLOYER
 DEFAULT_WIDE_PARTITIONS = 12

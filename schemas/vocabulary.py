@@ -1,4 +1,4 @@
-"""The words of the system as enumerations and one value type. Pure."""
+"""The terms of the system as enumerations, and one value type. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-# A model's name wherever one is named: a key of tables, topics, paths and settings. Which models there are is not known
-# here: they are found by entry point (modelkit.registry).
+# The key of a model in tables, topics, paths and settings. The models themselves are found by entry point
+# (modelkit.registry).
 LONGEST_MODEL_TYPE = 32
 MODEL_TYPE_PATTERN = r"^[a-z][a-z0-9_]*$"
 ModelType = Annotated[
@@ -18,12 +18,12 @@ ModelType = Annotated[
 
 
 def is_model_type(text: str) -> bool:
-    """Say whether ``text`` can be the name of a model."""
+    """Return whether ``text`` can be the name of a model."""
     return len(text) <= LONGEST_MODEL_TYPE and re.fullmatch(r"[a-z][a-z0-9_]*", text) is not None
 
 
 class TrainingStatus(enum.StrEnum):
-    """Where a training is (the plan's words)."""
+    """The status of a training (the plan's words)."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
@@ -33,7 +33,7 @@ class TrainingStatus(enum.StrEnum):
 
 
 class Verdict(enum.StrEnum):
-    """What a training ended in."""
+    """How a training ended."""
 
     CANDIDATE_WINS = "candidate_wins"
     CHAMPION_KEPT = "champion_kept"
@@ -42,7 +42,7 @@ class Verdict(enum.StrEnum):
 
 
 class JobStatus(enum.StrEnum):
-    """Where a training job is in the queue."""
+    """The status of a training job in the queue."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -51,14 +51,14 @@ class JobStatus(enum.StrEnum):
 
 
 class DeploymentPhase(enum.StrEnum):
-    """Phase of a model's deployment."""
+    """The phase of a model's deployment."""
 
     BASELINE = "baseline"
     STABLE = "stable"
 
 
 class ArtifactKind(enum.StrEnum):
-    """Whether a version was learned or is the trivial baseline."""
+    """Whether a version is learned or the trivial baseline."""
 
     BASELINE = "baseline"
     LEARNED = "learned"
@@ -74,6 +74,14 @@ class QualityDimension(enum.StrEnum):
     DIVERSITY = "diversity"
 
 
+class CommandStatus(enum.StrEnum):
+    """How a command ended."""
+
+    SUCCEEDED = "succeeded"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
 class ThresholdDecision(enum.StrEnum):
     """What an evaluation of a data set decided."""
 
@@ -86,7 +94,7 @@ class ThresholdDecision(enum.StrEnum):
 
 
 class DatasetReview(enum.StrEnum):
-    """What a person said about an open data set: nothing, that it may train in spite of its quality, or that it must not."""
+    """A person's review of a data set: none, it may train in spite of its quality, or it must not train."""
 
     NONE = "none"
     APPROVED = "approved"
@@ -94,7 +102,7 @@ class DatasetReview(enum.StrEnum):
 
 
 class DeadLetterReason(enum.StrEnum):
-    """Why a message was put aside."""
+    """Why a message became a dead letter."""
 
     NOT_JSON = "not_json"
     UNKNOWN_TYPE = "unknown_type"
@@ -107,7 +115,7 @@ class DeadLetterReason(enum.StrEnum):
     REDUCER_ERROR = "reducer_error"
 
 
-class Room(enum.StrEnum):
+class Service(enum.StrEnum):
     """The processes; also the owners of tables, outbox rows and commands."""
 
     STREAMS = "streams"
@@ -122,7 +130,7 @@ GOAL_OUTCOMES = frozenset({"achieve", "fail"})
 
 
 class SemanticVersion(NamedTuple):
-    """A version such as 2.1.3; orders as numbers do."""
+    """A version such as 2.1.3, ordered numerically."""
 
     major: int
     minor: int
@@ -133,7 +141,7 @@ class SemanticVersion(NamedTuple):
         """Return the version in ``text``.
 
         Raises:
-            ValueError: when it is not three dot-separated numbers.
+            ValueError: ``text`` is not three dot-separated numbers.
         """
         match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", text)
         if match is None:

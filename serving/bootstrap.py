@@ -1,26 +1,22 @@
-"""The only place of this room that constructs adapters."""
+"""Builds a replica from its settings: the only place of the service that constructs adapters."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
-from backends.broker.kafka import BrokerConsumer, BrokerProducer
-from backends.clock import SystemClock
 from backends.database.repositories.states import UserStateRows
-from backends.process import Startable, run_process
-from backends.telemetry.logs import configure_logs, get_logger
+from backends.service_process import ServiceProcess
+from backends.telemetry.logs import get_logger
 from modelkit.features import REDUCER_VERSION, UserState, decode_state
 from modelkit.registry import installed
 from schemas.topics import MODEL_DEPLOYMENTS
-from schemas.vocabulary import ModelType
+from schemas.vocabulary import Service
 from serving.cache import ExpiringCache
-from serving.consumer import DeploymentConsumer, keep_connected
+from serving.consumer import DeploymentConsumer
 from serving.endpoints import ReplicaApplication
 from serving.follower import ModelFollower
 from serving.http_server import HttpServer
@@ -32,100 +28,80 @@ from serving.user_states import FoundState, UserStateReader
 from serving.versions import VersionLibrary
 
 if TYPE_CHECKING:
+    from backends.clock import Clock
     from backends.database.repositories.states import StoredState
     from serving.settings import ServingSettings
 
 log = get_logger("serving")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replica:
-    """A replica's parts, in the order in which they start, and what runs beside them."""
-
-    registry: VersionRegistry
-    followers: dict[ModelType, ModelFollower]
-    library: VersionLibrary
-    reporter: ReplicaReporter
-    http: HttpServer
-    parts: Sequence[Startable]
-    tasks: Sequence[Coroutine[Any, Any, None]]
-
-    def resume(self) -> None:
-        """Desire again what the replica's own disk remembers; the topic brings what is newer."""
-        for state in self.library.remembered():
-            self.followers[state.model_type].desire(state)
-
-
-def build(settings: ServingSettings) -> Replica:
-    """Return a replica; nothing connects or listens yet."""
-    clock, name = SystemClock(), settings.replica_id
+async def serve(settings: ServingSettings) -> int:
+    """Run a replica until a signal; return the exit status."""
+    process = ServiceProcess(Service.SERVING, settings, name=settings.replica_id)
     registry = VersionRegistry()
-    producer = BrokerProducer(settings.brokers, client_id=name)
     library = VersionLibrary(
         store_url=settings.resolved_store_url,
         keys_folder=settings.resolved_keys_folder,
         replica_folder=settings.replica_folder,
     )
-    reporter = ReplicaReporter(registry, producer, clock, replica_id=name, heartbeat_seconds=settings.heartbeat_seconds)
+    reporter = ReplicaReporter(
+        registry,
+        process.producer,
+        process.clock,
+        replica_id=process.name,
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )
     followers = {
-        model_type: ModelFollower(model_type, registry, library, reporter=reporter, clock=clock)
+        model_type: ModelFollower(model_type, registry, library, reporter=reporter, clock=process.clock)
         for model_type in installed()
     }
     rows = UserStateRows(
-        settings.database_url.get_secret_value(), connections=settings.state_connections, application_name=name
+        settings.database_url.get_secret_value(),
+        connections=settings.state_connections,
+        application_name=process.name,
     )
-    prediction_log = PredictionLog(producer, limit=settings.prediction_log_records)
-    service = PredictionService(registry, _states(settings, rows, clock), prediction_log, clock=clock, replica_id=name)
-    application = ReplicaApplication(registry, service, replica_id=name, largest_body_bytes=settings.largest_body_bytes)
-    http = HttpServer(
+    prediction_log = PredictionLog(process.producer, limit=settings.prediction_log_records)
+    service = PredictionService(
+        registry, _states(settings, rows, process.clock), prediction_log, clock=process.clock, replica_id=process.name
+    )
+    http = _http_server(
+        settings,
+        ReplicaApplication(registry, service, replica_id=process.name, largest_body_bytes=settings.largest_body_bytes),
+    )
+
+    async def report() -> None:
+        reporter.url = f"http://{settings.host}:{http.port}"
+        log.info("replica_listens", url=reporter.url)
+        await reporter.run()
+
+    # Stopped in reverse: first no new requests, then their log, then the last report.
+    for part in (rows, reporter, prediction_log, http):
+        process.add_part(part)
+    consumer = DeploymentConsumer(followers)
+    process.read(MODEL_DEPLOYMENTS, consumer.handle, name="serving-deployments", dead_letters=consumer.skip_unreadable)
+    process.add_work(prediction_log.run, report, *(follower.run for follower in followers.values()))
+    await asyncio.to_thread(_resume, library, followers)
+    return await process.run()
+
+
+def _resume(library: VersionLibrary, followers: dict[str, ModelFollower]) -> None:
+    """Take the states on the replica's own disk as goals; the topic brings newer ones."""
+    for state in library.remembered():
+        if state.model_type in followers:
+            followers[state.model_type].desire(state)
+
+
+def _http_server(settings: ServingSettings, application: ReplicaApplication) -> HttpServer:
+    return HttpServer(
         application,
         host=settings.host,
         port=settings.port,
         drain_seconds=settings.drain_seconds,
         grace_seconds=settings.grace_seconds,
     )
-    consumer = DeploymentConsumer(
-        lambda: BrokerConsumer(settings.brokers, [MODEL_DEPLOYMENTS], client_id=name), followers
-    )
-    return Replica(
-        registry=registry, followers=followers, library=library, reporter=reporter, http=http,
-        # Stopped in reverse: first no new requests, then their log, then the farewell.
-        parts=(_Producer(producer), rows, reporter, prediction_log, http),
-        tasks=(keep_connected(producer), consumer.run(), prediction_log.run(), *(item.run() for item in followers.values())),
-    )  # fmt: skip
 
 
-async def serve(settings: ServingSettings) -> int:
-    """Run a replica until a signal; return the exit status."""
-    configure_logs(process=settings.replica_id, level=settings.log_level)
-    replica = build(settings)
-    await asyncio.to_thread(replica.resume)
-    return await run_process(
-        settings.replica_id, parts=replica.parts, tasks=(*replica.tasks, _report(settings, replica))
-    )
-
-
-async def _report(settings: ServingSettings, replica: Replica) -> None:
-    replica.reporter.url = f"http://{settings.host}:{replica.http.port}"
-    log.info("replica_listens", url=replica.reporter.url)
-    await replica.reporter.run()
-
-
-class _Producer:
-    """The producer's end; its beginning is a task, because the broker may be away."""
-
-    def __init__(self, producer: BrokerProducer) -> None:
-        self._producer = producer
-
-    async def start(self) -> None:
-        """Leave connecting to the task."""
-
-    async def stop(self) -> None:
-        """Flush and disconnect."""
-        await self._producer.stop()
-
-
-def _states(settings: ServingSettings, rows: UserStateRows, clock: SystemClock) -> UserStateReader:
+def _states(settings: ServingSettings, rows: UserStateRows, clock: Clock) -> UserStateReader:
     cache: ExpiringCache[UUID, FoundState] = ExpiringCache(
         size=settings.state_cache_users, ttl_seconds=settings.state_ttl_seconds
     )

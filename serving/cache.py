@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class ExpiringCache(Generic[Key, Value]):
-    """Holds at most ``size`` values, each for ``ttl_seconds``; the oldest entry makes room."""
+    """Holds at most ``size`` values, each for ``ttl_seconds``; the oldest entry is dropped first."""
 
     def __init__(self, *, size: int, ttl_seconds: float) -> None:
         self._size = size
@@ -31,7 +31,7 @@ class ExpiringCache(Generic[Key, Value]):
         return entry[1]
 
     def put(self, key: Key, value: Value, *, now: float) -> None:
-        """Hold ``value`` until its time is over or newer ones need the room."""
+        """Hold ``value`` until its time is over or newer values replace it."""
         self._entries.pop(key, None)
         if len(self._entries) >= self._size:
             del self._entries[next(iter(self._entries))]

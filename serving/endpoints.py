@@ -58,7 +58,7 @@ class _Place(NamedTuple):
 
 
 class ReplicaApplication:
-    """The ASGI application of a replica. ``draining`` makes it say goodbye with every answer."""
+    """The ASGI application of a replica. While ``draining``, every answer closes its connection."""
 
     def __init__(
         self, registry: VersionRegistry, service: PredictionService, *, replica_id: str, largest_body_bytes: int
@@ -207,5 +207,5 @@ def _json(content: object, status: int = 200) -> Response:
 
 
 def _route(path: str) -> str:
-    """Return the path's label: a few fixed words, whatever callers ask for."""
+    """Return the path's metric label, one of a few fixed words."""
     return path.split("/", 2)[1] if path.startswith(("/predict/", "/v2", "/health/", "/metrics")) else "other"

@@ -1,4 +1,4 @@
-"""What a caller of a replica can get wrong, or find missing, as a status and a sentence."""
+"""Faults of a replica's caller, and missing versions: each a status and a sentence."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class VersionSource(Protocol):
 
 
 class ModelFollower:
-    """Follows the desired states of one model. Only the newest one counts; a failure is tried again while it is desired."""
+    """Follows the desired states of one model. Only the newest one counts; a version that fails to load is tried again while it is desired."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ModelFollower:
         return 0 if self._desired is None else self._desired.sequence
 
     def desire(self, state: DeploymentState) -> bool:
-        """Take ``state`` as the goal; lower sequences and repeats are ignored (False)."""
+        """Take ``state`` as what is wanted; lower sequences and repeats are ignored (False)."""
         if state.sequence <= self.desired_sequence:
             return False
         self._desired = state

@@ -30,7 +30,7 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves the application. A stop says so in every answer for a while, then lets requests in flight finish."""
+    """Serves the application. While stopping it first closes connections with its answers, then lets requests in flight finish."""
 
     def __init__(
         self, application: ReplicaApplication, *, host: str, port: int, drain_seconds: float, grace_seconds: int
@@ -45,7 +45,7 @@ class HttpServer:
             )
         )  # fmt: skip
         self._serving: asyncio.Task[None] | None = None
-        self.port = 0  # on which it listens, once it does
+        self.port = 0  # set once it listens
 
     async def start(self) -> None:
         """Listen; returns when requests are answered.

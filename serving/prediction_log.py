@@ -1,4 +1,4 @@
-"""Answers go to the predictions topic behind the callers' backs: a bounded queue, batches, and a count of what is lost."""
+"""Publishes answers to the predictions topic in the background: a bounded queue, batches, and a count of losses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Publisher(Protocol):
 
 
 class PredictionLog:
-    """Logs predictions at least once while there is room; the archive drops repeats by prediction id."""
+    """Logs predictions at least once while the queue has space; the archive drops repeats by prediction id."""
 
     def __init__(self, publisher: Publisher, *, limit: int, flush_seconds: float = 3.0) -> None:
         self._publisher = publisher
@@ -48,7 +48,7 @@ class PredictionLog:
         return len(self._waiting)
 
     def offer(self, prediction: PredictionServed) -> bool:
-        """Queue ``prediction`` without waiting; return False, and count the loss, when there is no room."""
+        """Queue ``prediction`` without waiting; return False, and count the loss, when the queue is full."""
         if len(self._waiting) >= self._limit:
             METRICS.serving_log_lost.inc()
             return False

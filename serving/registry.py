@@ -43,7 +43,7 @@ class LoadedVersion:
         self._close_if_unused()
 
     def retire(self) -> None:
-        """Say that no new request will use the version: it closes as soon as none does. May be called twice."""
+        """Close the version as soon as no request uses it; no new one will. May be called twice."""
         self._retired = True
         self._close_if_unused()
 
@@ -95,7 +95,7 @@ class VersionRegistry:
         return chosen
 
     def swap(self, model_type: ModelType, served: ServedVersions) -> None:
-        """Serve ``served`` from now on; versions that are in it no more drain and close."""
+        """Serve ``served`` from now on; versions that it no longer holds drain and close."""
         before = self._models.get(model_type)
         self._models = {**self._models, model_type: served}
         if before is None:

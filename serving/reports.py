@@ -1,4 +1,4 @@
-"""What a replica says about itself: acknowledgements, heartbeats and alerts, published behind the requests' backs."""
+"""The reports of a replica: acknowledgements, heartbeats and alerts, published in the background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.errors import RetryLaterError
 from schemas.messages.alerts import AlertRaised
 from schemas.messages.deployment import ReplicaStatus, ServedModel
 from schemas.topics import ALERTS, REPLICA_STATUS
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from serving.registry import ServedVersions, VersionRegistry
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = get_logger("serving.reports")
 WAITING_ALERTS = 100
-FAREWELL_SECONDS = 2.0
+LAST_REPORT_SECONDS = 2.0
 
 
 class ReplicaReporter:
@@ -51,17 +51,17 @@ class ReplicaReporter:
         self.url = ""
 
     def swapped(self, model_type: ModelType) -> None:
-        """Say that the registry serves another state of ``model_type``, without error."""
+        """Report that the registry serves another state of ``model_type``, without error."""
         self._errors.pop(model_type, None)
         self._changed.set()
 
     def failed(self, model_type: ModelType, detail: str, facts: Mapping[str, object]) -> None:
-        """Say that a desired version cannot be served, and raise an alert."""
+        """Report that a desired version cannot be served, and raise an alert."""
         self._errors[model_type] = detail
         self._alerts.append(
             AlertRaised(
                 event_id=new_event_id(), occurred_at=self._clock.now(), name="version_not_loaded", subject=model_type,
-                room=Room.SERVING, detail=f"replica {self._replica_id}: {detail}", facts=dict(facts),
+                service=Service.SERVING, detail=f"replica {self._replica_id}: {detail}", facts=dict(facts),
             )
         )  # fmt: skip
         self._changed.set()
@@ -78,7 +78,7 @@ class ReplicaReporter:
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Publish until cancelled; what cannot be published now is said with the next heartbeat."""
+        """Publish until cancelled; what cannot be published now follows with the next heartbeat."""
         while True:
             self._changed.clear()
             try:
@@ -93,7 +93,7 @@ class ReplicaReporter:
     async def stop(self) -> None:
         """Leave: publish a tombstone, if the broker takes it in time."""
         try:
-            async with asyncio.timeout(FAREWELL_SECONDS):
+            async with asyncio.timeout(LAST_REPORT_SECONDS):
                 await self._producer.publish(REPLICA_STATUS.name, self._replica_id.encode(), None)
         except (RetryLaterError, TimeoutError) as error:
             log.warning("tombstone_not_published", error=repr(error))

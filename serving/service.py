@@ -1,4 +1,4 @@
-"""From a question to an answer: the user's state, the leased version, its answer, and the log record of it."""
+"""From a query to an answer: the user's state, the leased version, its answer, and the log record of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PredictionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """What a caller sends: a user, or features (by name, or in the manifest's order), or both.
 
     With both, the features answer and the user is who the answer is logged for. Answers without a user are not
-    logged: nobody's feedback could be joined with them.
+    logged: no feedback could be joined with them.
     """
 
     user_id: UUID | None = None
@@ -44,7 +44,7 @@ class PredictionQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class _Asked(NamedTuple):
-    """The question as it is put to a runtime."""
+    """The query as a runtime gets it."""
 
     query: PredictionQuery
     found: FoundState
@@ -52,7 +52,7 @@ class _Asked(NamedTuple):
 
 
 class _Served(NamedTuple):
-    """What the log record of an answer is made of, beside the version."""
+    """What the log record of an answer holds beside the version."""
 
     prediction_id: UUID
     user_id: UUID
@@ -91,7 +91,7 @@ class PredictionService:
         """Return FinCoach's shape with ``prediction_id``, ``model_version``, ``artifact_digest``, ``kind`` and ``state``.
 
         Raises:
-            RequestError: the question cannot be answered; the sentence says why.
+            RequestError: the query cannot be answered; the sentence says why.
         """
         started = time.perf_counter()
         found = await self._found(query)

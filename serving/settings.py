@@ -23,13 +23,13 @@ class ServingSettings(ProcessSettings):
     state_connections: int = Field(default=8, ge=1, description="Connections to the database for reading states.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="Time between two status messages of a replica.")
     prediction_log_records: int = Field(
-        default=20_000, ge=1, description="Predictions that may wait to be logged; what is beyond is lost and counted."
+        default=20_000, ge=1, description="Most predictions that wait to be logged; further ones are lost and counted."
     )
     largest_body_bytes: int = Field(default=1024 * 1024, ge=1, description="Largest request body that is read.")
     drain_seconds: float = Field(
         default=0.5,
         ge=0,
-        description="How long a stopping replica says so before it closes, so that callers go elsewhere.",
+        description="How long a stopping replica announces its end before it closes, so that callers go elsewhere.",
     )
     grace_seconds: int = Field(default=8, ge=1, description="Longest wait for requests in flight when stopping.")
 

@@ -46,9 +46,9 @@ class VersionLibrary:
         return runtime
 
     def remember(self, state: DeploymentState) -> None:
-        """Keep ``state`` on disk, after the artifacts that it names; what only the model's former state needed goes.
+        """Keep ``state`` on disk, after the artifacts that it names; remove those that only the model's former state needed.
 
-        Followers of all models call it at once: an artifact that another one has just fetched is left alone.
+        Followers of all models may call it at once: an artifact that another one has just fetched stays.
         """
         with self._lock:
             former = [kept for kept in self._states.load() if kept.model_type == state.model_type]
@@ -59,7 +59,7 @@ class VersionLibrary:
             self._forget({address for kept in former for address in _addresses(kept)})
 
     def remembered(self) -> list[DeploymentState]:
-        """Return the desired states that were kept; call it before anything loads: it removes what no state names."""
+        """Return the kept desired states. Call it before anything loads: it removes artifacts that no state names."""
         with self._lock:
             self._forget(set(self._own.addresses("artifacts")))
             return self._states.load()

@@ -1,6 +1,6 @@
-"""The unprivileged account under which Postgres runs when the stack itself runs as root.
+"""The unprivileged account of Postgres when the stack runs as root.
 
-Postgres refuses to run as root. A system account of its own owns nothing but the data folder.
+Postgres refuses to run as root. The account is a system account that owns only the data folder.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Account:
 
 
 def unprivileged_account() -> Account | None:
-    """The account that services drop to: ``pgserver`` (created when missing) for root, None for anybody else.
+    """Return the account of the services: ``pgserver`` for root (created when missing), None for other users.
 
     Raises:
-        SoftwareMissingError: it is missing and cannot be created here.
+        SoftwareMissingError: the account is missing and cannot be created.
     """
     if os.geteuid() != 0:
         return None
@@ -53,7 +53,7 @@ def _create() -> Account:
         command = [tool, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNT_NAME]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         reason = done.stderr.strip()
-    # Looked up even after a failure: another process may have created it at the same moment.
+    # Look it up even after a failure: another process may have created it at the same time.
     account = _find()
     if account is None:
         raise SoftwareMissingError(
@@ -64,7 +64,7 @@ def _create() -> Account:
 
 
 def make_traversable(path: Path, account: Account | None) -> None:
-    """Let ``account`` pass through the folders above ``path``; nothing becomes listable or readable by it."""
+    """Let ``account`` traverse the folders above ``path``, without listing or reading them."""
     if account is None:
         return
     for folder in path.resolve().parents:

@@ -1,4 +1,4 @@
-"""One record of each kind that must end among the dead letters: used by the demo and by tests of the real topic."""
+"""One record of each kind that must become a dead letter; for the demo and for tests of the real topic."""
 
 from __future__ import annotations
 

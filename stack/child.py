@@ -1,4 +1,4 @@
-"""One supervised process: started, watched, restarted after a pause, stopped. Its supervisor knows the others."""
+"""One supervised process: starts, watches, restarts and stops it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from stack.settings import child_environment
 
 POLL_SECONDS = 0.1
 WATCH_SECONDS = 3.0
-LOG_LIMIT_BYTES = 64 * 1024 * 1024  # a log beyond this is set aside at the next start, so that a disk never fills
+LOG_LIMIT_BYTES = 64 * 1024 * 1024  # a larger log is rotated at the next start, so that the disk never fills
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Child:
-    """Keeps one process alive.
+    """Keeps one process running.
 
-    ``follow`` runs for as long as the process is wanted; ``stop`` ends it. ``changed`` is called after each change
-    of ``state``, in the event loop.
+    ``follow`` runs as long as the process is wanted; ``stop`` ends it. ``changed`` is called in the event loop after each
+    change of ``state``.
     """
 
     def __init__(self, spec: ProcessSpec, log: Path, *, policy: RestartPolicy, clock: Clock) -> None:
@@ -51,10 +51,10 @@ class Child:
         self._deaths_in_a_row = 0
 
     async def follow(self, dependencies: Sequence[Child]) -> None:
-        """Start the process when its dependencies are ready, and again whenever it dies; runs until cancelled.
+        """Start the process when its dependencies are ready, and again whenever it dies; run until cancelled.
 
         Raises:
-            ProcessFailedError: it died too often, or its first start did not become ready in time.
+            ProcessFailedError: it died too often, or did not become ready in time after its first start.
             FinCoachError: its set-up failed; the message says why.
         """
         if self.spec.prepare is not None:
@@ -65,13 +65,13 @@ class Child:
             if not (self.spec.restarts_alone and self.state.restarts):
                 for dependency in dependencies:
                     await dependency.ready.wait()
-            ended = await self._live()
+            ended = await self._run_once()
             self._change(Phase.BACKING_OFF, pid=None, born_at=None, last_exit=ended)
             await asyncio.sleep(self._pause_after(ended))
             self._change(Phase.WAITING, restarts=self.state.restarts + 1)
 
     async def stop(self) -> None:
-        """Ask the process to end, insist after its grace time; returns when it is gone. May be called twice."""
+        """Ask the process to stop, kill it after its grace time, and return when it is gone. May be called twice."""
         if self._process is not None:
             if self._process.returncode is None:
                 self._process.send_signal(self.spec.stop_signal)
@@ -83,7 +83,7 @@ class Child:
             self._change(Phase.STOPPED, pid=None, born_at=None)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process, if there is one; SIGKILL takes its group with it."""
+        """Send a signal to the process, if it runs; SIGKILL goes to its whole group."""
         if self._process is None or self._process.returncode is not None:
             return
         if number is signal.SIGKILL:
@@ -98,8 +98,8 @@ class Child:
             self._change(Phase.GAVE_UP, last_exit=str(error))
             raise
 
-    async def _live(self) -> str:
-        """One life of the process, from start to death; returns how it ended."""
+    async def _run_once(self) -> str:
+        """Run the process once, from start to exit; return how it ended."""
         try:
             if self.spec.before_start is not None:
                 await self.spec.before_start()
@@ -120,7 +120,7 @@ class Child:
         return _describe_exit(code)
 
     async def _watch(self, process: Process) -> int:
-        """Ask now and then whether it is still ready, and say so when that changes; returns its exit status."""
+        """Probe readiness periodically and publish changes; return the exit status."""
         exited = asyncio.ensure_future(process.wait())
         try:
             while not (await asyncio.wait({exited}, timeout=WATCH_SECONDS))[0]:
@@ -140,7 +140,7 @@ class Child:
         return False
 
     def _late(self) -> str:
-        """Not ready in time: the first start fails for good, for waiting again would only take as long again."""
+        """Return the reason "not ready in time"; raise it on the first start, where another attempt would not help."""
         ended = f"not ready within {self.spec.ready_within_seconds:g} s"
         if self.state.restarts == 0:
             raise self._gave_up(ended)
@@ -152,9 +152,9 @@ class Child:
         self._deaths_in_a_row += 1
         while self._deaths[0] < now - self._policy.window_seconds:
             self._deaths.popleft()
-        # Slow deaths never fill the window; a process that is never ready is given up all the same.
+        # Slow deaths never fill the window, so deaths in a row without readiness count too.
         if max(len(self._deaths), self._deaths_in_a_row) >= self._policy.deaths:
-            raise self._gave_up(f"died {self._policy.deaths} times, at last with {ended}")
+            raise self._gave_up(f"died {self._policy.deaths} times, most recently with {ended}")
         return self._policy.delay_seconds(len(self._deaths))
 
     def _gave_up(self, reason: str) -> ProcessFailedError:
@@ -162,7 +162,7 @@ class Child:
         return ProcessFailedError(self.spec.name, reason, self._log)
 
     async def _kill_group(self) -> None:
-        """End the process and whatever it started in its group, which would otherwise outlive it unwatched."""
+        """Kill the process and its group, whose other members would otherwise outlive it unsupervised."""
         if self._process is not None:
             self._signal_group()
             await self._process.wait()
@@ -187,7 +187,7 @@ async def _spawn(spec: ProcessSpec, log: Path) -> Process:
             stdin=DEVNULL,
             stdout=sink,
             stderr=STDOUT,
-            # A session of its own: Ctrl-C at the terminal reaches the supervisor alone, which stops all in order.
+            # A separate session: Ctrl-C reaches the supervisor only, which stops the processes in order.
             start_new_session=True,
             preexec_fn=_die_with(os.getpid()),
             user=None if spec.user is None else spec.user.uid,
@@ -206,16 +206,16 @@ def _open_log(log: Path) -> int:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes its program: ask the kernel for SIGKILL when the supervisor dies.
+    """Return a hook that runs in the child before exec: it asks the kernel for SIGKILL when the supervisor dies.
 
-    Linux only; elsewhere the next supervisor of the folder ends what the last one left. Runs after the change of
-    user, which would forget the request.
+    Linux only; elsewhere the next supervisor of the folder ends the leftovers. The hook runs after the change of
+    user, which would reset the request.
     """
 
     def request() -> None:
         if _libc is not None:
             _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-            if os.getppid() != parent:  # it died before the request
+            if os.getppid() != parent:  # the supervisor died before the request
                 os._exit(1)
 
     return request

@@ -1,4 +1,4 @@
-"""The command ``fincoach-learning``: what :mod:`admin.cli.app` offers on any installation, and what runs one on this machine."""
+"""The command ``fincoach-learning``: the commands of :mod:`admin.cli.app`, and those that run a system on this machine."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def up(
     partitions: Annotated[
         int, typer.Option(min=1, max=128, help="Partitions of the user-keyed topics; kept for the folder's life.")
     ] = 4,
-    deaths: Annotated[int, typer.Option(min=1, help="Give a process up after so many deaths within a minute.")] = 5,
+    deaths: Annotated[int, typer.Option(min=1, help="Give a process up after this many deaths within a minute.")] = 5,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the folder's data first.")] = False,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Run in the background; `fincoach-learning down` stops it.")
     ] = False,
 ) -> None:
-    """Start database, broker and all processes on this machine; Ctrl-C stops them. Data is kept between runs."""
+    """Start database, broker and all processes on this machine; Ctrl-C stops them. The folder keeps the data."""
     place = folder_or_default(folder)
     if fresh:
         run(_removed(place))
@@ -74,12 +74,12 @@ def up(
 
 
 async def _up(plan: SystemPlan, policy: RestartPolicy, show: OnChange) -> None:
-    system = System(plan, policy=policy, on_change=show if console.is_terminal else _say_phase())
+    system = System(plan, policy=policy, on_change=show if console.is_terminal else _phase_printer())
     await run_until_stopped(system, console.print, _announce)
 
 
-def _say_phase() -> OnChange:
-    """Return a listener that prints each change of phase once: for logs and pipes, where a live table would be noise."""
+def _phase_printer() -> OnChange:
+    """Return a listener that prints each change of phase once; for logs and pipes, which cannot show a live table."""
     seen: dict[str, Phase] = {}
 
     def listen(states: tuple[ProcessState, ...]) -> None:
@@ -103,16 +103,19 @@ async def _removed(folder: Path) -> None:
 def _detach(folder: Path, options: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "up.log"
-    earlier = log.stat().st_size if log.exists() else 0  # what former runs said is not about this one
+    earlier = log.stat().st_size if log.exists() else 0  # skip the lines of earlier runs
     with log.open("ab") as sink:
         child = subprocess.Popen(
             [sys.executable, "-m", "stack", "up", "--folder", str(folder), *options],
-            stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     console.print(f"starting in the background (process {child.pid}, log {log})")
     while child.poll() is None:
         if b"ready. Replicas" in log.read_bytes()[earlier:]:
-            console.print("ready; `fincoach-learning status` looks at it, `fincoach-learning down` stops it")
+            console.print("ready; `fincoach-learning status` shows its state, `fincoach-learning down` stops it")
             return
         time.sleep(0.2)
     fail(
@@ -122,7 +125,7 @@ def _detach(folder: Path, options: list[str]) -> None:
 
 @app.command()
 def down(folder: FolderOption = None) -> None:
-    """Stop what `up` started on this folder; data is kept."""
+    """Stop the system that `up` started on this folder; the folder keeps the data."""
     place = folder_or_default(folder)
     pid = running_supervisor(place)
     if pid is None:
@@ -135,13 +138,13 @@ def down(folder: FolderOption = None) -> None:
     except psutil.NoSuchProcess:
         pass
     except psutil.TimeoutExpired:
-        fail(f"process {pid} did not stop within {STOP_SECONDS:g} s; `kill -9 {pid}` ends it, and its children with it")
+        fail(f"process {pid} did not stop within {STOP_SECONDS:g} s; `kill -9 {pid}` ends it and its children")
     console.print("stopped")
 
 
 @app.command()
 def prepare() -> None:
-    """Bring schema and topics up to date on the services that FINCOACH_DATABASE_URL and FINCOACH_BROKERS name. May be run again."""
+    """Bring schema and topics up to date on the services named by FINCOACH_DATABASE_URL and FINCOACH_BROKERS. May be repeated."""
     settings = ProcessSettings()
     run(
         prepare_services(
@@ -153,7 +156,7 @@ def prepare() -> None:
 
 @app.command()
 def doctor(folder: FolderOption = None, *, as_json: JsonOption = False) -> None:
-    """Say what is missing on this machine and how to get it. Exit status 1 when something is."""
+    """List what is missing on this machine and how to get it. Exit status 1 if something is missing."""
     findings = diagnose(folder_or_default(folder))
     rows = [
         {"name": c.name, "ok": c.ok, "found": c.found, "needed": c.needed, "how_to_fix": c.how_to_fix or None}
@@ -173,14 +176,14 @@ def demo(
     folder: FolderOption = None,
     *,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Less data, lower thresholds (set by command, and said): under two minutes.")
+        bool, typer.Option("--smoke", help="Less data and lower thresholds (set by command): under two minutes.")
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file as JSON.")] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep what an earlier demo left in the folder instead of starting anew.")
+        bool, typer.Option("--keep", help="Keep the data of an earlier demo instead of removing it.")
     ] = False,
 ) -> None:
-    """Show the whole loop on real events: replay CDNOW, count, train, deploy, serve; ends with a table. Exit status 0 only if everything in it holds."""
+    """Show the whole loop on real events: replay CDNOW, count, train, deploy, serve. Prints a table of promises; exit status 0 only if all hold."""
     place = folder_or_default(folder) / "demo"
     if not keep:
         run(_removed(place))
@@ -224,7 +227,7 @@ def _say(sentence: str) -> None:
 
 
 async def _tick(demo: Demo) -> None:
-    """Print a line of progress every few seconds: for logs and pipes, where a live table would be noise."""
+    """Print a line of progress every few seconds; for logs and pipes, which cannot show a live table."""
     while True:
         await asyncio.sleep(TICK_SECONDS)
         console.print(demo_line(demo.progress), soft_wrap=True)
@@ -243,18 +246,18 @@ def replay(
         typer.Option("--jsonl", help="JSON Lines file of events instead of a data set; - reads standard input."),
     ] = None,
     speed: Annotated[
-        float, typer.Option("--speed", min=0.0, help="Events per second; 0 is as fast as the broker takes them.")
+        float, typer.Option("--speed", min=0.0, help="Events per second; 0 is as fast as the broker accepts them.")
     ] = 0.0,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many events.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Replay at most this many events.")] = None,
     duplicates: Annotated[
-        float, typer.Option("--duplicates", min=0.0, max=1.0, help="Share of events that are sent a second time.")
+        float, typer.Option("--duplicates", min=0.0, max=1.0, help="Share of events that are sent twice.")
     ] = 0.0,
     shift: Annotated[
-        bool, typer.Option("--shift-to-now", help="Move the data set's dates so that it ends now.")
+        bool, typer.Option("--shift-to-now", help="Shift the dates of the data set so that it ends now.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn real data into events, at a chosen speed, with a progress bar. A second replay is all duplicates."""
+    """Replay a data set as events, at a chosen speed, with a progress bar. A second replay sends duplicates only."""
     place = folder_or_default(folder)
     report = run(
         _replay(

@@ -1,4 +1,4 @@
-"""Several embedded brokers as one KRaft cluster: each is broker and voter, topics have a copy on up to three of them."""
+"""Several embedded brokers as one KRaft cluster: each is broker and voter, and topics have up to three copies."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MOST_COPIES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Detour:
-    """A way of one process to one service on which somebody else must forward, a fault proxy for example.
+    """A connection of one process to one service through a forwarder, for example a fault proxy.
 
     Attributes:
-        process: who goes this way.
-        service: where to, by the name of its process.
-        listen_port: the port that ``process`` is told; whoever forwards listens there.
-        target_port: the port behind it, of the service itself.
+        process: the process that connects.
+        service: the service, by the name of its process.
+        listen_port: the port that ``process`` connects to; the forwarder listens there.
+        target_port: the port of the service.
     """
 
     process: str
@@ -32,13 +32,13 @@ class Detour:
 
 
 class EmbeddedCluster:
-    """``size`` brokers, whose data is kept below ``folder`` between runs. One alone keeps the name ``broker``.
+    """``size`` brokers, whose data is kept below ``folder`` between runs. A single one is named ``broker``.
 
     Args:
-        folder: of the installation.
-        size: how many; of three one may be away and all goes on.
-        detoured: processes that get a listener of their own on every broker (see :class:`Detour`).
-        settings: where jars and Java are looked for.
+        folder: the folder of the installation.
+        size: the number of brokers; three tolerate the loss of one.
+        detoured: processes that get their own listener on every broker (see :class:`Detour`).
+        settings: where to look for jars and Java.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class EmbeddedCluster:
         names = ["broker"] if size == 1 else [f"broker-{node}" for node in range(1, size + 1)]
         ways = [(name, process, free_port(), free_port()) for name in names for process in detoured]
         self.detours = tuple(
-            Detour(process=process, service=name, listen_port=told, target_port=port)
-            for name, process, port, told in ways
+            Detour(process=process, service=name, listen_port=listen_port, target_port=target_port)
+            for name, process, target_port, listen_port in ways
         )
         voters = {node: free_port() for node in range(1, size + 1)}
         self.brokers = {
@@ -66,21 +66,21 @@ class EmbeddedCluster:
 
     @property
     def copies(self) -> int:
-        """How many copies a topic has."""
+        """The number of copies of a topic."""
         return min(MOST_COPIES, len(self.brokers))
 
     @property
     def addresses(self) -> str:
-        """Where clients connect."""
+        """The addresses for clients."""
         return ",".join(broker.address for broker in self.brokers.values())
 
     def addresses_for(self, process: str) -> str:
-        """Where ``process`` connects: its own listeners where it has them."""
+        """Return the addresses for ``process``: its own listeners where it has them."""
         own = [f"{HOST}:{detour.listen_port}" for detour in self.detours if detour.process == process]
         return ",".join(own) or self.addresses
 
     def specs(self) -> tuple[ProcessSpec, ...]:
-        """The brokers as supervised processes; they wait for each other, so start them together."""
+        """Return the brokers as supervised processes; they wait for each other, so start them together."""
         return tuple(broker.spec(name) for name, broker in self.brokers.items())
 
 
@@ -90,7 +90,7 @@ def _listeners(detours: Iterable[Detour], service: str) -> dict[str, tuple[int, 
 
 
 def _identity(folder: Path) -> str:
-    """The identity that all brokers of the folder are formatted with; drawn once."""
+    """Return the cluster id that all brokers of the folder share; the first call generates it."""
     file = folder / "cluster-id"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The demo: the whole loop on real events on this machine, judged in the end by figures counted anew.
+"""The demo: the whole loop on real events on this machine, checked at the end by recounted figures.
 
-Real: Kafka, Postgres, all processes, CDNOW's customers and purchases, the models. Simulated, and labelled so:
-how customers answer recommendations (:mod:`stack.simulation`).
+Kafka, Postgres, all processes, CDNOW's customers and purchases, and the models are real. The customers' answers to
+recommendations are simulated, and labelled so (:mod:`stack.simulation`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from admin.gateway import CommandGateway
 from admin.installation import Installation
 from backends.broker.positions import end_offsets
 from backends.clock import SystemClock
 from backends.database.engine import create_engine
-from backends.database.repositories.questions import QuestionRepository
-from backends.database.repositories.recount import RecountRepository
+from backends.database.repositories.queries import QueryRepository
+from backends.database.repositories.recount import ModelRecount, OpenWork, RecountRepository
 from backends.database.unit_of_work import Database
 from fincoach_events import EventProducer, ProducerSettings
 from fincoach_events.events import AnyBehavioralEvent
 from schemas.errors import FinCoachError, RetryLaterError
 from schemas.messages.control import Command, DeployModel, RollBackModel, UpdateThresholds
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from stack.bad_input import bad_records
 from stack.replay.cdnow import CdnowSource
 from stack.replay.journal import Journal
@@ -38,11 +37,13 @@ from stack.replay.source import RawRecord, ReplayItem, shift_to_now
 from stack.report import (
     FEWEST_TRAININGS,
     DemoReport,
-    Promise,
     balance,
+    dead_lettered,
     event_figures,
     model_figures,
     prediction_figures,
+    retrained,
+    served_promises,
     served_seconds,
 )
 from stack.simulation.host import SimulatedHost
@@ -53,22 +54,21 @@ from stack.system import System
 
 ISSUER = "demo"
 LARGEST_BAD_RECORD_BYTES = 3 * 1024 * 1024
-# Two trainings at a time: the demo waits for them, and they are the longest part of it.
+# Two trainings at a time: the demo waits for them, and they take most of its time.
 DEMO_ENVIRONMENT = {"FINCOACH_TRAINING_PARALLEL_RUNS": "2"}
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoPlan:
-    """How much is played, and how fast.
+    """The size and speed of the demo.
 
     Attributes:
-        customers: so many of CDNOW's customers, or all.
+        customers: how many of CDNOW's customers are played; None plays all.
         events_per_second: speed of the replay.
-        acts: shares of the events after which the replay pauses until what was crossed is trained, so that every model trains
-            more than once. The first is long: customers with ten purchases, which segmentation counts, come late.
-        visits_per_second: recommendations that the simulated host asks for while an act is played.
-        answers_per_act: an act ends when so many were answered; then the simulated host rests until the act is trained.
+        acts: shares of the events after which the replay pauses until the crossed data sets are trained, so that every model
+            trains more than once. The first is long: customers with ten purchases, which segmentation counts, come late.
+        visits_per_second: recommendations that the simulated host requests during an act.
+        answers_per_act: an act ends after this many answers; then the simulated host pauses until the act is trained.
         predictions_per_second: the steady load on the other models.
         thresholds: lower thresholds, set by command.
         drain_seconds: longest wait for counting and training after an act.
@@ -97,12 +97,12 @@ SMOKE = DemoPlan(
 
 
 class DemoFailedError(FinCoachError):
-    """The demo could not be carried through."""
+    """The demo could not be completed."""
 
 
 @dataclass
 class Progress:
-    """What the demo is at, for whoever shows it."""
+    """The progress of the demo, for display."""
 
     phase: str = "starting"
     sent: int = 0
@@ -112,12 +112,12 @@ class Progress:
     answered: int = 0
     predictions: int = 0
     failed: int = 0
-    models: list[Row] = field(default_factory=list)
-    work: Row = field(default_factory=dict)
+    models: list[ModelRecount] = field(default_factory=list)
+    work: OpenWork = field(default_factory=OpenWork)
 
 
 class Demo:
-    """One run of the demo on a running system. ``say`` gets a sentence at each turn of events."""
+    """One run of the demo on a system. ``say`` receives a sentence at each step."""
 
     def __init__(self, system: System, plan: DemoPlan, *, folder: Path, say: Callable[[str], None]) -> None:
         self.progress = Progress()
@@ -135,12 +135,12 @@ class Demo:
         """Play everything and return the report.
 
         Raises:
-            DemoFailedError: it could not be carried through; the message says where it stood.
+            DemoFailedError: it could not be completed; the message says where it stopped.
         """
         async with AsyncExitStack() as stack:
             installation = await self._system.start(self._enter)
             database = Database(
-                create_engine(installation.database_url, application_name="fincoach-demo", pool_size=3), Room.ADMIN
+                create_engine(installation.database_url, application_name="fincoach-demo", pool_size=3), Service.ADMIN
             )
             stack.push_async_callback(database.close)
             gateway = CommandGateway(installation.brokers, issuer=ISSUER, clock=self._clock)
@@ -152,7 +152,7 @@ class Demo:
             async with self._background(installation, database, client) as host:
                 await self._play(installation, database, host)
                 await self._roll_back_and_forward(gateway, database)
-            self._enter("counting everything anew")
+            self._enter("recounting everything")
             await self._drained(installation, database, trainings=FEWEST_TRAININGS)
             return await self._report(database, client)
 
@@ -160,7 +160,7 @@ class Demo:
     async def _background(
         self, installation: Installation, database: Database, client: ReplicaClient
     ) -> AsyncIterator[SimulatedHost]:
-        """Keep the simulated host, the load and the watch on progress running while the block runs."""
+        """Run the simulated host, the load and the progress watch during the block."""
         producer = EventProducer(
             installation.brokers, consent_default=True, source=SOURCE, on_acknowledged=self._journal.note
         )
@@ -199,7 +199,7 @@ class Demo:
             await self._play_act(installation, host, _Act(source.name, items, length=end - begin, observe=host.observe))
             if number == 1:
                 await self._send_bad_input(installation)
-            self._enter(f"{name}: counting and training what it crossed")
+            self._enter(f"{name}: counting, and training the crossed data sets")
             await self._drained(installation, database, trainings=number)
 
     async def _until(self, what: str, holds: Callable[[], bool]) -> None:
@@ -239,7 +239,7 @@ class Demo:
                 await producer.send_bytes(value, key=key)
 
     async def _drained(self, installation: Installation, database: Database, *, trainings: int) -> None:
-        """Wait until all that was sent is counted, all that was crossed is trained and decided, and each model has its trainings."""
+        """Wait until all events are counted, all crossed data sets trained and decided, and each model has ``trainings``."""
         topics = [BEHAVIORAL_EVENTS]
         deadline = time.monotonic() + self._plan.drain_seconds
         while time.monotonic() < deadline:
@@ -248,39 +248,33 @@ class Demo:
                 if await self._is_drained(database, sum(ends.values()), trainings=trainings):
                     return
             await asyncio.sleep(0.5)
-        behind = [
-            f"{row['model_type']} has {row['trainings']}"
-            for row in self.progress.models
-            if row["trainings"] < trainings
-        ]
-        waiting = [f"{number} {name}" for name, number in self.progress.work.items() if number]
+        behind = [f"{row.model_type} has {row.trainings}" for row in self.progress.models if row.trainings < trainings]
+        waiting = [f"{number} {name}" for name, number in self.progress.work.waiting().items()]
         raise DemoFailedError(
-            f"after {self._plan.drain_seconds:g} s work is left (waiting: {', '.join(waiting) or 'nothing'}; of {trainings} trainings: "
-            f"{', '.join(behind) or 'none missing'}); `fincoach-learning status` and `trainings` with --folder of the demo say more"
+            f"work is left after {self._plan.drain_seconds:g} s (waiting: {', '.join(waiting) or 'nothing'}; of {trainings} trainings: "
+            f"{', '.join(behind) or 'none missing'}); `fincoach-learning status` and `trainings` with the demo's --folder say more"
         )
 
     async def _is_drained(self, database: Database, delivered: int, *, trainings: int) -> bool:
         async with database.reading() as connection:
             recount = RecountRepository(connection)
             work, models = await recount.open_work(), await recount.models()
-            counted = (await recount.events(BEHAVIORAL_EVENTS.name))["pane_records"]
-        enough = all(row["trainings"] >= trainings for row in models)
-        return counted >= delivered and not any(work.values()) and enough
+            counted = (await recount.events(BEHAVIORAL_EVENTS.name)).pane_records
+        enough = all(row.trainings >= trainings for row in models)
+        return counted >= delivered and not work.waiting() and enough
 
     async def _roll_back_and_forward(self, gateway: CommandGateway, database: Database) -> None:
         self._enter("rolling one model back and forward by command")
         async with database.reading() as connection:
-            candidates = [
-                row for row in await QuestionRepository(connection).deployments() if row["previous_version"] is not None
-            ]
+            deployments = await QueryRepository(connection).deployments()
+        candidates = [row for row in deployments if row.previous_version is not None]
         if not candidates:
-            message = (
-                "no model was ever promoted, so there is nothing to roll back: look at `fincoach-learning trainings`"
+            raise DemoFailedError(
+                "no model was promoted, so nothing can be rolled back: see `fincoach-learning trainings`"
             )
-            raise DemoFailedError(message)
-        row = max(candidates, key=lambda candidate: candidate["sequence"])
-        for kind, fields in ((RollBackModel, {}), (DeployModel, {"version": row["version"]})):
-            await self._swap(gateway, database, gateway.command(kind, row["model_type"], **fields))
+        row = max(candidates, key=lambda candidate: candidate.sequence)
+        for kind, fields in ((RollBackModel, {}), (DeployModel, {"version": row.version})):
+            await self._swap(gateway, database, gateway.command(kind, row.model_type, **fields))
 
     async def _swap(self, gateway: CommandGateway, database: Database, command: Command) -> None:
         began = time.monotonic()
@@ -294,18 +288,19 @@ class Demo:
             if await self._replicas_agree(database):
                 return
             await asyncio.sleep(0.05)
-        message = "the replicas do not serve the desired versions after 60 s: `fincoach-learning status` names the broken link"
-        raise DemoFailedError(message)
+        raise DemoFailedError(
+            "the replicas do not serve the desired versions after 60 s: `fincoach-learning status` names the broken link"
+        )
 
     async def _replicas_agree(self, database: Database) -> bool:
         async with database.reading() as connection:
-            questions = QuestionRepository(connection)
-            wanted = {row["model_type"]: row["sequence"] for row in await questions.deployments()}
-            replicas = await questions.replicas()
-        served = [row["models"] for row in replicas]
+            queries = QueryRepository(connection)
+            wanted = {row.model_type: row.sequence for row in await queries.deployments()}
+            replicas = await queries.replicas()
+        served = [row.models for row in replicas]
         expected = len(self._system.installation.replicas)
         return len(served) == expected and all(
-            model in models and models[model]["sequence"] == sequence
+            model in models and models[model].sequence == sequence
             for models in served
             for model, sequence in wanted.items()
         )
@@ -313,35 +308,24 @@ class Demo:
     async def _report(self, database: Database, client: ReplicaClient) -> DemoReport:
         journal = self._journal.recount()
         async with database.reading() as connection:
-            recount, questions = RecountRepository(connection), QuestionRepository(connection)
+            recount, queries = RecountRepository(connection), QueryRepository(connection)
             events = await recount.events(BEHAVIORAL_EVENTS.name)
             models = model_figures(await recount.models(), await recount.evidence())
             served, chain = await recount.crossing_to_served(), await recount.chain()
-            replicas, swaps = (
-                await questions.replicas(),
-                [row for row in await questions.acknowledgements() if row["sequence"] > 1],
-            )
-        moments = [time.monotonic() - (self._clock.now() - row["served_since"]).total_seconds() for row in swaps]
+            replicas = await queries.replicas()
+            swaps = [row for row in await queries.acknowledgements() if row.sequence > 1]
+        moments = [time.monotonic() - (self._clock.now() - row.served_since).total_seconds() for row in swaps]
         balanced = balance(journal.lines, journal.distinct_events, events)
-        serving = {
-            row["replica_id"]: {name: served["version"] for name, served in row["models"].items()} for row in replicas
-        }
+        serving = {row.replica_id: {name: model.version for name, model in row.models.items()} for row in replicas}
         predictions = prediction_figures(client.tally, moments)
         if client.tally.retried:
             self._notes.append(f"{client.tally.retried} attempts went to another replica: {client.tally.errors}")
         promises = (
             balanced,
-            Promise(
-                name="bad input is kept aside",
-                holds=journal.invalid == events["dead_lettered"],
-                detail=f"{journal.invalid} invalid records sent, {events['dead_lettered']} dead letters",
-            ),
-            *(_trained(name, figures.trainings, figures.deployed + figures.kept_champion + figures.rejected) for name, figures in models.items()),
-            Promise(name="no failed prediction", holds=predictions.failed == 0 and predictions.total > 0, detail=f"{predictions.failed} of {predictions.total}"),
-            Promise(name="replicas agree", holds=len({str(sorted(v.items())) for v in serving.values()}) == 1, detail=f"{len(serving)} replicas"),
-            Promise(name="swaps were seen", holds=len(swaps) >= 2 * len(serving), detail=f"{len(swaps)} swaps, rollback and way forward among them"),
-            Promise(name="one chain is traced", holds=chain is not None, detail="prediction → feedback → snapshot → version" if chain else "none found"),
-        )  # fmt: skip
+            dead_lettered(journal.invalid, events.dead_lettered),
+            *(retrained(name, figures) for name, figures in models.items()),
+            *served_promises(predictions, serving, swaps=len(swaps), is_traced=chain is not None),
+        )
         return DemoReport(
             events=event_figures(journal.distinct_events, events),
             balanced=balanced.holds,
@@ -372,7 +356,7 @@ class Demo:
 
 
 class _Act:
-    """The next part of a source whose events are being taken one after the other; tells a listener of each."""
+    """The next part of a source whose events are read in order; passes each event to ``observe``."""
 
     def __init__(
         self,
@@ -395,10 +379,3 @@ class _Act:
             if not isinstance(item, RawRecord):
                 self._observe(item)
             yield item
-
-
-def _trained(name: str, trainings: int, ended: int) -> Promise:
-    detail = f"{trainings} trainings, {ended} ended in a deployment, a kept champion or a rejection"
-    return Promise(
-        name=f"{name} was retrained", holds=trainings >= FEWEST_TRAININGS and ended == trainings, detail=detail
-    )

@@ -1,4 +1,4 @@
-"""What this machine lacks for running the stack, and how to get it. Findings only; who asks renders them."""
+"""Finds out what this machine lacks to run the stack, and how to get it. The caller renders the findings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DISK_NEEDED_BYTES = 3 * 1024**3
 MEMORY_NEEDED_BYTES = 4 * 1024**3
 # A machine sold with 4 GB shows a little less.
 _MEMORY_TOLERANCE_BYTES = 256 * 1024**2
-# Library, the extra that brings it, what needs it.
+# Library, the extra that installs it, the part that needs it.
 _LIBRARIES = (
     ("faust", "streams", "the streams workers"),
     ("torch", "trainers", "the spending model"),
@@ -37,10 +37,10 @@ class Check:
     """One finding.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         ok: whether the stack can run with what was found.
-        found: what is there.
-        needed: what has to be there.
+        found: what this machine has.
+        needed: what the stack needs.
         how_to_fix: a command or a sentence; empty when ok.
     """
 
@@ -52,7 +52,7 @@ class Check:
 
 
 def diagnose(folder: Path, *, ports: Sequence[int] = (), settings: MachineSettings | None = None) -> list[Check]:
-    """All findings for a stack whose data goes to ``folder`` and that will listen on ``ports``; nothing is changed."""
+    """Return all findings for a stack with its data in ``folder`` that listens on ``ports``; change nothing."""
     machine = settings or MachineSettings()
     return [
         _python(),
@@ -76,7 +76,7 @@ def _python() -> Check:
         ok=sys.version_info >= PYTHON_NEEDED,
         found=platform.python_version(),
         needed=f"{needed} or later",
-        how_to_fix=f"install Python {needed} or later and make the environment anew: `make setup PYTHON=python{needed}`",
+        how_to_fix=f"install Python {needed} or later and create the environment again: `make setup PYTHON=python{needed}`",
     )
 
 
@@ -90,7 +90,7 @@ def _broker(machine: MachineSettings) -> Iterator[Check]:
     yield _finding(
         "Maven",
         ok=cached or maven is not None,
-        found="the broker's jars are here already" if cached else (maven or "nothing"),
+        found="not needed: the broker's jars are cached" if cached else (maven or "nothing"),
         needed="once, to fetch the broker's jars",
         how_to_fix="`apt-get install maven`, or `brew install maven`",
     )
@@ -144,12 +144,12 @@ def _memory() -> Check:
 
 def _port(port: int) -> Check:
     ok = is_free(port)
-    fix = f"end what listens there (`ss -ltnp 'sport = :{port}'` names it), or choose another port"
+    fix = f"stop the process that listens there (`ss -ltnp 'sport = :{port}'` names it), or choose another port"
     return _finding(f"Port {port}", ok=ok, found="free" if ok else "in use", needed="free on 127.0.0.1", how_to_fix=fix)
 
 
 def _library(module: str, extra: str, needed_by: str) -> Check:
-    # Faust puts another module into its place when it is imported, and has no spec then.
+    # Once imported, Faust replaces its module with one that has no spec.
     ok = module in sys.modules or find_spec(module) is not None
     fix = f"`pip install 'fincoach-learning[{extra}]'`"
     found = "installed" if ok else "not installed"

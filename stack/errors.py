@@ -1,4 +1,4 @@
-"""What can go wrong while services and processes are started on one machine."""
+"""Errors of starting services and processes on one machine."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from schemas.errors import FinCoachError, SettingsError
 
 
 class SoftwareMissingError(SettingsError):
-    """A program that the stack needs is not on this machine; the message says how to get it."""
+    """A program that the stack needs is missing; the message says how to get it."""
 
 
 class DownloadFailedError(FinCoachError):
-    """The broker's jars could not be fetched, or are not the ones that were tested."""
+    """A download failed, or its files are not the tested ones."""
 
 
 class ServicePreparationError(FinCoachError):
-    """A service's folder could not be set up."""
+    """The folder of a service could not be set up."""
 
 
 class FolderInUseError(FinCoachError):
-    """Another supervisor or server works on this folder.
+    """Another supervisor or server uses this folder.
 
     Attributes:
-        folder: the folder in question.
-        pid: the process that holds it, where known.
+        folder: the folder.
+        pid: the process that uses it, where known.
     """
 
     def __init__(self, folder: Path, pid: int | None) -> None:
@@ -55,7 +55,7 @@ class ProcessFailedError(FinCoachError):
 
 
 def last_lines(log: Path, *, lines: int = 15, window_bytes: int = 16_384) -> str:
-    """The end of a log file, indented for use inside a message; says so when there is nothing to show."""
+    """Return the end of a log file, indented for a message, or a note that there is none."""
     try:
         with log.open("rb") as source:
             source.seek(max(0, log.stat().st_size - window_bytes))

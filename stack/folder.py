@@ -1,4 +1,4 @@
-"""What a supervisor keeps in its folder besides its children's data: a lock, and the states for others to read."""
+"""The supervisor's own files in its folder: a lock, and the process states for others to read."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from stack.processes import ProcessState
 
 LOCK_FILE = "supervisor.lock"
 STATE_FILE = "state.json"
-# A reader that looks whether the lock is held holds it for an instant itself.
+# A reader that checks the lock holds it for an instant.
 _LOCK_ATTEMPTS = 10
 _LOCK_PAUSE_SECONDS = 0.05
-# The kernel counts a process's birth in ticks of 10 ms.
+# The kernel records a process's start in ticks of 10 ms.
 _BIRTH_TOLERANCE_SECONDS = 0.1
 
 
@@ -28,9 +28,9 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
     """The states of all processes of one supervisor, as last written.
 
     Attributes:
-        supervisor_pid: who wrote it; it may be gone (see ``running_supervisor``).
-        written_at: when.
-        processes: in the order in which they were given.
+        supervisor_pid: the supervisor that wrote it; it may be gone (see ``running_supervisor``).
+        written_at: when it was written.
+        processes: in the order given.
     """
 
     supervisor_pid: int
@@ -39,14 +39,14 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FolderLock:
-    """One supervisor a folder. The kernel frees the lock however its owner ends, and children do not inherit it."""
+    """Allows one supervisor per folder. The kernel frees the lock however its owner ends; children do not inherit it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock and write this process's id into it.
+        """Take the lock and write this process's id into its file.
 
         Raises:
             FolderInUseError: another supervisor holds it.
@@ -67,7 +67,7 @@ class FolderLock:
 
 
 def running_supervisor(folder: Path) -> int | None:
-    """The process id of the live supervisor of ``folder``, or None."""
+    """Return the process id of the live supervisor of ``folder``, or None."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -94,14 +94,14 @@ def _written_pid(folder: Path) -> int | None:
 
 
 def write_state(folder: Path, state: StackState) -> None:
-    """Replace the state file in one step: a reader sees the old or the new, never half of one."""
+    """Replace the state file atomically: a reader sees the old or the new one, never a part."""
     draft = folder / f".{STATE_FILE}"
     draft.write_bytes(msgspec.json.encode(state))
     draft.replace(folder / STATE_FILE)
 
 
 def read_state(folder: Path) -> StackState | None:
-    """The states as last written, or None when there are none that can be read."""
+    """Return the states as last written, or None when they cannot be read."""
     try:
         return msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=StackState)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -109,7 +109,7 @@ def read_state(folder: Path) -> StackState | None:
 
 
 def birth_of(pid: int) -> float | None:
-    """When the process was born, in seconds since the epoch; None when it is gone (one nobody has reaped is gone)."""
+    """Return when the process started, in seconds since the Unix epoch; None when it is gone or a zombie."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
@@ -118,7 +118,7 @@ def birth_of(pid: int) -> float | None:
 
 
 def leftovers(folder: Path) -> tuple[int, ...]:
-    """Processes of an earlier supervisor that still live. A process id that somebody else has by now is not one."""
+    """Return the live processes of an earlier supervisor; ids that now belong to other processes are excluded."""
     state = read_state(folder)
     return tuple(s.pid for s in state.processes if s.pid is not None and _is_same(s)) if state else ()
 

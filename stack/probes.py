@@ -1,4 +1,4 @@
-"""Readiness probes: one question to a process, answered with yes or not yet."""
+"""Readiness probes: is a process ready, or not yet?"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def answers(probe: Probe) -> bool:
-    """Ask once. Nobody listening, a connection cut short and silence all mean "not yet"."""
+    """Probe once. A refused connection, one cut short and silence all mean "not yet"."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             return await probe()
@@ -36,26 +36,13 @@ async def _connection(host: str, port: int) -> AsyncIterator[_Streams]:
 
 
 @dataclass(frozen=True)
-class TcpProbe:
-    """Ready when somebody accepts a connection. For services with a protocol of their own ask in that protocol."""
-
-    host: str
-    port: int
-
-    async def __call__(self) -> bool:
-        """Whether the port accepts a connection."""
-        async with _connection(self.host, self.port):
-            return True
-
-
-@dataclass(frozen=True)
 class HttpProbe:
-    """Ready when a GET of ``url`` (http only) is answered with status 200."""
+    """Ready when a GET of ``url`` (http only) returns status 200."""
 
     url: str
 
     async def __call__(self) -> bool:
-        """Whether the answer is 200."""
+        """Whether the status is 200."""
         parts = urlsplit(self.url)
         path = parts.path or "/"
         target = f"{path}?{parts.query}" if parts.query else path
@@ -69,8 +56,8 @@ class HttpProbe:
 class KafkaProbe:
     """Ready when the broker lists itself in its metadata.
 
-    A broker accepts connections, and answers ApiVersions, while it is still fenced; topics created then are
-    refused for want of brokers. Metadata names only brokers that are not fenced. Without ``node_id`` any of them will do.
+    A broker accepts connections and answers ApiVersions while it is still fenced, but refuses to create topics then.
+    Metadata lists only brokers that are not fenced. Without ``node_id``, any listed broker is enough.
     """
 
     host: str
@@ -78,7 +65,7 @@ class KafkaProbe:
     node_id: int | None = None
 
     async def __call__(self) -> bool:
-        """Whether the broker, or at least one where none is named, is live."""
+        """Whether the broker (any broker without ``node_id``) is live."""
         client = b"fincoach-probe"
         # Metadata, version 4: header (api key 3, version, correlation id, client id), no topics, no auto-creation.
         request = struct.pack(">hhih", 3, 4, 1, len(client)) + client + struct.pack(">ib", 0, 0)
@@ -90,7 +77,7 @@ class KafkaProbe:
 
 
 def _listed_nodes(answer: bytes) -> list[int]:
-    """Return the ids of the brokers that a Metadata answer (version 4, without its size) names."""
+    """Return the broker ids in a Metadata answer (version 4, without its size)."""
     place = 8  # correlation id, throttle time
     (brokers,) = struct.unpack_from(">i", answer, place)
     place += 4

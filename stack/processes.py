@@ -1,6 +1,6 @@
-"""What the supervisor runs: the description of a process, its state, and the rules about order and restarts.
+"""The description of a supervised process, its state, and the rules of order and restarts.
 
-Values and pure rules; starting and stopping lives in ``stack.child`` and ``stack.supervisor``.
+Values and pure rules; ``stack.child`` and ``stack.supervisor`` start and stop processes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.errors import SettingsError
 from stack.accounts import Account
 
 Probe = Callable[[], Awaitable[bool]]
-"""Answers whether a process can be used; may raise OSError for "not yet"."""
+"""Returns whether a process is ready; may raise OSError for "not yet"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +29,18 @@ class ProcessSpec:
     Attributes:
         name: unique within a supervisor; also the name of its log file.
         command: program and arguments; no shell is involved.
-        ready: answers True once the process can be used (see ``stack.probes``).
-        environment: additions to the supervisor's own environment.
+        ready: returns True once the process is ready (see ``stack.probes``).
+        environment: additions to the supervisor's environment.
         working_directory: where it runs; the supervisor's own when None.
-        depends_on: processes that must be ready before this one starts, and that are stopped after it.
-        restarts_alone: after a death it is started again without waiting for what it depends on.
+        depends_on: processes that must be ready before this one starts, and that stop after it.
+        restarts_alone: a restart does not wait for the dependencies.
         stop_signal: asks for an orderly end (SIGINT is Postgres's fast shutdown).
-        grace_seconds: after this long without an end, SIGKILL for the process and its group.
-        ready_within_seconds: the longest wait for the first True of ``ready`` after a start.
+        grace_seconds: time to stop before the process and its group get SIGKILL.
+        ready_within_seconds: longest wait after a start until ``ready`` first returns True.
         user: the account to run as; the supervisor's own when None.
-        prepare: blocking set-up, called in a thread once before the first start, when the folder is already taken; an
-            error is final. May take as long as it needs (a download, for example).
-        before_start: awaited before each start, for example to clear what a killed predecessor left.
+        prepare: blocking set-up, called once in a thread before the first start, with the folder locked; an error is
+            final. It has no time limit (it may download, for example).
+        before_start: awaited before each start, for example to clean up after a killed predecessor.
     """
 
     name: str
@@ -59,21 +59,21 @@ class ProcessSpec:
 
 
 class Phase(StrEnum):
-    """Where a process stands."""
+    """The phase of a process."""
 
     PREPARING = "preparing"
     """Its one-time set-up runs."""
     WAITING = "waiting"
-    """For its dependencies."""
+    """It waits for its dependencies."""
     STARTING = "starting"
     READY = "ready"
     NOT_READY = "not_ready"
-    """It was ready and runs, but does not answer that it is: frozen, or cut off from what it needs."""
+    """It runs and was ready, but its probe fails: it is frozen, or cut off from a dependency."""
     BACKING_OFF = "backing_off"
     """It died; the next start follows after a pause."""
     STOPPED = "stopped"
     GAVE_UP = "gave_up"
-    """It died too often; nothing restarts it."""
+    """It died too often; it is not restarted."""
 
 
 class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,10 +81,10 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pid: the process, or None while there is none.
-        born_at: its start in seconds since the epoch as the kernel has it: tells it from a later owner of the pid.
+        born_at: its start in seconds since the Unix epoch, by the kernel; distinguishes it from a later owner of the pid.
         restarts: starts after the first.
-        since: when this phase began.
-        last_exit: how the last life ended, in words.
+        since: start of this phase.
+        last_exit: how the last run ended, in words.
         log: its log file.
     """
 
@@ -100,13 +100,13 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class RestartPolicy:
-    """How fast a dead process comes back, and when it is given up.
+    """How soon a dead process is restarted, and when it is given up.
 
     Attributes:
-        deaths: this many within the window, or this many in a row without becoming ready, and it is given up.
-        window_seconds: the window.
-        first_delay_seconds: pause after the first death; doubles with each further one in the window.
-        longest_delay_seconds: the pause grows no further.
+        deaths: a process is given up after this many deaths within the window, or in a row without becoming ready.
+        window_seconds: length of the window.
+        first_delay_seconds: pause after the first death; it doubles with each further one in the window.
+        longest_delay_seconds: longest pause.
     """
 
     deaths: int = 5
@@ -115,27 +115,27 @@ class RestartPolicy:
     longest_delay_seconds: float = 10.0
 
     def delay_seconds(self, deaths: int) -> float:
-        """The pause before the next start after ``deaths`` (>= 1) recent ones."""
+        """Return the pause before the next start after ``deaths`` (>= 1) recent ones."""
         return min(self.longest_delay_seconds, self.first_delay_seconds * 2.0 ** (deaths - 1))
 
 
 def start_waves(specs: Sequence[ProcessSpec]) -> list[tuple[str, ...]]:
-    """Names in waves: each wave depends only on earlier ones. Reversed, it is the order of stopping.
+    """Return the names in waves: each wave depends on earlier ones only. The reverse is the order of stopping.
 
     Raises:
-        SettingsError: two processes share a name, a dependency is unknown, or dependencies run in a circle.
+        SettingsError: two processes share a name, a dependency is unknown, or dependencies form a cycle.
     """
     graph = {spec.name: spec.depends_on for spec in specs}
     if len(graph) != len(specs):
         raise SettingsError("two processes have the same name")
     unknown = {name for needs in graph.values() for name in needs} - graph.keys()
     if unknown:
-        raise SettingsError(f"processes depend on {', '.join(sorted(unknown))}, which nobody starts")
+        raise SettingsError(f"processes depend on {', '.join(sorted(unknown))}, which no process provides")
     sorter = TopologicalSorter(graph)
     try:
         sorter.prepare()
     except CycleError as error:
-        raise SettingsError(f"processes wait for each other in a circle: {' -> '.join(error.args[1])}") from error
+        raise SettingsError(f"processes wait for each other in a cycle: {' -> '.join(error.args[1])}") from error
     waves = []
     while sorter.is_active():
         wave = sorter.get_ready()

@@ -1,4 +1,4 @@
-"""The stack's processes and the demo's progress as tables for a terminal."""
+"""Tables for a terminal: the processes of the stack and the progress of the demo."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def process_table(states: Iterable[ProcessState]) -> Table:
 
 
 def demo_view(progress: Progress, states: Iterable[ProcessState]) -> Group:
-    """Return the demo's live picture: phase, replay, processes, models."""
+    """Return the live view of the demo: phase, replay, processes, models."""
     models = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("model", "crossings", "trainings", "deployed", "kept champion", "serves"):
         models.add_column(column)
     for row in progress.models:
-        figures = (row["crossings"], row["trainings"], row["deployed"], row["kept_champion"])
-        models.add_row(row["model_type"], *(str(figure) for figure in figures), f"{row['version']} ({row['kind']})")
+        figures = (row.crossings, row.trainings, row.deployed, row.kept_champion)
+        models.add_row(row.model_type, *(str(figure) for figure in figures), f"{row.version} ({row.kind})")
     bar = ProgressBar(total=max(progress.size, 1), completed=progress.acknowledged, width=60)
     return Group(Text(demo_line(progress), style="bold"), bar, Text(), process_table(states), Text(), models)
 
 
 def demo_line(progress: Progress) -> str:
-    """Return where the demo is, in one line."""
-    trainings = sum(row["trainings"] for row in progress.models)
-    waiting = progress.work.get("jobs", 0)
+    """Return the progress of the demo in one line."""
+    trainings = sum(row.trainings for row in progress.models)
+    waiting = progress.work.jobs
     return (
         f"{progress.phase}: {progress.acknowledged:,} events acknowledged, {progress.answered:,} of {progress.shown:,} recommendations answered (simulated), "
         f"{progress.predictions:,} predictions asked, {progress.failed} failed, {trainings} trainings done, {waiting} waiting"

@@ -1,10 +1,9 @@
-"""The demo's final table: what must hold, from figures counted anew; printed for people and written for programs."""
+"""The demo's report: the promises and their recounted figures, printed for people and written for programs."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -12,13 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from backends.database.repositories.recount import EventRecount, Evidence, ModelRecount, PromotionLatency, TracedChain
 from stack.simulation.replica_client import PredictionTally
 
 FEWEST_TRAININGS = 2
 
 
 class EventFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Events: produced as the producers' journal has them, the rest as the database has them."""
+    """Counts of events: ``produced`` from the producers' journal, the others from the database."""
 
     produced: int
     archived: int
@@ -28,21 +28,21 @@ class EventFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One model: crossings of its threshold, trainings with their ends, and what is served with its evidence."""
+    """One model: crossings of its threshold, trainings and their outcomes, the served version and its evidence."""
 
     crossings: int
     trainings: int
     deployed: int
     kept_champion: int
     rejected: int
-    version: str
+    version: str | None
     score: float | None
     baseline_score: float | None
     metric: str | None
 
 
 class PredictionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """All requests sent to the replicas; latencies in milliseconds as the callers saw them."""
+    """All requests to the replicas; latencies in milliseconds, as measured by the callers."""
 
     total: int
     failed: int
@@ -54,7 +54,7 @@ class PredictionFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that must hold, and the figures that show whether it does."""
+    """One promise, whether it holds, and the figures that show it."""
 
     name: str
     holds: bool
@@ -62,7 +62,7 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the demo shows in the end."""
+    """The final report of the demo."""
 
     events: EventFigures
     balanced: bool
@@ -72,62 +72,89 @@ class DemoReport(msgspec.Struct, frozen=True, kw_only=True):
     swaps: int
     crossing_to_served_seconds: dict[str, float | None]
     seconds: float
-    chain: dict[str, Any] | None
+    chain: TracedChain | None
     notes: tuple[str, ...]
     promises: tuple[Promise, ...]
 
     @property
     def holds(self) -> bool:
-        """Say whether every promise holds."""
+        """Whether every promise holds."""
         return all(promise.holds for promise in self.promises)
 
 
-def event_figures(journal_distinct: int, recount: dict[str, Any]) -> EventFigures:
+def event_figures(journal_distinct: int, recount: EventRecount) -> EventFigures:
     """Return the figures of the events."""
     return EventFigures(
         produced=journal_distinct,
-        archived=recount["archived"],
-        counted=recount["counted"],
-        duplicates=recount["duplicates"],
-        dead_lettered=recount["dead_lettered"],
+        archived=recount.archived,
+        counted=recount.counted,
+        duplicates=recount.duplicates,
+        dead_lettered=recount.dead_lettered,
     )
 
 
-def balance(acknowledged: int, distinct: int, recount: dict[str, Any]) -> Promise:
-    """Return whether journal, archive and panes agree: nothing lost, nothing twice, no hole between panes."""
-    r = recount
+def balance(acknowledged: int, distinct: int, recount: EventRecount) -> Promise:
+    """Return whether journal, archive and panes agree: no event is lost or counted twice, no gap between panes."""
+    archived, duplicates, dead_lettered = recount.archived, recount.duplicates, recount.dead_lettered
+    counted, delivered, pane_records = recount.counted, recount.delivered, recount.pane_records
     equations = {
-        f"{distinct} distinct valid events in the journal, {r['archived']} archived": distinct
-        == r["archived"]
-        == r["distinct_archived"],
-        f"{r['archived']} archived, {r['counted']} counted in panes": r["archived"] == r["counted"],
-        f"{acknowledged} acknowledged by the broker, {r['delivered']} in the ledger, {r['pane_records']} in panes": acknowledged
-        == r["delivered"]
-        == r["pane_records"],
-        f"{r['archived']} archived + {r['duplicates']} duplicates + {r['dead_lettered']} dead letters = {r['pane_records']}": r[
-            "archived"
-        ]
-        + r["duplicates"]
-        + r["dead_lettered"]
-        == r["pane_records"],
-        f"{r['holes']} holes between panes": r["holes"] == 0,
+        f"{distinct} distinct valid events in the journal, {archived} archived": (
+            distinct == archived == recount.distinct_archived
+        ),
+        f"{archived} archived, {counted} counted in panes": archived == counted,
+        f"{acknowledged} acknowledged by the broker, {delivered} in the ledger, {pane_records} in panes": (
+            acknowledged == delivered == pane_records
+        ),
+        f"{archived} archived + {duplicates} duplicates + {dead_lettered} dead letters = {pane_records}": (
+            archived + duplicates + dead_lettered == pane_records
+        ),
+        f"{recount.holes} gaps between panes": recount.holes == 0,
     }
     wrong = [sentence for sentence, holds in equations.items() if not holds]
     return Promise(name="events balance", holds=not wrong, detail="; ".join(wrong or equations))
 
 
-def model_figures(rows: Iterable[dict[str, Any]], evidence: dict[str, dict[str, Any]]) -> dict[str, ModelFigures]:
+def dead_lettered(sent: int, found: int) -> Promise:
+    """Return whether each invalid record became a dead letter."""
+    detail = f"{sent} invalid records sent, {found} dead letters"
+    return Promise(name="bad input is dead-lettered", holds=sent == found, detail=detail)
+
+
+def retrained(name: str, figures: ModelFigures) -> Promise:
+    """Return whether a model was trained often enough, and each training ended in a decision."""
+    ended = figures.deployed + figures.kept_champion + figures.rejected
+    detail = f"{figures.trainings} trainings, {ended} ended in a deployment, a kept champion or a rejection"
+    holds = figures.trainings >= FEWEST_TRAININGS and ended == figures.trainings
+    return Promise(name=f"{name} was retrained", holds=holds, detail=detail)
+
+
+def served_promises(
+    predictions: PredictionFigures, serving: dict[str, dict[str, str]], *, swaps: int, is_traced: bool
+) -> Iterator[Promise]:
+    """Yield the promises about serving: no failure, equal replicas, swaps seen, one chain traced."""
+    failed, total = predictions.failed, predictions.total
+    yield Promise(name="no failed prediction", holds=failed == 0 and total > 0, detail=f"{failed} of {total}")
+    agree = len({str(sorted(versions.items())) for versions in serving.values()}) == 1
+    yield Promise(name="replicas agree", holds=agree, detail=f"{len(serving)} replicas")
+    detail = f"{swaps} swaps, rollback and way forward among them"
+    yield Promise(name="swaps were seen", holds=swaps >= 2 * len(serving), detail=detail)
+    detail = "prediction → feedback → snapshot → version" if is_traced else "none found"
+    yield Promise(name="one chain is traced", holds=is_traced, detail=detail)
+
+
+def model_figures(rows: Iterable[ModelRecount], evidence: Mapping[str, Evidence]) -> dict[str, ModelFigures]:
     """Return the figures of each model."""
     figures = {}
     for row in rows:
-        comparison = ((evidence.get(row["model_type"]) or {}).get("performance_metrics") or {}).get("comparison") or {}
-        figures[row["model_type"]] = ModelFigures(
-            crossings=row["crossings"],
-            trainings=row["trainings"],
-            deployed=row["deployed"],
-            kept_champion=row["kept_champion"],
-            rejected=row["rejected"],
-            version=row["version"],
+        found = evidence.get(row.model_type)
+        comparison = (found.performance_metrics.get("comparison") if found else None) or {}
+        figures[row.model_type] = ModelFigures(
+            crossings=row.crossings,
+            trainings=row.trainings,
+            deployed=row.deployed,
+            kept_champion=row.kept_champion,
+            rejected=row.rejected,
+            version=row.version,
             score=comparison.get("candidate"),
             baseline_score=comparison.get("baseline"),
             metric=comparison.get("metric"),
@@ -148,16 +175,16 @@ def prediction_figures(tally: PredictionTally, swap_moments: list[float]) -> Pre
     )
 
 
-def served_seconds(rows: Iterable[dict[str, Any]]) -> dict[str, float | None]:
-    """Return median and largest time from a crossing to the last replica that serves what came of it."""
-    seconds = [row["seconds"] for row in rows]
+def served_seconds(rows: Iterable[PromotionLatency]) -> dict[str, float | None]:
+    """Return median and maximum of the time from a crossing until all replicas serve the new version."""
+    seconds = [row.seconds for row in rows]
     if not seconds:
         return {"p50": None, "max": None}
     return {"p50": round(float(np.median(seconds)), 2), "max": round(max(seconds), 2)}
 
 
 def print_report(report: DemoReport, console: Console) -> None:
-    """Print the tables, the traced chain and what does or does not hold."""
+    """Print the table of models, the figures, the traced chain and the promises."""
     e, p = report.events, report.predictions
     console.print()
     console.print(_models_table(report.models))
@@ -215,13 +242,13 @@ def _models_table(models: dict[str, ModelFigures]) -> Table:
     return table
 
 
-def _print_chain(chain: dict[str, Any] | None, console: Console) -> None:
+def _print_chain(chain: TracedChain | None, console: Console) -> None:
     if chain is None:
         return
     console.print(
-        f"one chain    prediction {chain['prediction_id']} (version {chain['answered_by']}, action {chain['action']}, propensity {chain['propensity']:.3f}) "
-        f"→ {chain['feedback']} {chain['feedback_event_id']} (simulated host; partition {chain['partition']}, offset {chain['offset']}) "
-        f"→ snapshot {str(chain['snapshot_digest'])[:12]} of training {chain['training_event_id']} → version {chain['new_version'] or 'none (' + chain['verdict'] + ')'}",
+        f"one chain    prediction {chain.prediction_id} (version {chain.answered_by}, action {chain.action}, propensity {chain.propensity:.3f}) "
+        f"→ {chain.feedback} {chain.feedback_event_id} (simulated host; partition {chain.partition}, offset {chain.offset}) "
+        f"→ snapshot {str(chain.snapshot_digest)[:12]} of training {chain.training_event_id} → version {chain.new_version or f'none ({chain.verdict})'}",
         soft_wrap=True,
     )
 

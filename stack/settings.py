@@ -1,4 +1,4 @@
-"""What the environment says about this machine: the only place of this room that reads it."""
+"""The settings of this machine, from the environment."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class MachineSettings(BaseSettings):
-    """Addresses of services that are there already, and where downloads are kept between runs."""
+    """Addresses of existing services, and the folder of downloads."""
 
     model_config = SettingsConfigDict(env_prefix="FINCOACH_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     cache_folder: Path | None = Field(
-        default=None, description="Where the broker's jars and data sets are kept; empty means the user's cache folder."
+        default=None, description="Folder of the broker's jars and of data sets; empty means the user's cache folder."
     )
     database_url: SecretStr | None = Field(
         default=None, description="A Postgres server to use instead of the embedded one."
     )
     brokers: str | None = Field(default=None, description="Kafka addresses to use instead of the embedded broker.")
     java_home: Path | None = Field(
-        default=None, validation_alias="JAVA_HOME", description="A Java installation that is tried first."
+        default=None, validation_alias="JAVA_HOME", description="The Java installation to try first."
     )
     xdg_cache_home: Path | None = Field(
         default=None,
         validation_alias="XDG_CACHE_HOME",
-        description="The user's cache folder, where the desktop names one.",
+        description="The user's cache folder, if set.",
     )
 
     @property
@@ -38,5 +38,5 @@ class MachineSettings(BaseSettings):
 
 
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child process: this process's own, with ``additions`` on top."""
+    """Return the environment of a child process: this process's own plus ``additions``."""
     return {**os.environ, **additions}

@@ -1,6 +1,6 @@
-"""Runs the processes of the stack: starts them in order, restarts what dies, gives up loudly, stops in reverse order.
+"""Runs the processes of the stack: starts them in order, restarts dead ones, raises when it gives up, stops in reverse order.
 
-What is run and by which rules stands in ``stack.processes``; the life of one process in ``stack.child``.
+``stack.processes`` describes processes and the rules; ``stack.child`` runs a single process.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LEFTOVERS_SECONDS = 5.0
 
 
 class Supervisor:
-    """Runs processes for as long as its ``async with`` block.
+    """Runs processes during its ``async with`` block.
 
-    Entering takes the folder and ends what a killed supervisor left there; nothing is started yet. Leaving stops all
-    processes in reverse order. Ctrl-C, SIGTERM and a process that is given up end the block from outside, wherever it
-    stands: after a signal it ends quietly (``stopped_by`` says which), after giving up with ``ProcessFailedError``.
-    A second signal kills at once. Signals are handled only in the main thread.
+    Entering locks the folder and ends the processes of a killed supervisor; it starts nothing. Leaving stops all
+    processes in reverse order. Ctrl-C, SIGTERM and a process that is given up cancel the block. After a signal it ends
+    without an error (``stopped_by`` is the signal); after giving up, it raises ``ProcessFailedError``. A second signal
+    kills all processes at once. Signals are handled in the main thread only.
 
         async with Supervisor(specs, folder) as supervisor:
             await supervisor.start("postgres", "broker")
@@ -73,10 +73,10 @@ class Supervisor:
         self._leaving = False
 
     async def __aenter__(self) -> Self:
-        """Take the folder.
+        """Lock the folder.
 
         Raises:
-            FolderInUseError: another supervisor works on it.
+            FolderInUseError: another supervisor uses it.
         """
         self._journal.parent.mkdir(parents=True, exist_ok=True)
         self._lock.acquire()
@@ -98,7 +98,7 @@ class Supervisor:
         finally:
             self._listen()
             self._lock.release()
-        # The cancellation that ended the block was this supervisor's own: it ends here.
+        # This supervisor cancelled the block itself, so the cancellation ends here.
         if self._interrupted and self._owner is not None:
             self._owner.uncancel()
         if self._failure is not None:
@@ -106,10 +106,10 @@ class Supervisor:
         return self._interrupted and kind is asyncio.CancelledError
 
     async def start(self, *names: str) -> None:
-        """Start the named processes and what they depend on (all when none is named); returns when they are ready.
+        """Start the named processes and their dependencies (all without names); return when they are ready.
 
-        What runs already is left alone. Each start is bounded by its process's ``ready_within_seconds``; one that
-        fails ends the whole block.
+        Running processes are left alone. Each start is limited by ``ready_within_seconds`` of its process; a failed
+        start ends the whole block.
         """
         wanted = self._with_dependencies(names or self._children)
         for name in wanted - self._followers.keys():
@@ -121,29 +121,29 @@ class Supervisor:
         await asyncio.gather(*(self._children[name].ready.wait() for name in wanted))
 
     async def run_until_stopped(self) -> None:
-        """Wait until a signal or a process that is given up ends the block."""
+        """Wait until a signal, or a process that is given up, ends the block."""
         await asyncio.Event().wait()
 
     async def run(self) -> None:
-        """Start everything and keep it alive until a signal; the whole block in one call.
+        """Start everything and keep it running until a signal: the whole block in one call.
 
         Raises:
-            ProcessFailedError: a process was given up; all others have been stopped.
+            ProcessFailedError: a process was given up; all others were stopped.
         """
         async with self:
             await self.start()
             await self.run_until_stopped()
 
     def states(self) -> tuple[ProcessState, ...]:
-        """The state of each process, in the order in which they were given."""
+        """Return the state of each process, in the order given."""
         return tuple(child.state for child in self._children.values())
 
     def state(self, name: str) -> ProcessState:
-        """The state of one process."""
+        """Return the state of one process."""
         return self._children[name].state
 
     async def stop(self, name: str) -> None:
-        """Stop one process in its own order and let it rest; ``start`` starts it again. Returns when it is gone."""
+        """Stop one process in an orderly way and return when it has ended; ``start`` starts it again."""
         follower = self._followers.pop(name, None)
         if follower is None:
             return
@@ -154,9 +154,9 @@ class Supervisor:
         await child.stop()
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to a process, as a fault would; it is restarted like after any other death.
+        """Send a signal to a process, as a fault would; a killed process is restarted.
 
-        SIGSTOP freezes it and SIGCONT thaws it: it stays this process, with its id.
+        SIGSTOP freezes the process and SIGCONT resumes it, under the same process id.
         """
         self._children[name].signal(number)
 
@@ -190,7 +190,7 @@ class Supervisor:
             self._owner.cancel()
 
     def _listen(self, *numbers: signal.Signals) -> None:
-        """Handle these signals, and no longer the others."""
+        """Handle these signals, and stop handling the others."""
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
@@ -225,7 +225,7 @@ class Supervisor:
 
 
 def _end(pids: Sequence[int]) -> None:
-    """Kill what an earlier supervisor left, groups and all; returns when it is gone, or after five seconds."""
+    """Kill the processes of an earlier supervisor with their groups; return when they are gone, or after five seconds."""
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)

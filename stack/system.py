@@ -1,4 +1,4 @@
-"""The whole system on one machine: which processes there are, in which order they start, and how they find each other."""
+"""The whole system on one machine: its processes, their order, and their addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from admin.installation import Endpoint, Installation, save
 from backends.broker.kafka import create_topics
 from migrations.create_continuous_learning_tables import create as migrate
 from schemas.errors import SettingsError
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.cluster import Detour, EmbeddedCluster
 from stack.errors import FolderInUseError
 from stack.folder import running_supervisor
@@ -31,14 +31,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class SystemPlan:
-    """How large the system is. ``wide_partitions`` is part of the data: a folder keeps the number that it began with.
+    """The size of the system. ``wide_partitions`` is part of the data: a folder keeps its first number.
 
     Attributes:
-        brokers: so many embedded brokers; of three one may be away and all goes on.
-        spare_streams_workers: workers that are only started by name, to join and leave.
-        detoured: processes that reach embedded services through ports of their own, on which the caller must forward (see
-            ``System.detours``) before they are started.
-        environment: additions to the environment of every process of ours.
+        brokers: number of embedded brokers; three tolerate the loss of one.
+        spare_streams_workers: workers that are started by name only, to join and leave.
+        detoured: processes that reach the embedded services through their own ports; the caller must forward these (see
+            ``System.detours``) before it starts the processes.
+        environment: additions to the environment of every process of this system.
         environments: further additions, by name of the process.
         server_settings: changes to the settings of the embedded Postgres.
     """
@@ -60,11 +60,11 @@ class SystemPlan:
 class System:
     """All processes of one installation under one supervisor.
 
-    Addresses in the environment (``FINCOACH_DATABASE_URL``, ``FINCOACH_BROKERS``) win over embedded services.
-    Building one sets an embedded database up when the folder is new, and blocks for about two seconds then.
+    Addresses in the environment (``FINCOACH_DATABASE_URL``, ``FINCOACH_BROKERS``) take precedence over embedded services.
+    In a new folder, the constructor sets up an embedded database, which blocks for about two seconds.
 
     Raises:
-        SoftwareMissingError: something is missing; the message says how to get it.
+        SoftwareMissingError: a program is missing; the message says how to get it.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class System:
         )
         if self._postgres is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._postgres.prepare()  # the password is in every other process's environment
+            self._postgres.prepare()  # every other process needs the password in its environment
         self._cluster = (
             None
             if machine.brokers
@@ -97,12 +97,12 @@ class System:
 
     @property
     def database_url(self) -> str:
-        """Return the database's address; an embedded one has it once it was set up."""
+        """Return the database's address; an embedded one has it after its set-up."""
         return self._postgres.url if self._postgres is not None else self._given_database_url
 
     @property
     def installation(self) -> Installation:
-        """Return where everything is; the embedded services must have been set up."""
+        """Return the addresses and folders of the installation; the embedded services must be set up."""
         return Installation(
             database_url=self.database_url,
             brokers=self._brokers,
@@ -113,13 +113,13 @@ class System:
         )
 
     async def start(self, say: Say) -> Installation:
-        """Start services, schema, topics and processes, in this order; return where they are. Call inside ``async with supervisor``.
+        """Start services, bring schema and topics up to date, start processes. Call inside ``async with supervisor``.
 
         Raises:
-            SettingsError: something is missing; the message says how to get it.
+            SettingsError: a program is missing; the message says how to get it.
         """
         say("starting database and broker")
-        if self._services:  # no names would mean all processes
+        if self._services:  # without names, start() starts all processes
             await self.supervisor.start(*(spec.name for spec in self._services))
         say("bringing schema and topics up to date")
         await prepare_services(
@@ -135,35 +135,42 @@ class System:
 
     def _is_spare(self, endpoint: Endpoint) -> bool:
         number = int(endpoint.name.rsplit("-", 1)[-1])
-        return endpoint.room == Room.STREAMS and number > self.plan.streams_workers
+        return endpoint.service == Service.STREAMS and number > self.plan.streams_workers
 
     def _planned(self) -> list[Endpoint]:
         numbers = {
-            Room.STREAMS: self.plan.streams_workers + self.plan.spare_streams_workers,
-            Room.TRAINERS: self.plan.trainers,
-            Room.DEPLOYER: 1,
-            Room.SERVING: self.plan.replicas,
+            Service.STREAMS: self.plan.streams_workers + self.plan.spare_streams_workers,
+            Service.TRAINERS: self.plan.trainers,
+            Service.DEPLOYER: 1,
+            Service.SERVING: self.plan.replicas,
         }
-        names = {Room.STREAMS: "streams", Room.TRAINERS: "trainer", Room.DEPLOYER: "deployer", Room.SERVING: "replica"}
+        names = {
+            Service.STREAMS: "streams",
+            Service.TRAINERS: "trainer",
+            Service.DEPLOYER: "deployer",
+            Service.SERVING: "replica",
+        }
         return [
-            Endpoint(name=f"{names[room]}-{number}", room=room, url=f"http://{HOST}:{self._port(room, number)}")
-            for room, count in numbers.items()
+            Endpoint(
+                name=f"{names[service]}-{number}", service=service, url=f"http://{HOST}:{self._port(service, number)}"
+            )
+            for service, count in numbers.items()
             for number in range(1, count + 1)
         ]
 
-    def _port(self, room: Room, number: int) -> int:
+    def _port(self, service: Service, number: int) -> int:
         wished = self.plan.replica_port + number
-        return wished if room is Room.SERVING and is_free(wished) else free_port()
+        return wished if service is Service.SERVING and is_free(wished) else free_port()
 
     def _spec(self, endpoint: Endpoint) -> ProcessSpec:
         return ProcessSpec(
             name=endpoint.name,
-            command=(sys.executable, "-m", endpoint.room),
+            command=(sys.executable, "-m", endpoint.service),
             ready=HttpProbe(f"{endpoint.url}/health/ready"),
             environment=self._environment(endpoint),
             depends_on=tuple(spec.name for spec in self._services),
-            # A replica starts without database and broker, from what it has on disk; in a cluster no broker is worth waiting for.
-            restarts_alone=endpoint.room == Room.SERVING or self.plan.brokers > 1,
+            # A replica starts from its disk, without database and broker; in a cluster, no single broker is needed.
+            restarts_alone=endpoint.service == Service.SERVING or self.plan.brokers > 1,
             grace_seconds=15.0,
             ready_within_seconds=120.0,
         )
@@ -184,7 +191,7 @@ class System:
         }
 
     def _detours(self) -> tuple[Detour, ...]:
-        """The ways to the embedded database."""
+        """Return the detours to the embedded database."""
         target = self._postgres.port if self._postgres is not None else None
         return tuple(
             Detour(process=process, service="postgres", listen_port=free_port(), target_port=target)
@@ -197,12 +204,12 @@ class System:
         if not ways:
             return self.database_url
         parts = urlsplit(self.database_url)
-        place = parts.netloc.rpartition(":")[0]
-        return urlunsplit(parts._replace(netloc=f"{place}:{ways[0].listen_port}"))
+        host = parts.netloc.rpartition(":")[0]
+        return urlunsplit(parts._replace(netloc=f"{host}:{ways[0].listen_port}"))
 
 
 async def prepare_services(database_url: str, brokers: str, *, wide_partitions: int, replication: int = 1) -> None:
-    """Bring schema and topics up to date; what is there already is left alone.
+    """Bring schema and topics up to date; existing ones are kept.
 
     Raises:
         SettingsError: a topic exists with another number of partitions.
@@ -212,11 +219,11 @@ async def prepare_services(database_url: str, brokers: str, *, wide_partitions: 
 
 
 def remove_data(folder: Path) -> None:
-    """Remove everything that an installation keeps in ``folder``.
+    """Remove all data of the installation in ``folder``.
 
     Raises:
-        FolderInUseError: it is running.
-        SettingsError: the folder is not one of ours.
+        FolderInUseError: the installation is running.
+        SettingsError: the folder is not an installation.
     """
     if not folder.exists():
         return
@@ -230,10 +237,10 @@ def remove_data(folder: Path) -> None:
 
 
 async def run_until_stopped(system: System, say: Say, on_ready: Callable[[Installation], None]) -> None:
-    """Start everything and keep it alive until a signal.
+    """Start everything and keep it running until a signal.
 
     Raises:
-        ProcessFailedError: a process was given up; all others have been stopped.
+        ProcessFailedError: a process was given up; all others were stopped.
     """
     async with system.supervisor:
         installation = await system.start(say)

@@ -1,1 +1,1 @@
-"""Counting: archives what happened, folds user states, judges data sets and says when a model learns."""
+"""Counting: archives events, folds user states, judges data sets and decides when a model is trained."""

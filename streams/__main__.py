@@ -1,4 +1,4 @@
-"""``python -m streams``: one worker, set up by FINCOACH_ variables."""
+"""``python -m streams``: one worker, configured by FINCOACH_ variables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from backends.process import run_to_exit
 from streams.bootstrap import run
 from streams.settings import StreamsSettings
 
-# A batch makes thousands of short-lived objects beside a large cache of states that hardly changes. With Python's
-# default the collector walks through that cache many times a second: an eighth of the worker's time.
+# A batch creates thousands of short-lived objects beside a large, stable cache of states. With Python's defaults the
+# collector scans that cache many times a second, which takes an eighth of the worker's time.
 GARBAGE_THRESHOLDS = (200_000, 20, 100)
 
 if __name__ == "__main__":

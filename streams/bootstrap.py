@@ -1,42 +1,36 @@
-"""Builds a streams worker from its settings: the only place of the room that constructs adapters."""
+"""Builds a streams worker from its settings: the only place of the service that constructs adapters."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backends.broker.kafka import BrokerConsumer, BrokerProducer, create_topics
+from backends.broker.kafka import create_topics
 from backends.broker.partitions import PartitionReader
-from backends.broker.processor import Processor
-from backends.clock import Clock, SystemClock
-from backends.control import LONGEST_COMMAND_LIFE, CommandHandler, Execution
-from backends.database.engine import create_engine
-from backends.database.outbox import OutboxRelay
+from backends.clock import Clock
+from backends.control import Execution
 from backends.database.repositories.ingestion import ensure_month_partitions, next_offsets
 from backends.database.repositories.models import ModelRepository
 from backends.database.unit_of_work import Database
-from backends.dead_letters import DeadLetterTopic
-from backends.process import Startable, run_process
-from backends.telemetry.health import HealthServer
-from backends.telemetry.logs import configure_logs, get_logger
+from backends.service_process import Part, ServiceProcess
+from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from modelkit.registry import dataset_definitions, discover, installed
 from modelkit.statistics.dataset import DataSets
 from schemas.errors import RetryLaterError
 from schemas.golden import golden_messages
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset, RetryDeadLetters, UpdateThresholds
-from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS, PREDICTIONS
-from schemas.vocabulary import Room
+from schemas.topics import BEHAVIORAL_EVENTS, DEAD_LETTERS, PREDICTIONS
+from schemas.vocabulary import Service
 from streams.batches.batch import BatchOutcome, LedgerBatch
 from streams.batches.dead_letter_limits import LimitPolicy
 from streams.batches.dead_letters import DeadLetterService
 from streams.batches.events import EventIngestion, take_in_events
-from streams.batches.foreign_dead_letters import GROUP as LETTERS_GROUP
-from streams.batches.foreign_dead_letters import ForeignLetters
+from streams.batches.foreign_dead_letters import GROUP as DEAD_LETTERS_GROUP
+from streams.batches.foreign_dead_letters import ForeignDeadLetters
 from streams.batches.golden import BrokenReceiverError, GoldenCheck
 from streams.batches.predictions import PredictionArchive, take_in_predictions
 from streams.batches.retries import retry_dead_letters
@@ -64,21 +58,9 @@ CHANGELOG_RETRY_SECONDS = 0.5
 LOOKS_IN_A_WINDOW = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the process from two functions."""
-
-    start: Callable[[], Awaitable[None]]
-    stop: Callable[[], Awaitable[None]]
-
-
-async def nothing() -> None:
-    """Do nothing: the end of a part that needs none."""
-
-
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """A streams worker, put together and not yet started."""
+    """A streams worker that is built but not yet started."""
 
     settings: StreamsSettings
     clock: Clock
@@ -126,7 +108,7 @@ class Worker:
             one.result()
 
     async def keep_partitions(self) -> None:
-        """See to it, every day, that the archive has partitions for the coming months."""
+        """Create the archive's partitions for the coming months, once a day."""
         while True:
             try:
                 today = self.clock.now().date()
@@ -137,7 +119,7 @@ class Worker:
                 await asyncio.sleep(PARTITIONS_RETRY_SECONDS)
 
     async def clear_limits(self) -> None:
-        """Clear the alerts about producers that keep to their limits again."""
+        """Clear the alerts about producers that are within their limits again."""
         pause = self.settings.dead_letter_window_seconds / LOOKS_IN_A_WINDOW
         while True:
             await asyncio.sleep(pause)
@@ -160,7 +142,7 @@ class Worker:
 def build_worker(
     settings: StreamsSettings, database: Database, clock: Clock, *, announce: Callable[[], None] = lambda: None
 ) -> Worker:
-    """Put a worker together; call it inside the running loop. ``announce`` is called when the outbox may hold a crossing."""
+    """Build a worker inside the running loop. It calls ``announce`` when the outbox may hold a crossing."""
     letters = DeadLetterService(clock, limit_policy(settings), check=golden_check())
     models = tuple(installed())
     events = EventIngestion(
@@ -207,7 +189,7 @@ def build_worker(
 
 
 def golden_check() -> GoldenCheck:
-    """Return the check whether this worker is sound."""
+    """Return the check that this worker can read the golden messages."""
     return GoldenCheck(
         golden_messages(),
         {BEHAVIORAL_EVENTS: take_in_events, PREDICTIONS: partial(take_in_predictions, models=tuple(installed()))},
@@ -224,70 +206,43 @@ def limit_policy(settings: StreamsSettings) -> LimitPolicy:
     )
 
 
-def open_database(settings: StreamsSettings) -> Database:
-    """Return the room's database; nothing connects before first use."""
-    engine = create_engine(
-        settings.database_url.get_secret_value(),
-        application_name=f"fincoach-{Room.STREAMS}",
-        idle_in_transaction_seconds=settings.idle_in_transaction_seconds,
-        pool_size=CONNECTIONS,
-    )
-    return Database(engine, Room.STREAMS)
-
-
 async def run(settings: StreamsSettings) -> int:
-    """Run a worker until it is told to stop; return the exit status."""
-    name = settings.instance or f"{Room.STREAMS}-{os.getpid()}"
-    configure_logs(process=name, level=settings.log_level)
+    """Run a worker until it must stop; return the exit status."""
+    process = ServiceProcess(Service.STREAMS, settings)
     try:
         golden_check()()
     except BrokenReceiverError as error:
         log.error("golden_messages_refused", error=str(error))  # noqa: TRY400 - the sentence says it all
         return 1
     (settings.folder / "streams").mkdir(parents=True, exist_ok=True)
-    clock = SystemClock()
-    database = open_database(settings)
-    producer = BrokerProducer(settings.brokers, client_id=name)
-    relay = OutboxRelay(database, producer)
-    worker = build_worker(settings, database, clock, announce=relay.wake)
-    health = HealthServer(host=settings.host, port=settings.port, readiness=worker.checks, facts=worker.facts)
-    control = BrokerConsumer(settings.brokers, [CONTROL], client_id=name)
+    database = process.open_database(connections=CONNECTIONS)
+    relay = process.relay(database)
+    worker = build_worker(settings, database, process.clock, announce=relay.wake)
+    process.health(worker.checks, worker.facts)
+    process.add_part(Part(start=lambda: register_models(database)))
+    process.add_part(Part(start=lambda: create_changelog(settings)))
+    process.add_part(Part(stop=worker.stop_consuming))
     executions: dict[type[Command], Execution] = {
         UpdateThresholds: worker.service.update_thresholds,
         ApproveDataset: worker.service.approve_dataset,
         QuarantineDataset: worker.service.quarantine_dataset,
         RetryDeadLetters: retry_dead_letters,
     }
-    handler = CommandHandler(database, clock, executions, models=tuple(installed()))
-    processor = Processor(control, handler.handle, DeadLetterTopic(producer), name=f"{GROUP}-control")
-    letters = BrokerConsumer(settings.brokers, [DEAD_LETTERS], client_id=name, group=LETTERS_GROUP)
-    keeper = Processor(letters, ForeignLetters(database).handle, DeadLetterTopic(producer), name=LETTERS_GROUP)
-    parts: list[Startable] = [
-        Part(nothing, database.close),
-        health,
-        Part(lambda: register_models(database), nothing),
-        Part(lambda: create_changelog(settings), nothing),
-        producer,
-        Part(lambda: control.start(since=clock.now() - LONGEST_COMMAND_LIFE), control.stop),
-        Part(letters.start, letters.stop),
-        Part(nothing, worker.stop_consuming),
-    ]
-    tasks = [
-        relay.run(),
-        processor.run(),
-        worker.reader.run(),
-        worker.follow(),
-        worker.agent.run(),
-        worker.keep_partitions(),
-        worker.clear_limits(),
-        worker.watch(),
-        keeper.run(),
-    ]
-    return await run_process(name, parts=parts, tasks=tasks)
+    process.execute(database, executions, models=tuple(installed()), name=f"{GROUP}-control", relay=relay)
+    process.read(DEAD_LETTERS, ForeignDeadLetters(database).handle, name=DEAD_LETTERS_GROUP, group=DEAD_LETTERS_GROUP)
+    process.add_work(
+        worker.reader.run,
+        worker.follow,
+        worker.agent.run,
+        worker.keep_partitions,
+        worker.clear_limits,
+        worker.watch,
+    )
+    return await process.run()
 
 
 async def register_models(database: Database) -> None:
-    """Give each installed model its rows where they are missing; waits and tries again while the database is away."""
+    """Create the missing rows of each installed model; waits and retries while the database is away."""
     for problem in discover().problems:
         log.error("model_left_out", problem=problem)
     rules = {model_type: definition.threshold for model_type, definition in installed().items()}
@@ -305,7 +260,7 @@ async def register_models(database: Database) -> None:
 
 
 async def create_changelog(settings: StreamsSettings) -> None:
-    """Create the topic behind the live view where it is missing; waits and tries again while the broker is away."""
+    """Create the live view's changelog topic if it is missing; waits and retries while the broker is away."""
     while True:
         try:
             await create_topics(

@@ -1,4 +1,4 @@
-"""The dataset agent: asks which data sets are due when a pane was closed, and at least every so often, and looks at those."""
+"""The dataset agent: evaluates the data sets that are due, after each closed pane and at regular intervals."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from streams.service import ContinuousLearningService
 
 log = get_logger("streams.dataset_agent")
-SHORTEST_PAUSE_SECONDS = 0.1  # panes that are closed within it are looked at together
-# While a backlog is read, panes are closed without end, and looking takes its time from reading: one part of ten.
+SHORTEST_PAUSE_SECONDS = 0.1  # panes closed within it are evaluated together
+# While a worker reads a backlog, panes close without pause. Evaluations then take at most a tenth of its time.
 PAUSE_PER_LOOK = 9.0
-LONGEST_PAUSE_SECONDS = 0.5  # of the second within which a crossing is announced
+LONGEST_PAUSE_SECONDS = 0.5  # a crossing is to be announced within a second
 LONGEST_DELAY_SECONDS = 5.0
 HEALTHY_SECONDS = 15.0
 
 
 class DatasetAgent:
-    """Runs in every worker; the lock of a data set's row decides who looks at it."""
+    """Runs in every worker. The lock on a data set's row decides which worker evaluates it."""
 
     def __init__(
         self,
@@ -45,16 +45,16 @@ class DatasetAgent:
         self._answered_at: float | None = None
 
     def wake(self) -> None:
-        """Say that there may be new panes."""
+        """Signal that there may be new panes."""
         self._wake.set()
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the database answered lately."""
+        """Whether the database answered recently."""
         return self._answered_at is not None and self._clock.monotonic() - self._answered_at < HEALTHY_SECONDS
 
     async def run(self) -> None:
-        """Look until cancelled; back off while the database is away."""
+        """Evaluate data sets until cancelled; back off while the database is away."""
         delay = SHORTEST_PAUSE_SECONDS
         while True:
             self._wake.clear()
@@ -73,9 +73,9 @@ class DatasetAgent:
 
 
 def pause_after(look_seconds: float, *, is_behind: bool) -> float:
-    """Return how long to leave the data sets alone after a look that took so long.
+    """Return the pause after an evaluation that took ``look_seconds``.
 
-    A worker that keeps up looks again at once: what crosses meanwhile is waited for.
+    A worker that keeps up pauses only briefly, so that the next crossing is announced soon.
     """
     if not is_behind:
         return SHORTEST_PAUSE_SECONDS

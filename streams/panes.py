@@ -1,4 +1,4 @@
-"""A pane: what one batch of one partition added to every data set. Immutable once written; panes merge. Pure."""
+"""Panes: what one batch of one partition added to every data set. A pane is immutable, and panes merge. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.messages.progress import DatasetCounts
 
 
 class PaneStatistics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Statistics by model, and the watermark of each source (seconds since 1970) after the pane."""
+    """Statistics by model, and each source's watermark after the pane, in seconds since 1970."""
 
     datasets: dict[str, DatasetStatistics] = {}
     watermarks: dict[str, float] = {}
@@ -29,13 +29,13 @@ _dataset_decoder = msgspec.msgpack.Decoder(DatasetStatistics)
 
 
 class Watermarks:
-    """The newest event time of each source, so that a replay of last year is judged by its own clock."""
+    """The newest event time of each source. A replay of last year is thus judged by its own clock."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
         self.seconds: dict[str, float] = dict(seconds or {})
 
     def age(self, source: str, occurred_at: float) -> float:
-        """Return how far ``occurred_at`` lies behind the watermark of ``source``, after moving it on."""
+        """Advance the watermark of ``source`` and return how far ``occurred_at`` lies behind it."""
         newest = self.seconds.get(source)
         if newest is not None and occurred_at <= newest:
             return newest - occurred_at
@@ -53,7 +53,7 @@ def close_pane(
     dead: Iterable[tuple[str | None, str]],
     watermarks: Mapping[str, float],
 ) -> PaneStatistics:
-    """Return the pane of one batch; what it adds to each model's data set is the models' own (:class:`DataSets`)."""
+    """Return the pane of one batch. Each model computes what the batch adds to its data set (:class:`DataSets`)."""
     added = data_sets.aggregate(folded, duplicate_types=duplicate_types, dead=dead)
     return PaneStatistics(datasets=added, watermarks=dict(watermarks))
 
@@ -74,5 +74,5 @@ def encode_statistics(statistics: DatasetStatistics) -> bytes:
 
 
 def decode_statistics(raw: bytes | None) -> DatasetStatistics:
-    """Return the statistics in ``raw``; empty ones for none."""
+    """Return the statistics in ``raw``, or empty ones if there is none."""
     return _dataset_decoder.decode(raw) if raw else EMPTY_STATISTICS

@@ -1,9 +1,9 @@
-"""ContinuousLearningService: the plan's entry points of counting, from a batch of events to a training set with a name."""
+"""ContinuousLearningService: the plan's entry points of counting, from a batch of events to a named training set."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,7 +12,7 @@ from backends.database.repositories.reviews import ReviewRepository
 from modelkit.statistics.dataset import EMPTY_STATISTICS
 from modelkit.statistics.sketches import merged_counts
 from schemas.errors import CommandRejectedError
-from schemas.messages.control import ApproveDataset, QuarantineDataset, UpdateThresholds
+from schemas.messages.control import ApproveDataset, CommandOutcome, QuarantineDataset, UpdateThresholds
 from schemas.messages.progress import DatasetCounts
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS
 from schemas.vocabulary import ModelType
@@ -52,18 +52,19 @@ if TYPE_CHECKING:
 
 
 class ContinuousLearningService:
-    """Monitors what accumulates for each model, judges it, and says when a model is to learn.
+    """Collects data for each model, judges it, and decides when a model is trained.
 
-    The entry points carry the plan's names and are what runs, in this order:
+    The entry points carry the plan's names. They run in this order:
 
-    - :meth:`process_behavioral_events`: the Faust agent's batch becomes archive, user states and a pane, in one transaction.
-      What the pane adds to each model's data set is made by the model's own ``dataset.py``:
+    - :meth:`process_behavioral_events` writes a batch to the archive, the user states and a pane, in one transaction. Each
+      model's own ``dataset.py`` computes what the pane adds to its data set (for the plan's four:
       ``aggregate_recommendation_feedback``, ``aggregate_user_segments``, ``aggregate_user_transactions`` and
-      ``aggregate_goal_events`` for the plan's four.
-    - :meth:`check_training_readiness`: the dataset agent's look at one model, in one transaction for each epoch: lock, and then
-    - :meth:`update_training_datasets`: takes the new panes into the open data set, asking the threshold's rule after each;
-    - :meth:`assess_data_quality`: judges what is in it, in five dimensions;
-    - :meth:`prepare_training_data`: where the rule holds, commits the epoch with its offset ranges and announces it.
+      ``aggregate_goal_events``).
+    - :meth:`check_training_readiness` evaluates one model for the dataset agent, in one transaction for each epoch. It locks
+      the data set, and then calls:
+    - :meth:`update_training_datasets`, which takes new panes into the open data set and checks the threshold after each;
+    - :meth:`assess_data_quality`, which judges the data set in five dimensions;
+    - :meth:`prepare_training_data`, which commits and announces the epoch with its offset ranges once the rule holds.
     """
 
     def __init__(
@@ -91,18 +92,18 @@ class ContinuousLearningService:
         return await self._predictions.ingest(batch)
 
     async def due_models(self) -> list[ModelType]:
-        """Return the models whose data sets are to be looked at now, by one question without a lock."""
+        """Return the models whose data sets are due for an evaluation, with one query and no lock."""
         async with self._database.reading() as connection:
             found = await standings(connection, BEHAVIORAL_EVENTS)
         return [standing.model_type for standing in found if standing.model_type in self._models and is_due(standing)]
 
     async def check_training_readiness(self, model_type: ModelType) -> Evaluation | None:
-        """Take all new panes into the model's open data set and close every epoch that is complete, each in a transaction of its own.
+        """Take all new panes into the model's open data set and close every complete epoch in its own transaction.
 
-        Returns the last evaluation; None while another worker is looking at the same data set.
+        Returns the last evaluation, or None while another worker evaluates the same data set.
 
         Raises:
-            PaneHoleError: panes are missing; a person must look.
+            PaneGapError: panes are missing; a person must investigate.
         """
         while True:
             async with self._database.transaction() as work:
@@ -113,7 +114,7 @@ class ContinuousLearningService:
     def update_training_datasets(
         self, epoch: OpenEpoch, cursors: dict[int, Cursor], panes: Sequence[PaneSlice], *, model_type: ModelType
     ) -> DatasetProgress:
-        """Take panes into an open data set up to the first after which its rule holds."""
+        """Take panes into an open data set, up to and including the first after which its rule holds."""
         return take_panes(epoch, cursors, panes, model_type=model_type, judge=self.assess_data_quality)
 
     def assess_data_quality(self, statistics: DatasetStatistics) -> QualityAssessment | None:
@@ -123,16 +124,16 @@ class ContinuousLearningService:
     async def prepare_training_data(
         self, work: UnitOfWork, repository: DatasetRepository, progress: DatasetProgress, *, model_type: ModelType
     ) -> ThresholdReached:
-        """Give the training set its name and its exact contents: (model_type, epoch) and the offset ranges that a snapshot reads."""
+        """Fix the training set's name (model_type, epoch) and its contents, the offset ranges that a snapshot reads."""
         return await close_epoch(work, repository, progress, model_type=model_type, now=self._clock.now())
 
     async def update_thresholds(
         self, work: UnitOfWork, command: UpdateThresholds, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
-        """Carry out the command and look at the data set again at once, all in the command's transaction.
+    ) -> CommandOutcome:
+        """Execute the command and evaluate the data set again, in the command's transaction.
 
         Raises:
-            CommandRejectedError: when a value is out of its range, or none is given.
+            CommandRejectedError: a value is out of range, or none is given.
         """
         repository = self._datasets(work, model_type)
         await repository.lock_open(wait=True)
@@ -140,15 +141,15 @@ class ContinuousLearningService:
         await repository.change_rule(changes, by=command.issuer)
         progress = await self._look(work, model_type, wait=True)
         sentence = progress.evaluation.sentence if progress else "no open data set"
-        return f"{model_type}: {listed(changes)}; {sentence}", {"model_type": model_type, **changes}
+        return CommandOutcome(
+            detail=f"{model_type}: {listed(changes)}; {sentence}", result={"model_type": model_type, **changes}
+        )
 
-    async def approve_dataset(
-        self, work: UnitOfWork, command: ApproveDataset, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
-        """Release the open data set that waits for its quality, and look at it again at once, all in the command's transaction.
+    async def approve_dataset(self, work: UnitOfWork, command: ApproveDataset, model_type: ModelType) -> CommandOutcome:
+        """Release the open data set that waits for its quality and evaluate it again, in the command's transaction.
 
         Raises:
-            CommandRejectedError: when it does not wait for its quality, or nobody says why it may train.
+            CommandRejectedError: it does not wait for its quality, or no reason is given.
         """
         reason, reviews = checked_reason(command.reason), ReviewRepository(work.connection, model_type)
         progress = await self._look(work, model_type, wait=True)
@@ -159,17 +160,20 @@ class ContinuousLearningService:
         await reviews.approve(dataset.id, by=command.issuer, reason=reason)
         progress = await self._look(work, model_type, wait=True)
         sentence = progress.evaluation.sentence if progress else ""
-        return f"{model_type} epoch {dataset.epoch}: {sentence}", {"model_type": model_type, "epoch": dataset.epoch}
+        return CommandOutcome(
+            detail=f"{model_type} epoch {dataset.epoch}: {sentence}",
+            result={"model_type": model_type, "epoch": dataset.epoch},
+        )
 
     async def quarantine_dataset(
         self, work: UnitOfWork, command: QuarantineDataset, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
-        """Let a data set reach no further training: the open one is closed without a crossing, and the next is open behind it.
+    ) -> CommandOutcome:
+        """Keep a data set out of all further training. An open one is closed without a crossing, and the next one opens.
 
-        What has been taken into it by now is quarantined; panes that nobody has looked at yet belong to the next one.
+        The panes that it has taken are quarantined. Panes not yet taken belong to the next data set.
 
         Raises:
-            CommandRejectedError: when there is nothing to quarantine, it was done already, or nobody says why.
+            CommandRejectedError: there is nothing to quarantine, it is quarantined already, or no reason is given.
         """
         reason, reviews = checked_reason(command.reason), ReviewRepository(work.connection, model_type)
         repository = self._datasets(work, model_type)
@@ -189,10 +193,12 @@ class ContinuousLearningService:
                 await work.publish(ALERTS, model_type, ended)
         trainings = await reviews.trainings_of(dataset.epoch)
         detail = quarantine_sentence(dataset, model_type=model_type, by=command.issuer, trainings=trainings)
-        return detail, {"model_type": model_type, "epoch": dataset.epoch, "trainings": trainings}
+        return CommandOutcome(
+            detail=detail, result={"model_type": model_type, "epoch": dataset.epoch, "trainings": trainings}
+        )
 
     async def live_dataset(self, model_type: ModelType) -> LiveDataset:
-        """Return the running counts of the model's open epoch from the database: what is accumulated and what waits behind it."""
+        """Return the counts of the model's open epoch from the database, including panes that are not yet taken."""
         async with self._database.reading() as connection:
             standing = await DatasetRepository(connection, model_type, BEHAVIORAL_EVENTS).standing()
         counts = decode_statistics(standing.accumulated).counts

@@ -8,23 +8,27 @@ from backends.settings import ProcessSettings
 
 
 class StreamsSettings(ProcessSettings):
-    """How a worker reads, commits and judges; thresholds are data, not settings."""
+    """How a worker reads, commits and judges. Thresholds are data, not settings."""
 
     batch_records: int = Field(
         default=10_000,
         ge=1,
         le=20_000,
-        description="Most records of one batch, which is one transaction; a worker that is behind takes what one fetch brings,"
-        " some 7,000 events as the client compresses them.",
+        description="Maximum records of one batch, which is one transaction. A worker that is behind takes what one fetch brings:"
+        " about 7,000 events, compressed by the client.",
     )
     state_cache_mib: int = Field(
-        default=32, ge=0, description="Most memory for user states, in MiB, over all partitions of a worker."
+        default=32, ge=0, description="Maximum memory for cached user states, in MiB, over all partitions of a worker."
     )
     readiness_seconds: float = Field(
-        default=1.0, gt=0, description="Longest time between two looks at the data sets when no pane wakes the agent."
+        default=1.0,
+        gt=0,
+        description="Maximum time between two evaluations of the data sets when no pane wakes the agent.",
     )
     session_timeout_seconds: float = Field(
-        default=10.0, ge=6, description="After so long without a heartbeat the partitions of a worker go to another."
+        default=10.0,
+        ge=6,
+        description="After this long without a heartbeat, a worker's partitions move to another worker.",
     )
     topic_replication: int = Field(
         default=1, ge=1, description="Replicas of the topics that the worker creates itself."
@@ -33,16 +37,18 @@ class StreamsSettings(ProcessSettings):
         default=0.25,
         gt=0,
         le=1,
-        description="More dead letters than this share of a producer's records raise an alert.",
+        description="An alert is raised when more than this share of a producer's records are dead letters.",
     )
     dead_letter_consecutive: int = Field(
-        default=100, ge=1, description="So many dead letters of a producer without a valid record in between raise one."
+        default=100,
+        ge=1,
+        description="An alert is raised after this many dead letters of a producer without a valid record in between.",
     )
     dead_letter_records: int = Field(
-        default=100, ge=1, description="Records of a producer in the window from which on their ratio counts."
+        default=100, ge=1, description="The ratio counts once the window holds this many records of a producer."
     )
     dead_letter_window_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="How far back the limits look; the alert is over when so long nothing exceeded them.",
+        description="Length of the limits' sliding window. The alert ends when no limit was exceeded for this long.",
     )

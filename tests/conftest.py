@@ -15,11 +15,16 @@ from hypothesis import settings
 
 from backends.clock import ManualClock
 from migrations.create_continuous_learning_tables import create
+from tests.small_sets import REAL, has_real_sets
 
 if TYPE_CHECKING:  # at run time pytest imports the plugin itself, to rewrite its assertions
     from tests.services import TemplateBuilder
 
-pytest_plugins = ["tests.services", "tests.hangs"]  # fixtures of broker and database; an end to what hangs
+pytest_plugins = [
+    "tests.services",
+    "tests.hangs",
+    "tests.order",
+]  # broker and database; an end to what hangs; long files first
 
 # Where the shared services are may be given from outside; nothing else may leak into a test.
 SERVICE_ADDRESSES = {"FINCOACH_DATABASE_URL", "FINCOACH_BROKERS"}
@@ -30,9 +35,10 @@ OUR_LOGGERS = ("fincoach", "asyncio")
 # leaked instances below the tests' summary.
 sys.modules["triton"] = None  # type: ignore[assignment]
 
-settings.register_profile("dev", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
-settings.load_profile("ci" if "CI" in os.environ else "dev")
+# The same examples each time for `make test`; others each time, and more of them, for `make prove`.
+settings.register_profile("test", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("prove", max_examples=200, deadline=None, print_blob=True)
+settings.load_profile("test")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "expects_errors(*events): these events may be logged as errors, because the test provokes them"
     )
+
+
+def pytest_report_header() -> str:
+    """Say on which data sets the run stands."""
+    if has_real_sets():
+        return f"data sets: the real ones in {REAL}, and small ones that the tests make"
+    return f"data sets: only small ones that the tests make; {REAL} is not there (FINCOACH_DATA names a folder of real ones)"
 
 
 @pytest.fixture(autouse=True, scope="session")

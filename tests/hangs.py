@@ -2,6 +2,9 @@
 
 pytest-timeout lets go of a test once it has failed. Then its fixtures end, and with them its event loop, which waits for
 every task; one that swallows its cancellation, as Faust's do where the app was not stopped, would hold the run for ever.
+
+Where a run has several processes, the others finish what they have begun, and then the run ends (``make test`` forbids xdist
+to start another process: it would run the same test again).
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def _end_run(test: str, stderr: int) -> None:
     if is_debugging():  # somebody sits before it
         return
-    os.write(stderr, f"\n{test} hangs beyond its time-out; the run ends here. What every thread does:\n".encode())
+    os.write(stderr, f"\n{test} hangs beyond its time-out; this process ends here. What every thread does:\n".encode())
     faulthandler.dump_traceback(stderr)
     for child in psutil.Process().children(recursive=True):  # broker and database would stay
         child.kill()

@@ -1,7 +1,8 @@
-"""Defects of a known rate planted into real events, and what the quality of the data set then says.
+"""Defects of a known rate planted into events, and what the quality of the data set then says.
 
-Real Online Retail, OULAD and HeartSteps events go the way of every event: encoded, taken in, folded, closed into panes,
-merged and judged. ``python -m tests.planted_defects`` prints planted against reported; a test holds it.
+Events of Online Retail, OULAD and HeartSteps (of the real sets, or of small ones that the tests make) go the way of every
+event: encoded, taken in, folded, closed into panes, merged and judged. ``python -m tests.planted_defects`` prints planted
+against reported; a test holds it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,15 +25,14 @@ from fincoach_events.events import encode_event as encoded
 from modelkit.statistics.sketches import DatasetStatistics, merged
 from schemas.vocabulary import GOAL_OUTCOMES, ModelType
 from stack.replay.catalogue import open_source
-from stack.replay.settings import ReplaySettings
 from streams.batches.events import decode_storable_event
 from streams.batches.folding import AcceptedEvent, States, fold_new
 from streams.batches.intake import take_in
 from streams.panes import Watermarks, close_pane
 from streams.quality.assessment import QualityAssessment, assess
 from tests.four_models import data_sets_of_four
+from tests.small_sets import data_folder
 
-DATA = ReplaySettings().data
 RATES = (0.001, 0.01, 0.05, 0.2)
 TOLERANCE = 0.01
 SEED = 20
@@ -108,10 +109,10 @@ class Outcome:
 
 
 @functools.cache
-def real_events(world: str, *, every_nth_user: int = 1) -> tuple[AnyBehavioralEvent, ...]:
+def events_of(world: str, *, data: Path | None = None, every_nth_user: int = 1) -> tuple[AnyBehavioralEvent, ...]:
     """Return the events of a set that belong to its model, in their order; of every so many users all or nothing."""
     kinds = (TransactionCreated, GoalModified, RecommendationInteraction)
-    events = (item for item in open_source(world, data=DATA).events() if isinstance(item, kinds))
+    events = (item for item in open_source(world, data=data or data_folder()).events() if isinstance(item, kinds))
     return tuple(event for event in events if event.user_id.int % every_nth_user == 0)
 
 
@@ -154,10 +155,10 @@ def statistics_of(
     return total
 
 
-def outcomes(defect: Defect, *, every_nth_user: int | None = None) -> list[Outcome]:
+def outcomes(defect: Defect, *, data: Path | None = None, every_nth_user: int | None = None) -> list[Outcome]:
     """Return what each rate of a defect led to."""
     nth = every_nth_user or EVERY_NTH_USER.get(defect.world, 1)
-    events = defect.prepare(list(real_events(defect.world, every_nth_user=nth)))
+    events = defect.prepare(list(events_of(defect.world, data=data, every_nth_user=nth)))
     model_type = MODELS[defect.world]
     clean = judged(events, model_type)
     found = []

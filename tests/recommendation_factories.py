@@ -1,4 +1,4 @@
-"""What the tests of the recommendation trainer stand on: served recommendations whose truth is known, and a workshop to train in."""
+"""What the tests of the recommendation trainer use: served recommendations whose truth is known, and a workshop to train in."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from modelkit.features import REDUCER_VERSION, STATE_FEATURES
 from modelkit.installation_key import installation_key
 from modelkit.registry import definition_of
 from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 from modelkit.version_zero import baseline_artifact
 from models.recommendation.settings import RecommendationTrainingSettings
 from models.recommendation.training import TRAINER
 from models.recommendation.training.examples import ARMS, RecommendationExamples
-from trainers.judging.training import conduct
+from trainers.judging.training import run_training
 from trainers.pipe import WorkOrder, WorkResult
-from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FloatArray = npt.NDArray[np.float64]
 Row = dict[str, Any]
@@ -77,12 +77,12 @@ def _answered(
     number: int, context: FloatArray, chances: FloatArray, likes: FloatArray, generator: np.random.Generator, *, is_new: bool
 ) -> Row:  # fmt: skip
     action, moment = int(generator.choice(ARMS, p=chances)), BEGIN + dt.timedelta(minutes=number)
-    said = _answer(generator, likes[action])
+    answer = _answer(generator, likes[action])
     return {
         "prediction_id": UUID(int=number).bytes, "user_id": UUID(int=int(generator.integers(USERS))).bytes, "predicted_at": moment,
         "version": "0.0.0", "kind": "baseline", "reducer_version": REDUCER_VERSION, "action_set": "fincoach-5", "action": action,
         "propensity": float(chances[action]), "propensities": chances.tolist(), "features": context.astype(np.float32).tolist(),
-        "shown_at": moment + SEEN, "responses": [said] if said else [], "responded_at": [moment + ANSWERED] if said else [],
+        "shown_at": moment + SEEN, "responses": [answer] if answer else [], "responded_at": [moment + ANSWERED] if answer else [],
         "is_new": is_new,
     }  # fmt: skip
 
@@ -94,7 +94,7 @@ def _answer(generator: np.random.Generator, chance: float) -> str | None:
 
 
 def files_of(rows: Sequence[Row], events: Sequence[AnyBehavioralEvent] = ()) -> dict[str, bytes]:
-    """Return a snapshot's files; behind ``events`` comes the newest one, of which all that matters is its time."""
+    """Return a snapshot's files; behind ``events`` comes a newest one; only its time matters."""
     newest = max(row["predicted_at"] for row in rows) + dt.timedelta(days=1)
     last = PageViewed(event_id=UUID(int=1), user_id=UUID(int=10**9), occurred_at=newest, consent=True, page_url="/")
     table = [
@@ -122,7 +122,7 @@ def examples_of(rows: Sequence[Row]) -> RecommendationExamples:
 
 
 class Workshop:
-    """A store with version 0, in which trainings are conducted as the child process does."""
+    """A store with version 0, in which the trainings run as in the child process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -130,7 +130,7 @@ class Workshop:
         self.key = installation_key(folder / "keys")
         self.champion = self.store.put("artifacts", baseline_artifact(definition_of("recommendation"), self.key, BEGIN))
 
-    def conduct(
+    def train(
         self, rows: Sequence[Row], *, seed: int = 0, champion: str | None = None, checkpoint: str | None = None
     ) -> WorkResult:
         """Return the result of one training."""
@@ -139,4 +139,4 @@ class Workshop:
             store_url=f"file://{self._folder / 'store'}", keys_folder=str(self._folder / "keys"), cpu_seconds=60, parent_pid=1,
             champion=champion or self.champion, champion_checkpoint=checkpoint,
         )  # fmt: skip
-        return conduct(TRAINER, order, lambda *_: None)
+        return run_training(TRAINER, order, lambda *_: None)

@@ -25,7 +25,7 @@ from serving.service import PredictionService
 from serving.user_states import UserStateReader
 from serving.versions import VersionLibrary
 from tests.four_models import FOUR_MODELS
-from tests.versions import Shelf, desired
+from tests.versions import Installation, desired
 
 
 @dataclass
@@ -43,12 +43,14 @@ class Replica:
     """A replica whose parts a test may look into."""
 
     def __init__(self, folder: Path, clock: Clock, *, largest_body_bytes: int = 65_536) -> None:
-        self.shelf = Shelf(folder)
-        self.shelf.key  # noqa: B018 - makes the key pair
+        self.installation = Installation(folder)
+        self.installation.key  # noqa: B018 - makes the key pair
         self.states = WrittenStates()
         self.registry = VersionRegistry()
         self.library = VersionLibrary(
-            store_url=self.shelf.store_url, keys_folder=self.shelf.keys_folder, replica_folder=folder / "replica"
+            store_url=self.installation.store_url,
+            keys_folder=self.installation.keys_folder,
+            replica_folder=folder / "replica",
         )
         producer = BrokerProducer("127.0.0.1:1", client_id="nobody")  # never started: every publication is "later"
         self.reporter = ReplicaReporter(self.registry, producer, clock, replica_id="replica-1", heartbeat_seconds=5)
@@ -68,7 +70,7 @@ class Replica:
     async def serve_baselines(self) -> None:
         """Serve version 0 of every model."""
         for model_type in FOUR_MODELS:
-            await self.apply(desired(1, self.shelf.baseline(model_type), model_type=model_type))
+            await self.apply(desired(1, self.installation.baseline(model_type), model_type=model_type))
 
     async def apply(self, state: DeploymentState) -> None:
         """Serve a desired state."""

@@ -1,7 +1,7 @@
 """Where Kafka and Postgres of the tests come from: real ones, always.
 
 Addresses in the environment win (``FINCOACH_DATABASE_URL``, ``FINCOACH_BROKERS``); else containers where a Docker
-engine answers; else the servers that ``stack`` starts. Each is started once a run, when the first test asks for it.
+engine answers; else the servers that ``stack`` starts. Each is started once in each process of a run, when the first test asks for it.
 
 ``tests/conftest.py`` names this file as a plugin, and may replace ``template_builder`` by one that applies the
 migrations.
@@ -63,13 +63,22 @@ def broker_address() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def own_broker() -> Iterator[str]:
-    """The address of an embedded broker of one test file's own: nobody else writes to the topics of its register."""
-    with _folder("own-broker") as folder:
+@pytest.fixture(scope="session")
+def register_broker() -> Iterator[str]:
+    """The address of an embedded broker on which one test file after the other has the topics of the register."""
+    with _folder("register-broker") as folder:
         broker = EmbeddedBroker(folder / "broker")
         with running_in_background(broker.spec(), folder=folder):
             yield broker.address
+
+
+@pytest.fixture(scope="module")
+def own_broker(register_broker: str) -> str:
+    """The address of a broker without topics: nobody but this test file writes to those of its register."""
+    from tests.chaos.rig.aimed_topics import remove_topics  # noqa: PLC0415 - the yard stands on this file
+
+    asyncio.run(remove_topics(register_broker))
+    return register_broker
 
 
 @pytest.fixture(scope="session")

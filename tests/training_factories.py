@@ -1,4 +1,4 @@
-"""What the tests of trainers stand on: an archive filled as streams would fill it, a trainer's parts, small histories."""
+"""What the tests of trainers use: an archive filled as streams would fill it, a trainer's parts, small histories."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated, encode_event
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
 from modelkit.training.interface import EVENTS_FILE, FEEDBACK_FILE, Snapshot
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 from schemas.messages.envelope import OffsetRange
 from schemas.messages.training import ThresholdReached
 from schemas.tables import behavioral_events, epochs, ledger, threshold_evaluations, training_datasets
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from tests.four_models import FOUR_MODELS
 from trainers.running.queue import TrainingQueue
 from trainers.settings import TrainersSettings
 from trainers.snapshots.decisions import clean
-from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 
 FIRST_DAY = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
 TOPIC = BEHAVIORAL_EVENTS.name
 
 
-def database_of(url: str, room: Room = Room.TRAINERS) -> Database:
-    """Return a room's database; close it."""
-    return Database(create_engine(url, application_name="test"), room)
+def database_of(url: str, service: Service = Service.TRAINERS) -> Database:
+    """Return a service's database; close it."""
+    return Database(create_engine(url, application_name="test"), service)
 
 
 def settings_of(url: str, folder: Path, **changed: object) -> TrainersSettings:
@@ -82,7 +82,7 @@ def transaction(user: str, day: float, amount_minor: int, **changed: object) -> 
 
 
 def shop_history(*, users: int, weeks: int, seed: int = 0) -> list[TransactionCreated]:
-    """Return the purchases of customers who each come with a rate and spend around an amount of their own, by time."""
+    """Return purchases by time; each customer comes at a rate, and spends around an amount, of its own."""
     generator = np.random.default_rng(seed)
     rates, levels = generator.gamma(2.0, 0.2, users), generator.lognormal(3.0, 0.6, users)
     events = []
@@ -156,7 +156,7 @@ async def record_epoch(database: Database, message: ThresholdReached) -> None:
 async def record_quarantine(
     database: Database, ranges: Iterable[OffsetRange], *, epoch: int, model_type: ModelType = "spending"
 ) -> None:
-    """Store the row that streams keeps of a data set that a person has quarantined."""
+    """Store the row that streams keeps of a quarantined data set."""
     row = {
         "dataset_type": model_type, "epoch": epoch, "threshold": 1, "closed_at": sa.func.now(), "review": "quarantined",
         "reviewed_by": "alice", "review_reason": "a bot", "quarantined_ranges": msgspec.to_builtins(list(ranges)),

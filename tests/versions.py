@@ -25,7 +25,7 @@ BUILT_AT = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Installation:
     """An installation's keys and artifact store in one folder."""
 
     folder: Path
@@ -61,7 +61,7 @@ class Shelf:
 
 
 def goal_artifact(key: SigningKey, rate: float, **manifest_fields: object) -> dict[str, bytes]:
-    """Return a signed goal model whose answer tells it from others: the probability ``rate``."""
+    """Return a signed goal model that always answers the probability ``rate``."""
     loaded = open_artifact(baseline_artifact(definition_of("goal"), key, BUILT_AT), key.trusted())
     files = {**loaded.files, PARAMETERS: msgspec.json.encode(GoalBaseline(base_rate=rate))}
     manifest = msgspec.structs.replace(loaded.manifest, kind=ArtifactKind.LEARNED, files={}, **manifest_fields)

@@ -6,11 +6,10 @@ import re
 import sys
 from pathlib import Path
 
+from tools.reference.packages import PACKAGES
+
 KINDS = ("feat", "fix", "docs", "test", "refactor", "perf", "chore", "build", "ci", "revert")
-SCOPES = (
-    "fincoach_events", "schemas", "backends", "modelkit", "models", "streams", "trainers", "deployer", "serving", "admin", "stack",
-    "migrations", "tests", "benchmarks", "docs", "tools", "house",
-)  # fmt: skip
+SCOPES = (*PACKAGES, "migrations", "tests", "benchmarks", "examples", "docs", "tools", "house")
 LONGEST_SUBJECT = 100
 SUBJECT = re.compile(rf"^({'|'.join(KINDS)})\(({'|'.join(SCOPES)})\)!?: \S.*[^.]$")
 
@@ -23,12 +22,12 @@ def objection(message: str) -> str | None:
     if len(subject) > LONGEST_SUBJECT:
         return f"the subject has {len(subject)} characters; at most {LONGEST_SUBJECT}"
     if not SUBJECT.match(subject):
-        return f"write: kind(room): what changed. Kinds: {', '.join(KINDS)}. Rooms: {', '.join(SCOPES)}."
+        return f"write: kind(scope): what changed. Kinds: {', '.join(KINDS)}. Scopes: {', '.join(SCOPES)}."
     return None
 
 
 def main(path: str) -> int:
-    """Print the objection to the message in the file ``path``; return 1 where there is one."""
+    """Print the objection to the message in the file ``path``; return 1 if there is one."""
     reason = objection(Path(path).read_text(encoding="utf-8"))
     if reason:
         print(reason)

@@ -1,4 +1,4 @@
-"""Refuses files that do not belong in the history: large ones, private keys, models and data sets."""
+"""Refuses files that do not belong in the history: large files, private keys, models and data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def objection(path: Path) -> str | None:
     if not path.is_file():
         return None
     if path.suffix in MODEL_OR_DATA:
-        return "models and data sets are made or fetched, not committed"
+        return "models and data sets are generated or fetched, not committed"
     if path.stat().st_size > LARGEST_BYTES:
         return f"larger than {LARGEST_BYTES} bytes"
     if PRIVATE_KEY.search(path.read_bytes()):
@@ -25,7 +25,7 @@ def objection(path: Path) -> str | None:
 
 
 def main(names: list[str]) -> int:
-    """Print each objection; return 1 where there is one."""
+    """Print each objection; return 1 if there is one."""
     objections = {name: reason for name in names if (reason := objection(Path(name)))}
     for name, reason in objections.items():
         print(f"{name}: {reason}")

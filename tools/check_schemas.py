@@ -1,9 +1,9 @@
-"""Fails where a message changed without a new version, or one of the last release could no longer be read.
+"""Fails if a message changed without a new version, or if messages of the last release can no longer be read.
 
-The first is what :mod:`tools.schema_lock` finds. Then this compares the message schemas of docs/reference/asyncapi.yaml with the same file at the last release tag. A reader
-must stay able to read what is still in a topic: nothing that was optional or absent may become required, no
-field may change its type, no message may go away. A break goes through a new schema version and an upcast in the codec;
-a message whose version was raised since is therefore left to the tests of its versions.
+:mod:`tools.schema_lock` finds the former. For the latter, this compares the message schemas of docs/reference/asyncapi.yaml
+with those of the last release tag. A reader must be able to read all messages in a topic: no optional or absent field may
+become required, no field may change its type, no message may disappear. A breaking change needs a new schema version and
+an upcast in the codec; therefore messages with a raised version are left to the tests of their versions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 from schemas.codec import version_of
 from tools import schema_lock
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 from tools.schema_lock import Lock, last_release, register, released_lock
 
 DOCUMENT = "docs/reference/asyncapi.yaml"
@@ -25,7 +25,7 @@ Schemas = dict[str, dict[str, Any]]
 
 
 def released_schemas(tag: str) -> Schemas:
-    """Return the message schemas at ``tag``; empty where the document did not exist yet."""
+    """Return the message schemas at ``tag``; empty if the document did not exist yet."""
     command = ["git", "show", f"{tag}:{DOCUMENT}"]
     found = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     return schemas_of(found.stdout) if found.returncode == 0 else {}
@@ -38,7 +38,7 @@ def schemas_of(text: str) -> Schemas:
 
 
 def breaks(old: Schemas, new: Schemas) -> list[str]:
-    """Return a sentence for each way in which ``new`` cannot read what ``old`` wrote."""
+    """Return a sentence for each way in which ``new`` cannot read messages of ``old``."""
     gone = [f"{name}: is gone" for name in old if name not in new]
     return gone + [line for name in old if name in new for line in struct_breaks(name, old[name], new[name])]
 
@@ -61,12 +61,12 @@ def struct_breaks(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[s
 
 
 def without_words(shape: dict[str, Any]) -> dict[str, Any]:
-    """Return a field's shape without what only people read, and without its default."""
+    """Return a field's shape without its descriptions and its default."""
     return {key: value for key, value in shape.items() if key not in {"description", "title", "default"}}
 
 
 def raised(released: Lock) -> set[str]:
-    """Return the classes of messages that have a later version than the release."""
+    """Return the message classes with a later version than the release."""
     return {
         message.__name__
         for name, (_, message) in register().items()
@@ -83,7 +83,7 @@ def broken_since(tag: str) -> list[str]:
 
 
 def main() -> int:
-    """Print each complaint; return 1 where there is one."""
+    """Print each complaint; return 1 if there is one."""
     tag = last_release()
     complaints = schema_lock.check() + (broken_since(tag) if tag else [])
     for line in complaints:

@@ -1,6 +1,6 @@
-"""Writes docs/reference from the code, or with --check fails where the two differ.
+"""Writes docs/reference from the code, or fails with --check if the two differ.
 
-What is generated: topics, dead letters, AsyncAPI, settings, metrics, the command line and the tables. Nothing there is written by hand.
+It generates the pages on topics, dead letters, AsyncAPI, settings, metrics, the command line and the tables.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from tools.reference import asyncapi, cli, dead_letters, metrics, settings, tables, topics
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
@@ -26,7 +26,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def difference(name: str, expected: str) -> str:
-    """Return how the written page differs from ``expected``; empty where it does not."""
+    """Return the difference of the written page from ``expected``; empty if there is none."""
     path = REFERENCE / name
     written = path.read_text(encoding="utf-8") if path.is_file() else ""
     lines = difflib.unified_diff(
@@ -36,12 +36,12 @@ def difference(name: str, expected: str) -> str:
 
 
 def check() -> int:
-    """Print every difference; return 1 where there is one."""
+    """Print every difference; return 1 if there is one."""
     differences = [found for name, render in PAGES.items() if (found := difference(name, render()))]
     for found in differences:
         print(found)
     if differences:
-        print("docs/reference is behind the code: run `make docs` and commit what it writes.")
+        print("docs/reference is out of date: run `make docs` and commit the result.")
     return 1 if differences else 0
 
 
@@ -55,9 +55,9 @@ def write() -> int:
 
 
 def main() -> int:
-    """Read the arguments, write or check."""
+    """Write or check, depending on the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail on a difference")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     return check() if parser.parse_args().check else write()
 
 

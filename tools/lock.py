@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 HEADER = """\
-# Exact versions that were tried together on {platform} with Python {python}; written by `make lock`.
-# Lines for libraries that another platform does not install (nvidia-*, triton) are without effect there.
+# Exact versions that were tested together on {platform} with Python {python}; written by `make lock`.
+# Lines for libraries that another platform does not install (nvidia-*, triton) have no effect there.
 """
 CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 
 
 def frozen_versions() -> list[str]:
-    """Return ``name==version`` of everything installed from an index, sorted without regard to case."""
+    """Return ``name==version`` of everything installed from an index, sorted case-insensitively."""
     command = [sys.executable, "-m", "pip", "freeze", "--exclude-editable", "--disable-pip-version-check"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return sorted((line for line in lines if "==" in line), key=str.lower)

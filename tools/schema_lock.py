@@ -1,8 +1,8 @@
-"""The lock of message shapes: which shape each version of each message has. Fails where a message changed without saying so.
+"""The lock of message shapes: records the shape of each version of each message, and fails if a message changed.
 
-``schemas/shapes.lock.json`` names for each type (as it stands on the wire) and version the exact shape. A message that is
-changed makes the check fail until somebody writes the lock anew (``make schema-lock``), and thereby looks at it. A version
-that was released keeps its shape for ever: its messages lie in topics and archives, and hosts go on sending them.
+``schemas/shapes.lock.json`` holds the exact shape for each type (by its name on the wire) and version. A changed message
+fails the check until somebody rewrites the lock (``make schema-lock``), and so reviews the change. A released version
+keeps its shape for ever: its messages are in topics and archives, and hosts still send them.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import msgspec
 
 from schemas.codec import tag_of, version_of
 from schemas.topics import TOPICS, Topic
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 from tools.shapes import changes, digest_of, hides_its_version, shape_of
 
 FILE = "schemas/shapes.lock.json"
-WRITE = "run `make schema-lock`, look at what it changes, and commit it"
+WRITE = "run `make schema-lock`, review its changes, and commit them"
 # Type on the wire -> {"topic": name, "versions": {number as text: {"digest": ..., "fields": shape}}}
 Lock = dict[str, dict[str, Any]]
 
 
 def register() -> dict[str, tuple[Topic, type[msgspec.Struct]]]:
-    """Return topic and struct of each message type of today by its name on the wire."""
+    """Return topic and struct of each current message type, by its name on the wire."""
     return {tag_of(message): (topic, message) for topic in TOPICS.values() for message in topic.messages}
 
 
 def locked_today(before: Lock, released: Lock) -> Lock:
-    """Return the lock as it has to be written: shapes of today beside those of earlier versions; what was released stays."""
+    """Return the lock to write: current shapes beside those of earlier versions; released messages stay."""
     today: Lock = {}
     for name, (topic, message) in register().items():
         versions = {
@@ -44,17 +44,17 @@ def locked_today(before: Lock, released: Lock) -> Lock:
 
 
 def drifts(lock: Lock) -> list[str]:
-    """Return a sentence for each message of today that is not as the lock says."""
+    """Return a sentence for each current message that differs from the lock."""
     found = [line for name, (_, message) in register().items() for line in _drifts(lock, name, message)]
     unknown = [f"{name} is in the lock and in no topic: {WRITE}" for name in lock if name not in register()]
     return found + unknown
 
 
 def breaches(lock: Lock, released: Lock, tag: str) -> list[str]:
-    """Return a sentence for each released version whose shape is another one in ``lock``, or is no longer there."""
+    """Return a sentence for each released version whose shape differs in ``lock`` or is missing."""
     return [
         f"{name}: version {number} was released with {tag} and must keep its shape ({_changed(entry, _versions(lock, name).get(number))}). "
-        f"Give the message `schema_version` {int(number) + 1}, an upcast in schemas/codec.py where a reader cannot do without, "
+        f"Give the message `schema_version` {int(number) + 1}, an upcast in schemas/codec.py if readers need one, "
         f"and an example of the new version; then {WRITE}"
         for name, message in released.items()
         for number, entry in message["versions"].items()
@@ -63,9 +63,9 @@ def breaches(lock: Lock, released: Lock, tag: str) -> list[str]:
 
 
 def silent_versions() -> list[str]:
-    """Return a sentence for each message of a later version that does not write its version."""
+    """Return a sentence for each message beyond version 1 that does not write its version."""
     return [
-        f"{name}: leaves its defaults out, and so its version; readers would take it for version 1. "
+        f"{name}: omits its defaults, and with them its version; readers would take it for version 1. "
         f"Write `schema_version: int = msgspec.field(default_factory=lambda: {version_of(message)})`"
         for name, (_, message) in register().items()
         if hides_its_version(message)
@@ -73,33 +73,33 @@ def silent_versions() -> list[str]:
 
 
 def last_release() -> str | None:
-    """Return the newest tag that is an ancestor of the work tree, or None before the first release."""
+    """Return the newest release tag in the history of the work tree, or None before the first release."""
     command = ["git", "describe", "--tags", "--abbrev=0", "--match", "v*"]
     found = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     return found.stdout.strip() or None
 
 
 def released_lock(tag: str | None) -> Lock:
-    """Return the lock at ``tag``; empty before the first release and where it had none."""
+    """Return the lock at ``tag``; empty before the first release and if it had none."""
     command = ["git", "show", f"{tag}:{FILE}"]
     found = subprocess.run(command, cwd=ROOT, check=False, capture_output=True) if tag else None
     return msgspec.json.decode(found.stdout, type=Lock) if found and found.returncode == 0 else {}
 
 
 def written_lock() -> Lock:
-    """Return the lock of the work tree; empty where there is none."""
+    """Return the lock of the work tree; empty if there is none."""
     path = ROOT / FILE
     return msgspec.json.decode(path.read_bytes(), type=Lock) if path.is_file() else {}
 
 
 def check() -> list[str]:
-    """Return everything that keeps the build from passing."""
+    """Return all complaints."""
     lock, tag = written_lock(), last_release()
     return [*silent_versions(), *drifts(lock), *breaches(lock, released_lock(tag), str(tag))]
 
 
 def write() -> list[str]:
-    """Write the lock, unless that would change what was released; return why not."""
+    """Write the lock unless that would change a released shape; return the complaints."""
     tag = last_release()
     released = released_lock(tag)
     lock = locked_today(written_lock(), released)
@@ -110,7 +110,7 @@ def write() -> list[str]:
 
 
 def rendered(lock: Lock) -> str:
-    """Return the lock as JSON with one line for each field, so that a change shows as one."""
+    """Return the lock as JSON with one line per field, for readable diffs."""
     return "{\n" + ",\n".join(_rendered_message(name, lock[name]) for name in sorted(lock)) + "\n}\n"
 
 
@@ -125,7 +125,7 @@ def _drifts(lock: Lock, name: str, message: type[msgspec.Struct]) -> list[str]:
     if not differences:
         return []
     return [
-        f"{name}: changed without a new version ({', '.join(differences)}). A version that no release holds may: {WRITE}"
+        f"{name}: changed without a new version ({', '.join(differences)}). An unreleased version may change: {WRITE}"
     ]
 
 
@@ -135,7 +135,7 @@ def _versions(lock: Lock, name: str) -> dict[str, Any]:
 
 
 def _changed(released: dict[str, Any], now: dict[str, Any] | None) -> str:
-    return ", ".join(changes(released["fields"], now["fields"])) if now else "it is gone"
+    return ", ".join(changes(released["fields"], now["fields"])) if now else "it is missing"
 
 
 def _rendered_message(name: str, message: dict[str, Any]) -> str:
@@ -153,9 +153,9 @@ def _line(value: object) -> str:
 
 
 def main() -> int:
-    """Check, or write with --write; print each complaint and return 1 where there is one."""
+    """Check, or write with --write; print each complaint and return 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write the lock of today's shapes")
+    parser.add_argument("--write", action="store_true", help="write the lock of the current shapes")
     is_writing = parser.parse_args().write
     complaints = write() if is_writing else check()
     for line in complaints:

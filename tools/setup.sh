@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Creates the environment with the pinned versions, says what it is doing, and how long it took.
+# Creates the environment with the pinned versions, and prints its progress and duration.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,15 +14,15 @@ if [ -z "${PYTHON:-}" ] || ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info
   exit 1
 fi
 
-# One line per twenty packages, or one line rewritten in place on a terminal; the whole story is in the log.
+# One line per twenty packages, or one rewritten line on a terminal; the log has everything.
 progress() {
   local line count=0
   while IFS= read -r line; do
     case $line in
       Collecting* | "Requirement already satisfied"*)
         count=$((count + 1))
-        if [ -t 1 ]; then printf '\rsetup: %3d packages looked at, %s s ' "$count" "$((SECONDS - started))"
-        elif [ $((count % 20)) = 0 ]; then echo "setup: $count packages looked at, $((SECONDS - started)) s"; fi ;;
+        if [ -t 1 ]; then printf '\rsetup: %3d packages checked, %s s ' "$count" "$((SECONDS - started))"
+        elif [ $((count % 20)) = 0 ]; then echo "setup: $count packages checked, $((SECONDS - started)) s"; fi ;;
       "Installing collected packages"*)
         [ -t 1 ] && echo
         echo "setup: installing (unpacking the learning libraries takes a minute)" ;;
@@ -34,7 +34,7 @@ if [ ! -x "$venv/bin/python" ]; then
   echo "setup: creating $venv with $("$PYTHON" -V)"
   "$PYTHON" -m venv "$venv"
 fi
-[ -e "$venv/.setup-stamp" ] || echo "setup: the whole environment is 6 GB and takes some minutes on a first run, mostly torch with" \
+[ -e "$venv/.setup-stamp" ] || echo "setup: the environment takes 6 GB and, on the first run, some minutes, mostly for torch with" \
   "its CUDA libraries; an index of torch's CPU builds in PIP_EXTRA_INDEX_URL makes it far smaller"
 
 install=("$venv/bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off

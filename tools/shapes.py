@@ -1,7 +1,7 @@
-"""The shape of a message: everything about it that a reader on the other side of a topic can notice. Pure.
+"""The shape of a message: everything that a reader of its topic can notice. Pure.
 
-Names of classes do not travel and are left out; defaults do count: a field that is not written means its default,
-and another default on the other side would mean something else.
+Class names are not sent and are left out. Defaults count: an omitted field means its default, so a different default
+on the other side would mean something else.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ DIGEST_CHARACTERS = 16
 
 
 def shape_of(message: type[msgspec.Struct]) -> Shape:
-    """Return the fields of a message type, each with its type and, where it may be left out, its default."""
+    """Return the fields of a message type, each with its type and, if it is optional, its default."""
     kind = inspect.type_info(message)
     assert isinstance(kind, inspect.StructType)  # noqa: S101 - the register holds nothing else
     return _fields(kind)
 
 
 def digest_of(shape: Shape) -> str:
-    """Return a short name of exactly this shape."""
+    """Return a short digest of the shape."""
     return hashlib.sha256(msgspec.json.encode(shape, order="sorted")).hexdigest()[:DIGEST_CHARACTERS]
 
 
@@ -39,7 +39,7 @@ def changes(old: Shape, new: Shape) -> list[str]:
 
 
 def hides_its_version(message: type[msgspec.Struct]) -> bool:
-    """Return whether a message of a later version leaves its version out, so that readers take it for the first."""
+    """Return whether a message beyond version 1 omits its version, so that readers take it for version 1."""
     (field,) = (field for field in msgspec.structs.fields(message) if field.name == "schema_version")
     left_out = message.__struct_config__.omit_defaults and field.default is not msgspec.NODEFAULT
     return left_out and version_of(message) > 1
@@ -54,7 +54,7 @@ def _field(field: inspect.Field) -> dict[str, Any]:
         return {"type": _type(field.type)}
     factory: Any = field.default_factory
     default = factory() if factory is not msgspec.NODEFAULT else field.default
-    plain = msgspec.json.decode(msgspec.json.encode(default))  # as the lock will hold it
+    plain = msgspec.json.decode(msgspec.json.encode(default))  # as in the lock
     return {"type": _type(field.type), "default": plain}
 
 

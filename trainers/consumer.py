@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backends.database.repositories.training import NewJob, TrainingRepository
 from backends.telemetry.logs import get_logger
 from schemas import codec
 from schemas.errors import CommandRejectedError
+from schemas.messages.control import CommandOutcome
 from schemas.topics import BEHAVIORAL_EVENTS, THRESHOLD_REACHED
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ GROUP = "fincoach-trainers"
 
 
 class CrossingConsumer:
-    """Queues one job for each crossing, however often it is told."""
+    """Queues one job for each crossing, however often it is announced."""
 
     def __init__(self, queue: TrainingQueue, wake: Callable[[], None]) -> None:
         self._queue = queue
@@ -35,7 +36,7 @@ class CrossingConsumer:
         """Queue the crossing in ``record``.
 
         Raises:
-            InvalidMessageError: it is none, or one that the queue cannot hold.
+            InvalidMessageError: it is no crossing, or one that the queue cannot hold.
             RetryLaterError: the database is away.
         """
         crossing: ThresholdReached = codec.decode(THRESHOLD_REACHED, record.value)
@@ -50,10 +51,8 @@ class TriggerTrainingExecution:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
 
-    async def __call__(
-        self, work: UnitOfWork, command: TriggerTraining, model_type: ModelType
-    ) -> tuple[str, dict[str, Any]]:
-        """Queue the job inside the command's own transaction; return what is answered.
+    async def __call__(self, work: UnitOfWork, command: TriggerTraining, model_type: ModelType) -> CommandOutcome:
+        """Queue the job inside the command's own transaction.
 
         Raises:
             CommandRejectedError: when nothing is archived yet.
@@ -71,4 +70,6 @@ class TriggerTrainingExecution:
             )
         )
         self._wake()  # before the commit: the orchestrator's next poll sees the job at the latest
-        return f"training of {model_type} is queued as job {job_id}", {"job_id": str(job_id)}
+        return CommandOutcome(
+            detail=f"training of {model_type} is queued as job {job_id}", result={"job_id": str(job_id)}
+        )

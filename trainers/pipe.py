@@ -1,4 +1,4 @@
-"""What parent and child say to each other: one order in, then progress, and one result out, each a JSON line. Pure."""
+"""The messages between parent and child: one order in, then progress and one result out, each a JSON line. Pure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     keys_folder: str
     cpu_seconds: int
     parent_pid: int
+    niceness: int = 0
     champion: str | None = None
     champion_checkpoint: str | None = None
 
@@ -53,8 +54,8 @@ class WorkFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     error: str
 
 
-WorkSaid = WorkProgressed | WorkResult | WorkFailed
-said = msgspec.json.Decoder(WorkSaid)
+WorkMessage = WorkProgressed | WorkResult | WorkFailed
+message_of = msgspec.json.Decoder(WorkMessage)
 order_of = msgspec.json.Decoder(WorkOrder)
 
 

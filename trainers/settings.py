@@ -10,17 +10,17 @@ from backends.settings import ProcessSettings
 
 
 class TrainersSettings(ProcessSettings):
-    """How many trainings run at a time, how long they may take, and what happens when they do not end well."""
+    """How many trainings run at a time, how long they may take, and what happens when they fail."""
 
     training_parallel_runs: int = Field(
         default=1, ge=1, description="Trainings that one trainer runs at a time, each of another model."
     )
-    training_max_attempts: int = Field(default=3, ge=1, description="After so many attempts a training has failed.")
+    training_max_attempts: int = Field(default=3, ge=1, description="A training fails after this many attempts.")
     training_retry_seconds: float = Field(
         default=5.0, gt=0, description="Pause before the second attempt; doubles with each further one."
     )
     training_lease_seconds: float = Field(
-        default=30.0, gt=0, description="A trainer that is silent for so long loses its training to another one."
+        default=30.0, gt=0, description="A trainer that is silent for this long loses its training to another one."
     )
     training_timeout_seconds: float = Field(
         default=900.0, gt=0, description="A training that takes longer is ended and counts as an attempt."
@@ -31,11 +31,17 @@ class TrainersSettings(ProcessSettings):
     training_memory_bytes: int = Field(
         default=6 * 1024**3, gt=0, description="A training whose resident memory grows beyond this is ended."
     )
+    training_niceness: int = Field(
+        default=10,
+        ge=0,
+        le=19,
+        description="Niceness of a training: how far it yields the processors to other processes.",
+    )
     training_seed: int = Field(
         default=0, ge=0, description="Seed of every fit, split and bootstrap; recorded with the training."
     )
     training_poll_seconds: float = Field(
-        default=0.5, gt=0, description="How often the queue is looked at while nothing wakes it."
+        default=0.5, gt=0, description="Time between two looks at the queue while nothing wakes it."
     )
     snapshot_page_rows: int = Field(
         default=20_000, ge=1, description="Archived events read at a time while a snapshot is taken."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import msgspec
 import typer
 from rich.markup import escape
 from typer.core import TyperGroup
@@ -19,12 +20,12 @@ from admin.settings import AdminSettings
 from admin.status.gathering import first_line
 from backends.clock import SystemClock
 from backends.database.engine import DATABASE_AWAY_ERRORS, create_engine
-from backends.database.repositories.questions import QuestionRepository
+from backends.database.repositories.queries import QueryRepository
 from backends.database.unit_of_work import Database
 from modelkit.registry import installed
 from schemas.errors import DatabaseAwayError, FinCoachError
-from schemas.messages.control import Command
-from schemas.vocabulary import ModelType, Room
+from schemas.messages.control import Command, CommandResult
+from schemas.vocabulary import ModelType, Service
 
 # A database without our tables, which only a statement finds out, is as silent to a person as one that is away.
 DATABASE_SILENT: tuple[type[Exception], ...] = (DatabaseAwayError, *DATABASE_AWAY_ERRORS)
@@ -49,11 +50,11 @@ WaitOption = Annotated[
 ]
 
 Answer = TypeVar("Answer")
-Question = Callable[[QuestionRepository], Awaitable[list[dict[str, Any]]]]
+Query = Callable[[QueryRepository], Awaitable[Answer]]
 
 
 class ListingGroup(TyperGroup):
-    """Commands about one thing, of which ``list`` is meant where none is named: ``datasets goal`` is ``datasets list goal``."""
+    """Commands about one thing, of which ``list`` is meant where none is named: ``datasets MODEL`` is ``datasets list MODEL``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own click types are private
         """Put ``list`` before what names no command and asks for no help."""
@@ -86,29 +87,35 @@ def fail(sentence: str) -> None:
     raise typer.Exit(1)
 
 
-async def reading(folder: Path, question: Callable[[Any], Awaitable[Answer]]) -> Answer:
-    """Return what ``question`` finds over a connection to the installation's database."""
+async def reading(folder: Path, query: Callable[[Any], Awaitable[Answer]]) -> Answer:
+    """Return what ``query`` finds over a connection to the installation's database."""
     database = Database(
         create_engine(installations.load(folder).database_url, application_name="fincoach-admin", pool_size=1),
-        Room.ADMIN,
+        Service.ADMIN,
     )
     try:
         async with database.reading() as connection:
-            return await question(connection)
+            return await query(connection)
     finally:
         await database.close()
 
 
-async def asked(folder: Path, question: Question) -> list[dict[str, Any]]:
-    """Return the rows that the installation's database answers."""
-    return await reading(folder, lambda connection: question(QuestionRepository(connection)))
+async def asked(folder: Path, query: Query[Answer]) -> Answer:
+    """Return what the installation's database answers."""
+    return await reading(folder, lambda connection: query(QueryRepository(connection)))
 
 
 def show(
-    folder: Path | None, question: Question, *, columns: Iterable[str], title: str, empty: str, as_json: bool
+    folder: Path | None,
+    query: Query[Sequence[msgspec.Struct]],
+    *,
+    columns: Iterable[str],
+    title: str,
+    empty: str,
+    as_json: bool,
 ) -> None:
     """Ask the database and print the rows: a table for people, JSON for programs."""
-    rows = run(asked(folder_or_default(folder), question))
+    rows = run(asked(folder_or_default(folder), query))
     if as_json:
         print_json(rows)
     else:
@@ -117,18 +124,17 @@ def show(
 
 async def commanded(
     folder: Path, kind: type[Command], model_type: str, *, wait: float | None, **fields: object
-) -> dict[str, Any]:
+) -> CommandResult:
     """Give a command and return its answer; raise where it was rejected, failed, or nobody answered in time."""
     settings = AdminSettings()
     gateway = CommandGateway(installations.load(folder).brokers, issuer=settings.resolved_issuer, clock=SystemClock())
     await gateway.start()
     try:
-        result = await gateway.execute(
+        return await gateway.execute(
             gateway.command(kind, model_type, **fields), timeout_seconds=wait or settings.answer_seconds
         )
     finally:
         await gateway.stop()
-    return {"detail": result.detail, "executor": result.executor, "command_id": str(result.command_id), **result.result}
 
 
 def order(
@@ -143,6 +149,17 @@ def order(
     """Give a command and print its answer in a sentence, or as JSON."""
     answer = run(commanded(folder_or_default(folder), kind, model_type, wait=wait, **fields))
     if as_json:
-        print_json(answer)
+        print_json(answer_document(answer))
     else:
-        console.print(f"[green]done[/] by {answer['executor']}: {escape(answer['detail'])}")
+        print_answer(answer)
+
+
+def answer_document(answer: CommandResult) -> dict[str, Any]:
+    """Return an answer as programs read it: its facts beside who gave it."""
+    plain = {"detail": answer.detail, "executor": answer.executor, "command_id": str(answer.command_id)}
+    return {**plain, **answer.result}
+
+
+def print_answer(answer: CommandResult) -> None:
+    """Print an answer in a sentence."""
+    console.print(f"[green]done[/] by {answer.executor}: {escape(answer.detail)}")

@@ -16,6 +16,7 @@ import typer
 from admin import installation as installations
 from admin.cli import datasets as cli_datasets
 from admin.cli import dead_letters as cli_dead_letters
+from admin.cli import models as cli_models
 from admin.cli.actions import (
     HELP_OPTIONS,
     FolderOption,
@@ -39,7 +40,7 @@ from backends.database.engine import create_engine
 from backends.database.unit_of_work import Database
 from schemas.messages.control import DeployModel, RollBackModel, TriggerTraining
 from schemas.topics import ALERTS, TRAINING_PROGRESS
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 
 FOLLOWED_PAST = dt.timedelta(minutes=1)
 
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_datasets.app)
 app.add_typer(cli_dead_letters.app)
+app.add_typer(cli_models.app)
 app.command()(thresholds)
 
 
@@ -63,7 +65,7 @@ def status(folder: FolderOption = None, *, as_json: JsonOption = False) -> None:
         place = folder_or_default(folder)
         installation = installations.load(place)
         database = Database(
-            create_engine(installation.database_url, application_name="fincoach-admin", pool_size=1), Room.ADMIN
+            create_engine(installation.database_url, application_name="fincoach-admin", pool_size=1), Service.ADMIN
         )
         try:
             return await StatusService(installation, database, SystemClock(), folder=place).facts()
@@ -277,7 +279,7 @@ def alerts(
     if as_json:
         print_json(rows)
     else:
-        columns = ("occurred_at", "state", "room", "name", "subject", "detail")
+        columns = ("occurred_at", "state", "service", "name", "subject", "detail")
         print_rows(rows, columns, title="Alerts", empty=f"No alert within the last {hours:g} hours.")
 
 

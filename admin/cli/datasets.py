@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.markup import escape
 
@@ -24,8 +25,9 @@ from admin.cli.actions import (
     show,
 )
 from admin.cli.rendering import console, print_json, print_rows
-from admin.status.explaining import explained, made_of, shown
+from admin.status.explaining import Factor, explained, made_of, shown
 from schemas.messages.control import ApproveDataset, QuarantineDataset
+from schemas.rows import ExplainedDataset
 from schemas.vocabulary import ThresholdDecision
 
 NEXT_STEP = (
@@ -101,31 +103,43 @@ def explain(
 
     Below them: what each dimension of quality was made of when it was last written down.
     """
-    rows = run(asked(folder_or_default(folder), lambda ask: ask.explanation(model, epoch=epoch)))
-    if not rows:
+    found: ExplainedDataset | None = run(
+        asked(folder_or_default(folder), lambda ask: ask.explanation(model, epoch=epoch))
+    )
+    if found is None:
         wanted = (
             "no open data set: run the migrations"
             if epoch is None
             else f"no epoch {epoch}; `datasets {model}` lists them"
         )
         fail(f"{model} has {wanted}")
-    found: dict[str, Any] = rows[0]
-    evaluation = found.pop("evaluation") or {}
-    factors = explained(evaluation.get("factors", {}))
-    if as_json:
-        told = {name: evaluation.get(name) for name in ("decision", "sentence")}
-        print_json({**found, **told, "factors": [factor._asdict() for factor in factors]})
         return
-    state = "open" if found["closed_at"] is None else "closed"
-    sentence = evaluation.get("sentence", "nothing was evaluated yet")
-    console.print(f"[bold]{model} epoch {found['epoch']}[/] ({state}): {escape(sentence)}", soft_wrap=True)
-    if evaluation.get("decision") == ThresholdDecision.WAITING_FOR_QUALITY:
+    evaluation = found.evaluation
+    factors = explained(evaluation) if evaluation else []
+    if as_json:
+        print_json(_document(found, factors))
+        return
+    state = "open" if found.closed_at is None else "closed"
+    sentence = evaluation.sentence if evaluation else "nothing was evaluated yet"
+    console.print(f"[bold]{model} epoch {found.epoch}[/] ({state}): {escape(sentence)}", soft_wrap=True)
+    if evaluation and evaluation.decision == ThresholdDecision.WAITING_FOR_QUALITY:
         console.print(NEXT_STEP.format(model=model), soft_wrap=True)
     rows = [{**factor._asdict(), "value": shown(factor.value)} for factor in factors]
     print_rows(rows, ("factor", "value", "meaning"), title="", empty="It is looked at when its first data arrives.")
-    if found["quality_parts"]:
-        parts = [part._asdict() for part in made_of(found["quality_parts"])]
-        print_rows(parts, ("dimension", "made_of"), title=f"Quality, judged {found['assessed_at']:%F %T}", empty="")
+    if found.quality_parts:
+        parts = [part._asdict() for part in made_of(found.quality_parts)]
+        print_rows(parts, ("dimension", "made_of"), title=f"Quality, judged {found.assessed_at:%F %T}", empty="")
+
+
+def _document(found: ExplainedDataset, factors: list[Factor]) -> dict[str, Any]:
+    plain, evaluation = msgspec.structs.asdict(found), found.evaluation
+    del plain["evaluation"]
+    return {
+        **plain,
+        "decision": evaluation.decision if evaluation else None,
+        "sentence": evaluation.sentence if evaluation else None,
+        "factors": [factor._asdict() for factor in factors],
+    }
 
 
 @app.command()

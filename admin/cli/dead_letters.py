@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TextIO, TypeVar
 
+import msgspec
 import typer
 from rich.markup import escape
 
@@ -20,23 +21,25 @@ from admin.cli.actions import (
     LimitOption,
     ListingGroup,
     WaitOption,
+    answer_document,
     commanded,
     fail,
     folder_or_default,
+    print_answer,
     reading,
     run,
 )
 from admin.cli.rendering import console, errors, json_line, print_facts, print_json, print_rows
 from admin.dead_letters import as_document, bytes_for_people, moment_of
 from backends.clock import SystemClock
-from backends.database.repositories.dead_letters import DeadLetterQuestions, LetterFilter, RetryFate, RetryRule
+from backends.database.repositories.dead_letters import DeadLetterQueries, LetterFilter, RetryFate, RetryRule
 from schemas.dead_letters import MOST_ATTEMPTS, REASONS, explained
-from schemas.messages.control import RetryDeadLetters
+from schemas.messages.control import CommandResult, RetryDeadLetters, RetryResult
+from schemas.rows import DeadLetter, DeadLetterTry
 from schemas.vocabulary import DeadLetterReason
 
 LETTERS_OF_A_COMMAND = 1_000
 LARGEST_ID, LARGEST_PARTITION = 2**63 - 1, 2**31 - 1
-WAITING = "waiting"  # of what a command left out: for the next one
 COLUMNS = ("id", "created_at", "topic", "partition", "offset", "producer", "reason", "state", "attempts", "detail")
 CHAIN_COLUMNS = ("id", "created_at", "reason", "state", "attempts", "retried_at", "detail")
 FACTS = (
@@ -94,10 +97,8 @@ def _moment(text: str | None) -> dt.datetime | None:
         raise
 
 
-def _ask(folder: Path | None, question: Callable[[DeadLetterQuestions], Awaitable[Answer]]) -> Answer:
-    answer: Answer = run(
-        reading(folder_or_default(folder), lambda connection: question(DeadLetterQuestions(connection)))
-    )
+def _ask(folder: Path | None, question: Callable[[DeadLetterQueries], Awaitable[Answer]]) -> Answer:
+    answer: Answer = run(reading(folder_or_default(folder), lambda connection: question(DeadLetterQueries(connection))))
     return answer
 
 
@@ -142,7 +143,7 @@ def show(
 ) -> None:
     """Show one dead letter whole: its bytes, what the reason means, what to do, and its retries."""
 
-    async def look(letters: DeadLetterQuestions) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    async def look(letters: DeadLetterQueries) -> tuple[DeadLetter | None, list[DeadLetterTry]]:
         letter = await letters.letter(letter_id)
         return letter, await letters.chain(letter) if letter else []
 
@@ -150,18 +151,19 @@ def show(
     if letter is None:
         fail(f"there is no dead letter {letter_id}; `fincoach-learning dead-letters` lists them")
         return
-    reason = explained(letter["reason"])
+    reason = explained(letter.reason)
     if as_json:
         print_json(as_document(letter) | {"explanation": reason._asdict(), "chain": chain})
         return
-    print_facts({**letter, "bytes": len(letter["raw"]), "key": bytes_for_people(letter["key"] or b"")}, FACTS)
+    facts = msgspec.structs.asdict(letter)
+    print_facts({**facts, "bytes": len(letter.raw), "key": bytes_for_people(letter.key or b"")}, FACTS)
     console.print(
         f"\n[bold]Meaning[/] {escape(reason.meaning)} Fault: {reason.fault}. A retry helps: {reason.retry_helps}."
     )
     console.print(f"[bold]Next[/]    {escape(reason.next_step)}\n")
     if len(chain) > 1:
         print_rows(chain, CHAIN_COLUMNS, title="Tries of this record", empty="")
-    console.print(escape(bytes_for_people(letter["raw"])), soft_wrap=True)
+    console.print(escape(bytes_for_people(letter.raw)), soft_wrap=True)
 
 
 @app.command()
@@ -203,11 +205,11 @@ def retry(
         "since": chosen.since, "until": chosen.until, "everything": everything, "again": again,
     }  # fmt: skip
     answers = run(_sent_again(folder_or_default(folder), wanted, limit=limit, wait=wait))
-    sent = sum(answer["sent_again"] for answer in answers)
+    sent = sum(_retried(answer).sent_again for answer in answers)
     if as_json:
-        print_json({**answers[-1], "sent_again": sent, "commands": len(answers)})
+        print_json({**answer_document(answers[-1]), "sent_again": sent, "commands": len(answers)})
         return
-    console.print(f"[green]done[/] by {answers[-1]['executor']}: {escape(answers[-1]['detail'])}")
+    print_answer(answers[-1])
     if len(answers) > 1:
         console.print(f"{sent} dead letters sent again in {len(answers)} commands")
     if sent:
@@ -234,7 +236,7 @@ def export(
     if to is not None and to.exists():
         fail(f"{to} is there already; name another file")
 
-    async def write(letters: DeadLetterQuestions) -> int:
+    async def write(letters: DeadLetterQueries) -> int:
         with _opened(to) as file:
             number = 0
             async for row in letters.exported(chosen, limit=limit):
@@ -246,17 +248,23 @@ def export(
     errors.print(f"{number} dead letters written to {to or 'standard output'}")
 
 
-async def _sent_again(folder: Path, wanted: dict[str, Any], *, limit: int, wait: float | None) -> list[dict[str, Any]]:
+async def _sent_again(folder: Path, wanted: dict[str, Any], *, limit: int, wait: float | None) -> list[CommandResult]:
     """Give as many commands as it takes; one that repeats what was sent before is given once."""
-    answers: list[dict[str, Any]] = []
+    answers: list[CommandResult] = []
     left = limit
     while True:
         size = min(left, LETTERS_OF_A_COMMAND)
         answers.append(await commanded(folder, RetryDeadLetters, "", wait=wait, limit=size, **wanted))
-        left -= answers[-1]["sent_again"]
-        if wanted["again"] or left <= 0 or not answers[-1]["sent_again"] or WAITING not in answers[-1]["left_out"]:
+        last = _retried(answers[-1])
+        left -= last.sent_again
+        waiting = last.left_out.get(RetryResult.LEFT_WAITING)
+        if wanted["again"] or left <= 0 or not last.sent_again or waiting is None:
             return answers
-        errors.print(f"{limit - left} sent again, {answers[-1]['left_out'][WAITING]} to go")
+        errors.print(f"{limit - left} sent again, {waiting} to go")
+
+
+def _retried(answer: CommandResult) -> RetryResult:
+    return msgspec.convert(answer.result, RetryResult)
 
 
 def _show_fates(fates: list[RetryFate], *, limit: int, as_json: bool) -> None:

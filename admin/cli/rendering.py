@@ -38,7 +38,9 @@ def print_facts(facts: Mapping[str, Any], names: Iterable[str]) -> None:
     console.print(table)
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], *, title: str, empty: str) -> None:
+def print_rows(
+    rows: Sequence[Mapping[str, Any] | msgspec.Struct], columns: Iterable[str], *, title: str, empty: str
+) -> None:
     """Print the named columns of ``rows`` as a table, or the sentence ``empty``."""
     if not rows:
         console.print(empty)
@@ -47,7 +49,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], *, tit
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_cell(row[column])) for column in columns))
+        table.add_row(*(escape(_cell(_value(row, column))) for column in columns))
     console.print(table)
 
 
@@ -67,6 +69,10 @@ def print_links(chain: tuple[Link, ...]) -> None:
     console.print(f"\nFirst broken link: [bold]{broken.name}[/]{since}: {escape(broken.detail)}")
     console.print(f"What it means: {broken.meaning}")
     console.print(f"Next: [bold]{escape(broken.next_command)}[/]")
+
+
+def _value(row: Mapping[str, Any] | msgspec.Struct, column: str) -> object:
+    return row[column] if isinstance(row, Mapping) else getattr(row, column)
 
 
 def _cell(value: object) -> str:

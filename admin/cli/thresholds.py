@@ -98,8 +98,6 @@ def thresholds(
         )
         return
     if model is None:
-        fail(
-            "name the model whose threshold is to change, for example `fincoach-learning thresholds spending --set 500`"
-        )
+        fail("name the model whose threshold is to change, for example `fincoach-learning thresholds MODEL --set 500`")
         return
     order(folder, UpdateThresholds, model, wait=wait, as_json=as_json, **changes)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
+from schemas.evaluations import StoredEvaluation
+
 
 class Factor(NamedTuple):
     """One figure of an evaluation and what it means."""
@@ -93,8 +97,9 @@ def _told(part: Any) -> str:  # noqa: ANN401 - any figure
     return f"{part:,}" if isinstance(part, int) else str(shown(part))
 
 
-def explained(factors: Mapping[str, Any]) -> list[Factor]:
+def explained(evaluation: StoredEvaluation) -> list[Factor]:
     """Return the factors in the order in which a person asks for them; those that have no meaning here come last."""
+    factors = {**msgspec.to_builtins(evaluation.factors), **evaluation.other_factors}
     known = [Factor(name, factors[name], meaning) for name, meaning in MEANINGS.items() if name in factors]
     return known + [Factor(name, value, "") for name, value in factors.items() if name not in MEANINGS]
 

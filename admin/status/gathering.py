@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
 
-from admin.status.loop import LoopFacts, ProcessFacts, Reader
+from admin.status.loop import LoopFacts, ProcessFacts, Reader, ReplicaBehind
 from backends.broker.positions import Position, end_offsets, group_positions
 from backends.database.engine import DATABASE_AWAY_ERRORS
-from backends.database.repositories.questions import QuestionRepository, Row
+from backends.database.repositories.queries import QueryRepository
 from schemas.errors import DatabaseAwayError, RetryLaterError
 from schemas.topics import BEHAVIORAL_EVENTS, MODEL_READY, PREDICTIONS, THRESHOLD_REACHED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from admin.installation import Endpoint, Installation
     from backends.clock import Clock
     from backends.database.unit_of_work import Database
+    from schemas.rows import DesiredDeployment, KnownReplica, LoopFigures
 
 BETWEEN_LOOKS_SECONDS = 1.0
 GROUPS = {"trainers": ("fincoach-trainers", THRESHOLD_REACHED), "deployer": ("fincoach-deployer", MODEL_READY)}
@@ -56,36 +59,37 @@ class StatusService:
         broker_error, ends = await self._ends()
         processes, _ = await asyncio.gather(self._processes(), asyncio.sleep(BETWEEN_LOOKS_SECONDS))
         later = await self._positions()
-        database_error, rows, deployments, replicas = await self._database_facts()
+        database_error, figures, behind = await self._database_facts()
         return LoopFacts(
-            now=rows.get("now") or self._clock.now(),
+            now=figures.now if figures else self._clock.now(),
             database_error=database_error,
             broker_error=broker_error,
             processes=tuple(processes),
             readers=tuple(self._readers(earlier, later, ends)),
-            outbox=tuple(rows.get("outbox", ())),
-            expired_leases=tuple(rows.get("expired_leases", ())),
-            failed_trainings=tuple(rows.get("failed_trainings", ())),
-            replicas_behind=tuple(_behind(deployments, replicas)),
+            outbox=figures.outbox if figures else (),
+            expired_leases=figures.expired_leases if figures else (),
+            failed_trainings=figures.failed_trainings if figures else (),
+            replicas_behind=behind,
         )
 
-    async def _database_facts(self) -> tuple[str | None, Row, list[Row], list[Row]]:
+    async def _database_facts(self) -> tuple[str | None, LoopFigures | None, tuple[ReplicaBehind, ...]]:
         try:
             async with self._database.reading() as connection:
-                questions = QuestionRepository(connection)
-                return None, await questions.loop_facts(), await questions.deployments(), await questions.replicas()
+                queries = QueryRepository(connection)
+                figures = await queries.loop_figures()
+                return None, figures, _behind(await queries.deployments(), await queries.replicas())
         except _AWAY as error:
-            return first_line(error), {}, [], []
+            return first_line(error), None, ()
 
     async def _positions(self) -> dict[tuple[str, Position], int]:
         """Return (link, (topic, partition)) → position: the ledger for streams, committed offsets for the others."""
         found: dict[tuple[str, Position], int] = {}
         try:
             async with self._database.reading() as connection:
-                for row in await QuestionRepository(connection).ledger():
-                    place = (row["topic"], row["partition"])
-                    found["streams", place] = row["next_offset"]
-                    self._moved_at[place] = row["updated_at"]
+                for row in await QueryRepository(connection).ledger():
+                    place = (row.topic, row.partition)
+                    found["streams", place] = row.next_offset
+                    self._moved_at[place] = row.updated_at
             for link, (group, topic) in GROUPS.items():
                 unread = {
                     (topic.name, number): 0 for number in range(topic.partitions(self._installation.wide_partitions))
@@ -124,7 +128,7 @@ class StatusService:
             live = False
         return ProcessFacts(
             name=endpoint.name,
-            room=endpoint.room,
+            service=endpoint.service,
             live=live,
             ready=ready,
             phase=supervised.phase if supervised else ("ready" if ready else "away"),
@@ -161,20 +165,20 @@ class StatusService:
             return ()
 
 
-def _behind(deployments: list[Row], replicas: list[Row]) -> list[dict[str, Any]]:
-    wanted = {row["model_type"]: row for row in deployments}
-    return [
-        {
-            "replica_id": replica["replica_id"],
-            "model_type": model_type,
-            "serves": served["version"],
-            "desired": wanted[model_type]["version"],
-            "since": wanted[model_type]["updated_at"],
-        }
+def _behind(deployments: Sequence[DesiredDeployment], replicas: Sequence[KnownReplica]) -> tuple[ReplicaBehind, ...]:
+    wanted = {row.model_type: row for row in deployments}
+    return tuple(
+        ReplicaBehind(
+            replica_id=replica.replica_id,
+            model_type=model_type,
+            serves=served.version,
+            desired=wanted[model_type].version,
+            since=wanted[model_type].updated_at,
+        )
         for replica in replicas
-        for model_type, served in replica["models"].items()
-        if model_type in wanted and served["sequence"] < wanted[model_type]["sequence"]
-    ]
+        for model_type, served in replica.models.items()
+        if model_type in wanted and served.sequence < wanted[model_type].sequence
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -6,6 +6,8 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.rows import ExpiredLease, FailedTraining, WaitingAnnouncements
+
 LAG_IS_OLD_SECONDS = 60
 READY = "ready"
 
@@ -33,7 +35,7 @@ class ProcessFacts:
     """One process: what its supervisor says, and what it says itself. ``since`` is when its phase began, where known."""
 
     name: str
-    room: str
+    service: str
     live: bool
     ready: bool
     phase: str = "unknown"
@@ -41,6 +43,17 @@ class ProcessFacts:
     checks: dict[str, bool] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     log: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaBehind:
+    """A replica that serves another version of a model than is desired, and since when it is."""
+
+    replica_id: str
+    model_type: str
+    serves: str
+    desired: str
+    since: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +65,10 @@ class LoopFacts:
     broker_error: str | None
     processes: tuple[ProcessFacts, ...]
     readers: tuple[Reader, ...] = ()
-    outbox: tuple[dict[str, Any], ...] = ()
-    expired_leases: tuple[dict[str, Any], ...] = ()
-    failed_trainings: tuple[dict[str, Any], ...] = ()
-    replicas_behind: tuple[dict[str, Any], ...] = ()
+    outbox: tuple[WaitingAnnouncements, ...] = ()
+    expired_leases: tuple[ExpiredLease, ...] = ()
+    failed_trainings: tuple[FailedTraining, ...] = ()
+    replicas_behind: tuple[ReplicaBehind, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +85,19 @@ class Link:
 
 def links(facts: LoopFacts) -> tuple[Link, ...]:
     """Return every link in the order in which data flows through them."""
-    services = (_service("database", facts.database_error), _service("broker", facts.broker_error))
-    rooms = tuple(_room(room, facts) for room in ("streams", "trainers", "deployer", "serving"))
+    servers = (_server("database", facts.database_error), _server("broker", facts.broker_error))
+    streams, trainers, deployer, serving = (
+        _service(service, facts) for service in ("streams", "trainers", "deployer", "serving")
+    )
     return (
-        *services,
-        rooms[0],
+        *servers,
+        streams,
         _counting(facts),
         _outbox(facts),
-        rooms[1],
+        trainers,
         _training(facts),
-        rooms[2],
-        rooms[3],
+        deployer,
+        serving,
         _replicas(facts),
     )
 
@@ -92,7 +107,7 @@ def first_broken(chain: tuple[Link, ...]) -> Link | None:
     return next((link for link in chain if not link.holds), None)
 
 
-def _service(name: str, error: str | None) -> Link:
+def _server(name: str, error: str | None) -> Link:
     if error is None:
         return Link(name=name, holds=True, detail="answers")
     meaning = {
@@ -102,7 +117,7 @@ def _service(name: str, error: str | None) -> Link:
     return Link(name=name, holds=False, detail=error, meaning=meaning, next_command="fincoach-learning doctor")
 
 
-_ROOM_MEANING = {
+_SERVICE_MEANING = {
     "streams": "events wait in Kafka and are counted when it is back; no threshold can be reached",
     "trainers": "reached thresholds wait in the queue; models grow stale, nothing is lost",
     "deployer": "trained models wait; rollbacks are carried out when it is back",
@@ -110,16 +125,16 @@ _ROOM_MEANING = {
 }
 
 
-def _room(room: str, facts: LoopFacts) -> Link:
-    processes = [process for process in facts.processes if process.room == room]
+def _service(service: str, facts: LoopFacts) -> Link:
+    processes = [process for process in facts.processes if process.service == service]
     broken = next((process for process in processes if not process.ready), None)
     if broken is None:
         detail = f"{len(processes)} of {len(processes)} ready" if processes else "not part of this installation"
         return Link(
-            name=room,
+            name=service,
             holds=bool(processes),
             detail=detail,
-            meaning="" if processes else _ROOM_MEANING[room],
+            meaning="" if processes else _SERVICE_MEANING[service],
             next_command="" if processes else "fincoach-learning up",
         )
     failing = ", ".join(name for name, holds in broken.checks.items() if not holds)
@@ -128,11 +143,11 @@ def _room(room: str, facts: LoopFacts) -> Link:
     )
     command = f"tail -n 50 {broken.log}" if broken.log else "fincoach-learning up"
     return Link(
-        name=room,
+        name=service,
         holds=False,
         detail=detail,
         since=broken.since if broken.phase != READY else None,
-        meaning=_ROOM_MEANING[room],
+        meaning=_SERVICE_MEANING[service],
         next_command=command,
     )
 
@@ -158,19 +173,17 @@ def _counting(facts: LoopFacts) -> Link:
 
 
 def _outbox(facts: LoopFacts) -> Link:
-    late = [row for row in facts.outbox if (facts.now - row["oldest"]).total_seconds() > LAG_IS_OLD_SECONDS]
+    late = [row for row in facts.outbox if (facts.now - row.oldest).total_seconds() > LAG_IS_OLD_SECONDS]
     if not late:
-        return Link(
-            name="announcing", holds=True, detail=f"{sum(row['rows'] for row in facts.outbox)} outbox rows wait"
-        )
-    oldest = min(late, key=lambda row: row["oldest"])
+        return Link(name="announcing", holds=True, detail=f"{sum(row.rows for row in facts.outbox)} outbox rows wait")
+    oldest = min(late, key=lambda row: row.oldest)
     return Link(
         name="announcing",
         holds=False,
-        detail=f"{oldest['rows']} outbox rows of {oldest['room']} are not published",
-        since=oldest["oldest"],
-        meaning="what this room decided is true in the database but nobody is told",
-        next_command="fincoach-learning status   # is that room ready, does the broker answer?",
+        detail=f"{oldest.rows} outbox rows of {oldest.service} are not published",
+        since=oldest.oldest,
+        meaning="what this service decided is true in the database but nobody is told",
+        next_command="fincoach-learning status   # is that service ready, does the broker answer?",
     )
 
 
@@ -180,8 +193,8 @@ def _training(facts: LoopFacts) -> Link:
         return Link(
             name="training",
             holds=False,
-            detail=f"the lease of a {row['model_type']} training has expired",
-            since=row["lease_until"],
+            detail=f"the lease of a {row.model_type} training has expired",
+            since=row.lease_until,
             meaning="its trainer died or is frozen; another one takes the job over",
             next_command="fincoach-learning trainings --queue",
         )
@@ -200,8 +213,8 @@ def _replicas(facts: LoopFacts) -> Link:
     return Link(
         name="swapping",
         holds=False,
-        detail=f"{row['replica_id']} serves {row['model_type']} {row['serves']}, desired is {row['desired']}",
-        since=row.get("since"),
+        detail=f"{row.replica_id} serves {row.model_type} {row.serves}, desired is {row.desired}",
+        since=row.since,
         meaning="that replica could not load the new version, or has not heard of it; it goes on serving the old one",
         next_command="fincoach-learning versions",
     )

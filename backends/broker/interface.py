@@ -1,4 +1,4 @@
-"""What rooms see of a broker: records, positions, and where dead letters go."""
+"""What services see of a broker: records, positions, and where dead letters go."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sqlalchemy.dialects.postgresql import insert
@@ -11,6 +11,7 @@ from backends.telemetry.metrics import METRICS
 from schemas.messages.control import (
     Command,
     CommandFailed,
+    CommandOutcome,
     CommandRejected,
     CommandResult,
     CommandSucceeded,
@@ -18,16 +19,17 @@ from schemas.messages.control import (
 )
 from schemas.tables import command_inbox
 from schemas.topics import CONTROL_RESULTS
+from schemas.vocabulary import CommandStatus
 
 if TYPE_CHECKING:
     import datetime as dt
 
     from backends.database.unit_of_work import UnitOfWork
 
-OUTCOMES: dict[str, type[CommandResult]] = {
-    "succeeded": CommandSucceeded,
-    "rejected": CommandRejected,
-    "failed": CommandFailed,
+ANSWERS: dict[CommandStatus, type[CommandResult]] = {
+    CommandStatus.SUCCEEDED: CommandSucceeded,
+    CommandStatus.REJECTED: CommandRejected,
+    CommandStatus.FAILED: CommandFailed,
 }
 
 
@@ -45,7 +47,7 @@ async def claim(work: UnitOfWork, command: Command) -> bool:
         "issuer": command.issuer,
         "command_id": command.event_id,
         "command_type": command_name(command),
-        "executor": work.room,
+        "executor": work.service,
     }
     inserted = await work.connection.execute(
         insert(command_inbox)
@@ -56,32 +58,25 @@ async def claim(work: UnitOfWork, command: Command) -> bool:
     return inserted.first() is not None
 
 
-async def answer(
-    work: UnitOfWork,
-    command: Command,
-    *,
-    outcome: str,
-    detail: str,
-    now: dt.datetime,
-    result: dict[str, Any] | None = None,
-) -> None:
-    """Record ``outcome`` (succeeded, rejected, failed) in inbox and audit log, and publish the answer on control-results. Call it last."""
+async def answer(work: UnitOfWork, command: Command, outcome: CommandOutcome, *, now: dt.datetime) -> None:
+    """Record ``outcome`` in inbox and audit log, and publish the answer on control-results. Call it last."""
     name = command_name(command)
     await work.connection.execute(
         command_inbox.update()
         .where(command_inbox.c.issuer == command.issuer, command_inbox.c.command_id == command.event_id)
-        .values(outcome=outcome, detail=detail)
+        .values(outcome=outcome.status, detail=outcome.detail)
     )
-    message = OUTCOMES[outcome](
+    message = ANSWERS[outcome.status](
         event_id=uuid4(), occurred_at=now, correlation_id=command.correlation_id or command.event_id, causation_id=command.event_id,
-        command_id=command.event_id, command_type=name, issuer=command.issuer, executor=work.room, detail=detail, result=result or {},
+        command_id=command.event_id, command_type=name, issuer=command.issuer, executor=work.service, detail=outcome.detail,
+        result=outcome.result,
     )  # fmt: skip
     await work.publish(CONTROL_RESULTS, str(command.event_id), message)
     await work.audit(
         actor=command.issuer,
         action=name,
         subject=command.subject,
-        outcome=outcome,
-        details={"command_id": str(command.event_id), "detail": detail},
+        outcome=outcome.status,
+        details={"command_id": str(command.event_id), "detail": outcome.detail},
     )
-    METRICS.commands_answered.labels(command=name, outcome=outcome).inc()
+    METRICS.commands_answered.labels(command=name, outcome=outcome.status).inc()

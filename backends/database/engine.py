@@ -1,4 +1,4 @@
-"""The engine every process uses, with the time-outs that keep a frozen owner from stalling a room, and what its errors mean."""
+"""The engine every process uses, with the time-outs that keep a frozen owner from stalling a service, and what its errors mean."""
 
 from __future__ import annotations
 

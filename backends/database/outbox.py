@@ -1,7 +1,7 @@
-"""The relay: publishes a room's outbox rows, at least once and in order, and marks them after the acknowledgement.
+"""The relay: publishes a service's outbox rows, at least once and in order, and marks them after the acknowledgement.
 
 Rows are found by their mark, never by a cursor: a transaction that commits late has lower ids than rows that
-are already published. An advisory lock, scoped to the transaction, lets one relay of a room work at a time;
+are already published. An advisory lock, scoped to the transaction, lets one relay of a service work at a time;
 a frozen one is ended by the database's idle-in-transaction time-out.
 """
 
@@ -47,7 +47,7 @@ class Publisher(Protocol):
 
 
 class OutboxRelay:
-    """Publishes the outbox of one room for as long as it runs."""
+    """Publishes the outbox of one service for as long as it runs."""
 
     def __init__(self, database: Database, publisher: Publisher, *, poll_seconds: float = 0.1) -> None:
         self._database = database
@@ -96,18 +96,18 @@ class OutboxRelay:
                 marked = sa.update(outbox).where(outbox.c.id.in_([row.id for row in rows]))
                 await work.connection.execute(marked.values(published_at=sa.func.now()))
                 published += len(rows)
-            METRICS.outbox_published.labels(room=str(self._database.room)).inc(published)
+            METRICS.outbox_published.labels(service=str(self._database.service)).inc(published)
             return published
 
     async def _is_alone(self, connection: AsyncConnection) -> bool:
-        name = sa.func.hashtext(str(self._database.room))
+        name = sa.func.hashtext(str(self._database.service))
         return bool(await connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(RELAY_LOCK_NAMESPACE, name))))
 
     async def _waiting(self, connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
         """Return the oldest rows that are not published, as many as one round may hold."""
         waiting = (
             sa.select(outbox.c.id, sa.func.octet_length(outbox.c.payload).label("bytes"))
-            .where(outbox.c.room == self._database.room, outbox.c.published_at.is_(None))
+            .where(outbox.c.service == self._database.service, outbox.c.published_at.is_(None))
             .order_by(outbox.c.id)
             .limit(BATCH_ROWS)
             .subquery()

@@ -14,22 +14,22 @@ from backends.database.engine import translated
 from schemas.codec import AnyMessage, encode
 from schemas.tables import outbox
 from schemas.topics import Topic
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 
 if TYPE_CHECKING:
     import asyncpg
 
 
 class UnitOfWork:
-    """An open transaction of one room.
+    """An open transaction of one service.
 
     ``connection`` runs SQL; :meth:`publish` adds outbox rows; :meth:`driver` gives asyncpg's own connection
     for COPY inside the same transaction (run one statement through ``connection`` first: that begins it).
     """
 
-    def __init__(self, connection: AsyncConnection, room: Room) -> None:
+    def __init__(self, connection: AsyncConnection, service: Service) -> None:
         self.connection = connection
-        self.room = room
+        self.service = service
 
     async def publish(self, topic: Topic, key: str, message: AnyMessage) -> None:
         """Add ``message`` to the outbox: it is published if and only if this transaction commits."""
@@ -41,7 +41,7 @@ class UnitOfWork:
         """Add bytes to the outbox, with record headers."""
         await self.connection.execute(
             outbox.insert().values(
-                room=self.room, topic=topic.name, key=key, payload=payload, headers=dict(headers or {})
+                service=self.service, topic=topic.name, key=key, payload=payload, headers=dict(headers or {})
             )
         )
 
@@ -60,11 +60,11 @@ class UnitOfWork:
 
 
 class Database:
-    """Opens units of work for one room."""
+    """Opens units of work for one service."""
 
-    def __init__(self, engine: AsyncEngine, room: Room) -> None:
+    def __init__(self, engine: AsyncEngine, service: Service) -> None:
         self.engine = engine
-        self.room = room
+        self.service = service
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
@@ -76,7 +76,7 @@ class Database:
         """
         with translated():
             async with self.engine.begin() as connection:
-                yield UnitOfWork(connection, self.room)
+                yield UnitOfWork(connection, self.service)
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

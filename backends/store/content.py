@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -26,11 +25,6 @@ class ContentStore:
     def __init__(self, url: str) -> None:
         self._fs, self._root = url_to_fs(url)
         self._fs.makedirs(self._root, exist_ok=True)
-
-    @property
-    def file_system(self) -> fsspec.AbstractFileSystem:
-        """Return the file system beneath, for libraries that read from one."""
-        return self._fs
 
     def put(self, kind: str, files: Mapping[str, bytes]) -> str:
         """Store ``files`` and return their address ``<kind>/<digest>``; putting the same contents again changes nothing.

@@ -1,6 +1,6 @@
 """Every metric of the system, declared once with its description; the reference is generated from here.
 
-A room adds its metrics to :class:`MetricRegister` and uses ``METRICS.<name>``; no metric is made elsewhere.
+A service adds its metrics to :class:`MetricRegister` and uses ``METRICS.<name>``; no metric is made elsewhere.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def _histogram(name: str, description: str, *labels: str) -> Histogram:
 
 
 class MetricRegister:
-    """All metrics, by room."""
+    """All metrics, by service."""
 
-    # every room
-    outbox_published = _counter("outbox_published_total", "Outbox rows published and acknowledged.", "room")
+    # every service
+    outbox_published = _counter("outbox_published_total", "Outbox rows published and acknowledged.", "service")
     consumer_position = _gauge(
         "consumer_position_offset", "Next offset that a consumer will read.", "group", "topic", "partition"
     )

@@ -1,6 +1,6 @@
-"""The peer of our replica: MLServer with the smallest custom runtime there is, on the same ONNX file.
+"""The peer of our replica: MLServer with a minimal custom runtime, on the same ONNX file.
 
-Runs in MLServer's own environment, not in ours.
+It runs in MLServer's own environment.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from mlserver.utils import get_model_uri
 
 
 class OnnxRuntime(MLModel):
-    """Scores the rows of the one input with one single-threaded session, as our replica does."""
+    """Scores the rows of the input with one single-threaded session, as our replica does."""
 
     async def load(self) -> bool:
-        """Load the model that the settings name."""
+        """Load the model named in the settings."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         path = await get_model_uri(self._settings)

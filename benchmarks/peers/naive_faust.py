@@ -1,7 +1,7 @@
-"""The peer of our ingestion: a Faust agent as the tutorial writes it, counting in a table and doing nothing else.
+"""The peer of our ingestion: a Faust agent as in the tutorial, which only counts in a table.
 
-``naive_faust.py BROKERS TOPIC EVENTS APP_ID``: prints how many events were counted between the first and the last one
-and how many seconds that took, as JSON, and ends. It archives nothing, knows no duplicates, and counts twice after a crash.
+``naive_faust.py BROKERS TOPIC EVENTS APP_ID`` prints as JSON how many events it counted between the first and the last one
+and how many seconds that took, and exits. It archives nothing, ignores duplicates, and counts twice after a crash.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PARTITIONS = 4
 
 
 class Event(faust.Record, serializer="json"):
-    """The fields that the count looks at; Faust keeps the others as they come."""
+    """The fields that the count uses; Faust keeps the others as they are."""
 
     event_id: str
     user_id: str
@@ -27,7 +27,7 @@ class Event(faust.Record, serializer="json"):
 
 
 def build(brokers: str, topic_name: str, *, events: int, app_id: str) -> faust.App:
-    """Return the app; after ``events`` events it reports and ends the process."""
+    """Return the app; after ``events`` events, it reports and ends the process."""
     app = faust.App(
         app_id,
         broker=f"kafka://{brokers}",
@@ -56,8 +56,8 @@ def build(brokers: str, topic_name: str, *, events: int, app_id: str) -> faust.A
 
 
 def report(events: int, seconds: float) -> None:
-    """Say what was measured and end without Faust's farewell, which takes seconds."""
-    # Straight to the descriptor: Faust makes log lines of what is written to sys.stdout.
+    """Print the measurement and exit without Faust's shutdown, which takes seconds."""
+    # Write to the descriptor: Faust turns writes to sys.stdout into log lines.
     os.write(sys.__stdout__.fileno(), msgspec.json.encode({"events": events, "seconds": seconds}) + b"\n")
     os._exit(0)
 

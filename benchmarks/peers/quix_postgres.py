@@ -1,8 +1,9 @@
 """The peer of our ingestion that archives: Quix Streams counts each user's events and writes every event to PostgreSQL.
 
-``quix_postgres.py BROKERS TOPIC GROUP FOLDER COMMIT_EVERY``: the database is named in ``FOLDER/database.json`` (host,
-port, dbname, user, password). Runs until it is stopped, in an environment of its own. The count lives in RocksDB with a changelog topic; its PostgreSQL sink upserts by ``event_id`` at each checkpoint. At least
-once: no user state beyond the count, no quality counters, no panes.
+``quix_postgres.py BROKERS TOPIC GROUP FOLDER COMMIT_EVERY`` reads the address of the database from
+``FOLDER/database.json`` (host, port, dbname, user, password) and runs until it is stopped, in its own environment. The
+count is kept in RocksDB with a changelog topic; the PostgreSQL sink upserts by ``event_id`` at each checkpoint. Delivery is
+at least once, without user state beyond the count, quality counters or panes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def row_of(raw: bytes, state: State) -> dict[str, Any]:
 
 
 def sink_of(database: dict[str, Any]) -> PostgreSQLSink:
-    """Return the sink; its table is there already, with its primary key."""
+    """Return the sink; its table exists already, with its primary key."""
     return PostgreSQLSink(
         **database,
         table_name=TABLE,

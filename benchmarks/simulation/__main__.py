@@ -1,4 +1,4 @@
-"""``python -m benchmarks.simulation``: fixed against adaptive thresholds over the days of real sets, as a table and a plot."""
+"""``python -m benchmarks.simulation``: compares fixed and adaptive thresholds on real data sets, as a table and a plot."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ from benchmarks.simulation.year import Year, simulate, variants
 from schemas.errors import SettingsError
 from schemas.vocabulary import ModelType
 
-# What an installation begins with: threshold and cool-down.
+# The defaults of an installation: threshold and cool-down in seconds.
 RULES: dict[ModelType, tuple[int, int]] = {
     "spending": (1_000, 0),
     "segmentation": (100, 0),
     "goal": (50, 300),
 }
 COLUMNS = {
-    "trainings": "trainings", "busiest_day": "on the busiest day", "points_per_training": "points each", "waiting_points_mean": "points waiting, mean",
-    "waiting_points_p95": "p95", "waited_hours_mean": "hours waited, mean", "waited_hours_p95": "p95",
-}  # fmt: skip
+    "trainings": "trainings",
+    "busiest_day": "on the busiest day",
+    "points_per_training": "points each",
+    "waiting_points_mean": "points waiting, mean",
+    "waiting_points_p95": "p95",
+    "waited_hours_mean": "hours waited, mean",
+    "waited_hours_p95": "p95",
+}
 
 
 def years_of(model_type: ModelType, arrivals: Sequence[Arrival]) -> list[Year]:
-    """Return the year of each variant that differs from another for this model."""
+    """Return the year of each variant; a model without a cool-down has no variants of it."""
     threshold, cool_down = RULES[model_type]
-    compared = [variant for variant in variants(threshold, cool_down_seconds=cool_down) if cool_down or "cool-down" not in variant.name]  # fmt: skip
-    return [simulate(arrivals, variant) for variant in compared]
+    return [
+        simulate(arrivals, variant)
+        for variant in variants(threshold, cool_down_seconds=cool_down)
+        if cool_down or "cool-down" not in variant.name
+    ]
 
 
 def table(years: Sequence[Year]) -> str:
@@ -45,15 +53,17 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
     parser.add_argument("--data", metavar="DIR", type=Path, help="folder of the sets (default: FINCOACH_DATA)")
-    parser.add_argument("--synthetic", action="store_true", help="a made-up year instead, which needs no set")
-    parser.add_argument("--days", metavar="N", type=int, default=365, help="length of the made-up year (default: 365)")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="write the plot there, as SVG")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
+    parser.add_argument("--synthetic", action="store_true", help="a synthetic year instead, which needs no data set")
+    parser.add_argument(
+        "--days", metavar="N", type=int, default=365, help="length of the synthetic year (default: 365)"
+    )
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="write the plot to this file, as SVG")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to this file")
     return parser.parse_args(given)
 
 
 def arrivals_of(model_type: ModelType, options: argparse.Namespace) -> list[Arrival]:
-    """Return the model's arrivals: real ones, or a made-up year scaled to its threshold."""
+    """Return the model's arrivals: real ones, or a synthetic year scaled to its threshold."""
     if not options.synthetic:
         return real(model_type, options.data)
     threshold, _ = RULES[model_type]
@@ -68,7 +78,10 @@ def main(given: Sequence[str]) -> int:
     except SettingsError as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
-    titles = {model_type: f"{model_type}, {'made up' if options.synthetic else REAL[model_type][0]}, threshold {RULES[model_type][0]}" for model_type in RULES}  # fmt: skip
+    titles = {
+        model_type: f"{model_type}, {'synthetic' if options.synthetic else REAL[model_type][0]}, threshold {threshold}"
+        for model_type, (threshold, _) in RULES.items()
+    }
     for model_type, years in found.items():
         print(f"\n### {titles[model_type]}\n\n{table(years)}")
     if options.plot:

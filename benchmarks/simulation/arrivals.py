@@ -1,4 +1,4 @@
-"""When data points of a model arrived: of real sets, and of a year that is made up. What counts is what streams counts."""
+"""The arrivals of a model's data points: from real sets, and from a synthetic year. Counted as in streams."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SYNTHETIC_BEGIN = dt.datetime(2025, 1, 6, tzinfo=dt.UTC)
 
 
 class Arrival(NamedTuple):
-    """One data point that counts, and whose it is."""
+    """The time of one counted data point, and its user."""
 
     at: dt.datetime
     user: str
@@ -31,14 +31,14 @@ Counted = Callable[[Iterable[ReplayItem]], Iterator[Arrival]]
 
 
 def transactions(items: Iterable[ReplayItem]) -> Iterator[Arrival]:
-    """Yield what counts for spending: every transaction."""
+    """Yield the data points of spending: every transaction."""
     for item in items:
         if isinstance(item, TransactionCreated):
             yield Arrival(item.occurred_at, item.user_id.hex)
 
 
 def sufficient_users(items: Iterable[ReplayItem]) -> Iterator[Arrival]:
-    """Yield what counts for segmentation: each user once, with the transaction that suffices."""
+    """Yield the data points of segmentation: each user once, with the transaction that makes enough."""
     seen: Counter[str] = Counter()
     for arrival in transactions(items):
         seen[arrival.user] += 1
@@ -47,7 +47,7 @@ def sufficient_users(items: Iterable[ReplayItem]) -> Iterator[Arrival]:
 
 
 def outcomes(items: Iterable[ReplayItem]) -> Iterator[Arrival]:
-    """Yield what counts for goals: achieved or failed."""
+    """Yield the data points of goals: each outcome, achieved or failed."""
     for item in items:
         if isinstance(item, GoalModified) and item.interaction_type in GOAL_OUTCOMES:
             yield Arrival(item.occurred_at, item.user_id.hex)
@@ -72,13 +72,13 @@ def real(model_type: ModelType, data: Path | None) -> list[Arrival]:
 
 @functools.lru_cache(maxsize=1)
 def _counting(name: str, data: Path | None) -> tuple[ReplayItem, ...]:
-    """Return the events of a set that may count for a model; two models of one set read it once."""
+    """Return the events of a set that may count for a model; two models of one set share one read."""
     kinds = (TransactionCreated, GoalModified)
     return tuple(item for item in open_source(name, data=data).events() if isinstance(item, kinds))
 
 
 def synthetic(*, days: int = 365, mean_a_day: float = 24.0, burst: int = 0) -> list[Arrival]:
-    """Return a made-up year without chance: busy days and hours, growth by half, and ``burst`` data points within one hour at its end."""
+    """Return a deterministic year: busy days and hours, growth by half, and a ``burst`` of data points in its last hour."""
     owed = 0.0
     found: list[Arrival] = []
     for hour in range(days * 24):
@@ -92,9 +92,9 @@ def synthetic(*, days: int = 365, mean_a_day: float = 24.0, burst: int = 0) -> l
 
 
 def spread(arrivals: Iterable[Arrival]) -> list[Arrival]:
-    """Return the arrivals in order of time, those dated to one moment evenly over the hour that follows it.
+    """Return the arrivals in order of time; those of one moment are spread evenly over the following hour.
 
-    Sets date a whole day's outcomes to one second; no host writes thousands within one.
+    Some sets date all outcomes of a day to one second; no host writes thousands within one second.
     """
     ordered = sorted(arrivals, key=lambda arrival: arrival.at)
     placed: list[Arrival] = []

@@ -1,4 +1,4 @@
-"""The plot of simulated years, as an SVG of a few kilobytes: what waits to be learned, fixed against adaptive. Pure."""
+"""The plot of simulated years as a small SVG: waiting data points, fixed against adaptive. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ Panel = tuple[Year, Year]  # fixed, adaptive
 
 
 def svg(panels: Mapping[str, Panel]) -> str:
-    """Return one panel below the other: data points that wait by day, and a stroke for each training."""
+    """Return one panel below the other: waiting data points by day, and a stroke for each training."""
     height = len(panels) * (HEIGHT + GAP) + GAP
-    drawn = [_panel(title, years, top=GAP + number * (HEIGHT + GAP)) for number, (title, years) in enumerate(panels.items())]  # fmt: skip
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 2 * MARGIN} {height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="100%" height="100%" fill="white"/>{_legend()}', *drawn, "</svg>\n",
-    ])  # fmt: skip
+    drawn = [
+        _panel(title, years, top=GAP + number * (HEIGHT + GAP)) for number, (title, years) in enumerate(panels.items())
+    ]
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 2 * MARGIN} {height}"'
+        ' font-family="sans-serif" font-size="12">'
+    )
+    background = f'<rect width="100%" height="100%" fill="white"/>{_legend()}'
+    return "\n".join([head, background, *drawn, "</svg>\n"])
 
 
 def _legend() -> str:
@@ -34,19 +38,24 @@ def _panel(title: str, years: Panel, *, top: int) -> str:
     days = [_by_day(year) for year in years]
     first, last = min(days[0]), max(days[0])
     most = max(1, *(count for day in days for count in day.values()))
-    lines = [_line(day, colour, first=first, last=last, most=most, top=top) for day, colour in zip(days, (FIXED, ADAPTIVE), strict=True)]  # fmt: skip
+    lines = [
+        _line(day, colour, first=first, last=last, most=most, top=top)
+        for day, colour in zip(days, (FIXED, ADAPTIVE), strict=True)
+    ]
     strokes = [
         _strokes(year, colour, first=first, last=last, y=top + HEIGHT + 2 + 7 * row)
         for row, (year, colour) in enumerate(zip(years, (FIXED, ADAPTIVE), strict=True))
     ]
     base = top + HEIGHT
-    return "\n".join([
+    axes = [
         f'<text x="{MARGIN}" y="{top - 6}" font-weight="bold">{title}</text>',
         f'<path d="M{MARGIN} {top}V{base}H{MARGIN + WIDTH}" fill="none" stroke="#444"/>',
-        f'<text x="{MARGIN - 6}" y="{top + 10}" text-anchor="end">{most}</text><text x="{MARGIN - 6}" y="{base}" text-anchor="end">0</text>',
-        f'<text x="{MARGIN}" y="{base + 28}">{first}</text><text x="{MARGIN + WIDTH}" y="{base + 28}" text-anchor="end">{last}</text>',
-        *lines, *strokes,
-    ])  # fmt: skip
+        f'<text x="{MARGIN - 6}" y="{top + 10}" text-anchor="end">{most}</text>',
+        f'<text x="{MARGIN - 6}" y="{base}" text-anchor="end">0</text>',
+        f'<text x="{MARGIN}" y="{base + 28}">{first}</text>',
+        f'<text x="{MARGIN + WIDTH}" y="{base + 28}" text-anchor="end">{last}</text>',
+    ]
+    return "\n".join([*axes, *lines, *strokes])
 
 
 def _by_day(year: Year) -> dict[dt.date, int]:
@@ -58,8 +67,9 @@ def _by_day(year: Year) -> dict[dt.date, int]:
 
 def _line(worst: Mapping[dt.date, int], colour: str, *, first: dt.date, last: dt.date, most: int, top: int) -> str:
     points = " ".join(
-        f"{_x(day, first, last)},{round(top + HEIGHT * (1 - count / most), 1):g}" for day, count in sorted(worst.items())
-    )  # fmt: skip
+        f"{_x(day, first, last)},{round(top + HEIGHT * (1 - count / most), 1):g}"
+        for day, count in sorted(worst.items())
+    )
     return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.2"/>'
 
 

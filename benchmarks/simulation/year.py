@@ -1,7 +1,7 @@
-"""A year of arrivals through the rule that decides in streams, pane by pane and hour by hour. Pure.
+"""Simulates a year of arrivals with the threshold rule of streams, pane by pane and hour by hour. Pure.
 
-The rule, the pattern of arrivals and the share of a user are the product's own. Data is taken as good, trainings as done
-at once and as costing the same, and no drift is measured: what is compared is when a model learns, and from how much.
+The rule, the pattern of arrivals and the share of a user are the product's own code. All data is good, trainings take no
+time and cost the same, and there is no drift: only when a model learns, and from how much, is compared.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from streams.epochs.arrivals import ArrivalPattern, expected_ratio, observed
 from streams.epochs.thresholds import Circumstances, Evaluation, decide
 from streams.quality.assessment import QualityAssessment
 
-PANE_POINTS = 10  # few, so that a rule without a pause shows how often it would fire
+PANE_POINTS = 10  # few, to show how often a rule without a cool-down would fire
 MAX_AGE_SECONDS = 30 * 86_400
 GOOD = QualityAssessment(score=1.0, dimensions={}, below_floor=(), anomalies=0, duplicates=0, missing=0, parts={})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A rule, and which circumstances it is told."""
+    """A rule, and the circumstances that it takes into account."""
 
     name: str
     rule: ThresholdRule
@@ -39,13 +39,13 @@ class Variant:
 
     @property
     def fewest(self) -> int:
-        """Return the least count at which the rule may fire; below it nobody needs to ask."""
+        """Return the least count at which the rule may fire; below it, the rule need not be evaluated."""
         least = self.rule.bounds()[0] if self.rule.adaptive else self.rule.threshold
         return min(least, self.rule.aged_threshold()) if self.rule.max_age_seconds else least
 
 
 def variants(threshold: int, *, cool_down_seconds: int) -> tuple[Variant, ...]:
-    """Return what is compared: the fixed threshold alone, the adaptive one, and each with a part taken away or added."""
+    """Return the compared rules: the fixed threshold, the adaptive one, and variants of each with a part added or removed."""
     fixed = ThresholdRule(threshold=threshold)
     whole = ThresholdRule(
         threshold=threshold, adaptive=True, cool_down_seconds=cool_down_seconds, max_age_seconds=MAX_AGE_SECONDS
@@ -62,7 +62,7 @@ def variants(threshold: int, *, cool_down_seconds: int) -> tuple[Variant, ...]:
 
 
 class Crossing(NamedTuple):
-    """A training that would begin: when, with how many data points, and the sentence that says why."""
+    """A training that would begin: its time, its number of data points, and the reason in a sentence."""
 
     at: dt.datetime
     counted: int
@@ -71,7 +71,7 @@ class Crossing(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Year:
-    """What one variant made of the arrivals: crossings, data points that waited at the end of each hour, hours that each waited."""
+    """The result of one variant: crossings, waiting data points at the end of each hour, and hours that each point waited."""
 
     name: str
     crossings: list[Crossing]
@@ -79,7 +79,7 @@ class Year:
     waited_hours: list[float]
 
     def figures(self) -> dict[str, float]:
-        """Return what the table shows."""
+        """Return the figures of the table."""
         waiting = np.array([count for _, count in self.waiting] or [0])
         hours, sizes = np.array(self.waited_hours or [0.0]), [crossing.counted for crossing in self.crossings]
         days = Counter(crossing.at.date() for crossing in self.crossings)
@@ -95,8 +95,8 @@ class Year:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Standing:
-    """The open data set of a simulated model, and what is remembered of the closed ones."""
+class _ModelState:
+    """The open data set of a simulated model, and the facts kept of the closed ones."""
 
     variant: Variant
     begun: dt.datetime
@@ -112,8 +112,8 @@ class _Standing:
         self.users.update(arrival.user.encode() for arrival in pane)
         self.pattern = observed(self.pattern, at, len(pane))
 
-    def asked(self, at: dt.datetime) -> Evaluation:
-        """Ask the rule."""
+    def evaluate(self, at: dt.datetime) -> Evaluation:
+        """Evaluate the rule."""
         since = None if self.crossed_at is None else (at - self.crossed_at).total_seconds()
         now = Circumstances(
             learned=sum(self.sizes) if self.variant.with_size else 0,
@@ -124,12 +124,16 @@ class _Standing:
             moment=at,
         )
         return decide(
-            self.variant.rule, now, counted=len(self.open), quality=GOOD, users=len(self.users),
+            self.variant.rule,
+            now,
+            counted=len(self.open),
+            quality=GOOD,
+            users=len(self.users),
             excess=lambda cap: excess(self.users, cap),
-        )  # fmt: skip
+        )
 
     def cross(self, at: dt.datetime) -> list[float]:
-        """Open the next data set; return how many hours each data point of this one waited."""
+        """Open the next data set; return the hours that each data point of this one waited."""
         waited = [(at - arrived) / HOUR for arrived in self.open]
         self.sizes.append(len(self.open))
         self.open, self.users, self.begun, self.crossed_at = [], Counter(), at, at
@@ -137,28 +141,28 @@ class _Standing:
 
 
 def simulate(arrivals: Sequence[Arrival], variant: Variant) -> Year:
-    """Play ``arrivals``, in order of time, through one variant; what waits when they end has waited until then."""
-    standing = _Standing(variant=variant, begun=arrivals[0].at)
+    """Simulate one variant on ``arrivals``, which are in order of time; the last open data points wait until the end."""
+    state = _ModelState(variant=variant, begun=arrivals[0].at)
     year = Year(name=variant.name, crossings=[], waiting=[], waited_hours=[])
     end = arrivals[0].at
-    for at, pane in _looks(arrivals):
+    for at, pane in _evaluations(arrivals):
         end = at
         if pane:
-            standing.take(pane, at)
-        elif standing.pattern is not None:
-            standing.pattern = observed(standing.pattern, at, 0)
-        evaluation = standing.asked(at) if len(standing.open) >= variant.fewest else None
+            state.take(pane, at)
+        elif state.pattern is not None:
+            state.pattern = observed(state.pattern, at, 0)
+        evaluation = state.evaluate(at) if len(state.open) >= variant.fewest else None
         if evaluation is not None and evaluation.fired:
-            year.crossings.append(Crossing(at, len(standing.open), evaluation.sentence))
-            year.waited_hours.extend(standing.cross(at))
+            year.crossings.append(Crossing(at, len(state.open), evaluation.sentence))
+            year.waited_hours.extend(state.cross(at))
         if not pane:
-            year.waiting.append((at, len(standing.open)))
-    year.waited_hours.extend((end - arrived) / HOUR for arrived in standing.open)
+            year.waiting.append((at, len(state.open)))
+    year.waited_hours.extend((end - arrived) / HOUR for arrived in state.open)
     return year
 
 
-def _looks(arrivals: Sequence[Arrival]) -> Iterator[tuple[dt.datetime, Sequence[Arrival]]]:
-    """Yield (moment, pane) for each pane, when its last data point came, and (moment, nothing) at the end of each hour, one hour more than the last."""
+def _evaluations(arrivals: Sequence[Arrival]) -> Iterator[tuple[dt.datetime, Sequence[Arrival]]]:
+    """Yield (moment, pane) at the last data point of each pane, and (moment, ()) at the end of each hour."""
     by_hour = itertools.groupby(arrivals, key=lambda arrival: arrival.at.replace(minute=0, second=0, microsecond=0))
     expected: dt.datetime | None = None
     for hour, group in by_hour:

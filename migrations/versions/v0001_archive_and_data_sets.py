@@ -1,6 +1,6 @@
-"""What streams and all rooms write, written out as it was on the day of this revision.
+"""The tables of streams and the shared ones, as of this revision.
 
-Nothing here reads ``schemas.tables``: a revision must do the same for ever, the tables move on.
+This does not read ``schemas.tables``: a revision must always do the same, while the tables change.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TABLES = (
 
 
 def upgrade() -> None:
-    """Create the tables with their constraints and indexes, the plan's thresholds and each model's first data set."""
+    """Create the tables with constraints and indexes, the plan's thresholds and each model's first data set."""
     _create_archive()
     _create_data_sets()
     _create_shared()
@@ -48,13 +48,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables; those that refer to others first."""
+    """Drop the tables, referring ones first."""
     for table in reversed(TABLES):
         op.drop_table(table)
 
 
 def _create_archive() -> None:
-    """What streams keeps of the topics: events, predictions, states, panes and what was put aside."""
+    """Create what streams keeps of the topics: events, predictions, states, panes and dead letters."""
     op.create_table(
         "behavioral_events",
         sa.Column("event_id", sa.UUID(), nullable=False),
@@ -156,7 +156,7 @@ def _create_archive() -> None:
 
 
 def _create_data_sets() -> None:
-    """Data sets on their way to a training: thresholds, epochs, evaluations and quality."""
+    """Create the tables of data sets before training: thresholds, epochs, evaluations and quality."""
     op.create_table(
         "dataset_cursors",
         sa.Column("model_type", sa.String(32), nullable=False),
@@ -286,7 +286,7 @@ def _create_data_sets() -> None:
 
 
 def _create_shared() -> None:
-    """What every room writes: outbox, command inbox and audit log."""
+    """Create the tables that every service writes: outbox, command inbox and audit log."""
     op.create_table(
         "audit_log",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -332,7 +332,7 @@ def _create_shared() -> None:
 
 
 def _seed() -> None:
-    """The plan's thresholds, and the open data set of each model's first epoch."""
+    """Insert the plan's thresholds, and the open data set of each model's first epoch."""
     thresholds = sa.table(
         "thresholds",
         sa.column("model_type", sa.String()),

@@ -1,6 +1,6 @@
-"""What trainers and the deployer write, written out as it was on the day of this revision.
+"""The tables of trainers and deployer, as of this revision.
 
-Nothing here reads ``schemas.tables``: a revision must do the same for ever, the tables move on.
+This does not read ``schemas.tables``: a revision must always do the same, while the tables change.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables; those that refer to others first."""
+    """Drop the tables, referring ones first."""
     for table in reversed(TABLES):
         op.drop_table(table)
 
 
 def _create_training() -> None:
-    """Jobs, snapshots and runs of the trainers."""
+    """Create the trainers' jobs, snapshots and runs."""
     op.create_table(
         "snapshots",
         sa.Column("id", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -128,7 +128,7 @@ def _create_training() -> None:
 
 
 def _create_deployment() -> None:
-    """Versions, desired states and replicas of the deployer."""
+    """Create the deployer's versions, desired states and replicas."""
     op.create_table(
         "replica_acknowledgements",
         sa.Column("replica_id", sa.String(100), nullable=False),

@@ -13,8 +13,8 @@ PARTITIONED = ("behavioral_events", "predictions")
 MONTHS_BACK = 13
 MONTHS_AHEAD = 3
 
-# A child is built beside its parent and then attached: readers and writers of the other months go on. Rows of
-# the month that already fell into the default partition move along; the short lock keeps new ones out meanwhile.
+# A child is built beside its parent and then attached, so that readers and writers of other months go on. Rows of the
+# month in the default partition move with it; the short lock keeps new ones out in the meantime.
 ENSURE_MONTH_PARTITIONS = """
 CREATE FUNCTION ensure_month_partitions(parent text, from_month date, months int) RETURNS int
 LANGUAGE plpgsql SET TimeZone TO 'UTC' SET lock_timeout TO '3s' AS $$
@@ -47,7 +47,7 @@ BEGIN
 END $$
 """
 
-# Everything before the first month that is kept apart lies in one partition: a replay of 1997 makes no 300 children.
+# Everything before the first separate month is in one partition: a replay of 1997 does not create 300 children.
 SPLIT_BY_MONTH = """
 DO $$
 DECLARE
@@ -60,7 +60,7 @@ BEGIN
 END $$
 """
 
-# A JSON array, not text joined by a sign: no two different entries have the same one.
+# A JSON array, not joined text: two different entries never have the same one.
 AUDIT_HASH = """
 CREATE FUNCTION audit_hash(entry audit_log) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT encode(sha256(convert_to(jsonb_build_array(
@@ -127,7 +127,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop trigger and functions, and the partitions with what is in them: only a parent without children can go back."""
+    """Drop trigger and functions, and the partitions with their rows: only a parent without children can go back."""
     op.execute("DROP TRIGGER audit_log_append_only ON audit_log")
     for function in (
         "refuse_audit_change()",

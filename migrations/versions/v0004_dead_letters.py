@@ -1,4 +1,4 @@
-"""What is known of a dead letter beside its bytes, and the producers that have too many of them."""
+"""The history of dead letters, and the producers that exceed the limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ("producer", "attempts", "retry_of", "retried_at", "resolved_at")
 
 
 def upgrade() -> None:
-    """Add who sent a dead letter and what became of it, and the table of exceeded limits."""
+    """Add the producer and the outcome of dead letters, and the table of exceeded limits."""
     op.add_column("dead_letters", sa.Column("producer", sa.String(100), server_default="unknown", nullable=False))
     op.add_column("dead_letters", sa.Column("attempts", sa.SmallInteger(), server_default=sa.text("0"), nullable=False))
     op.add_column("dead_letters", sa.Column("retry_of", sa.BigInteger(), nullable=True))
@@ -38,7 +38,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget who sent dead letters and what became of them; their bytes and reasons stay."""
+    """Drop the producer and the outcome of dead letters; their bytes and reasons stay."""
     op.drop_table("exceeded_limits")
     op.drop_index("ix_dead_letters_retry_of", "dead_letters")
     op.drop_index("ix_dead_letters_producer_created_at", "dead_letters")

@@ -1,4 +1,4 @@
-"""Adaptive thresholds: bounds, age, blackouts and share of a user; arrivals by hour; what a person said about a data set."""
+"""Adaptive thresholds: bounds, age, blackouts and share of a user; arrivals by hour; reviews of data sets."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ branch_labels = None
 depends_on = None
 
 MOMENT = postgresql.TIMESTAMP(timezone=True)
-# Outcomes of goals are recorded by the hundred at the end of a term; within five minutes they are one crossing.
+# Outcomes of goals are recorded by the hundred at the end of a term; a cool-down of five minutes makes them one crossing.
 GOAL_COOL_DOWN_SECONDS = 300
 
 
 def upgrade() -> None:
-    """Add the columns with the defaults that every installation begins with; nobody's own cool-down is changed."""
+    """Add the columns with the defaults of a new installation; cool-downs set by users are kept."""
     _extend_thresholds()
     _extend_data_sets()
     op.create_table(
@@ -37,7 +37,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take the table and the columns away; the cool-down stays as it is."""
+    """Drop the table and the columns; the cool-downs stay."""
     op.drop_table("arrival_patterns")
     for name in ("share_alert_at", "evaluation", "review_reason", "reviewed_at", "reviewed_by", "review"):
         op.drop_column("training_datasets", name)

@@ -1,4 +1,4 @@
-"""Which offsets a person has quarantined: no snapshot of the model reads them any more."""
+"""The quarantined offsets of a data set: no snapshot of the model reads them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; what was never quarantined has no ranges in it."""
+    """Add the column; it is null for a data set that was never quarantined."""
     op.add_column("training_datasets", sa.Column("quarantined_ranges", postgresql.JSONB(), nullable=True))
 
 
 def downgrade() -> None:
-    """Forget which offsets were quarantined: they train again."""
+    """Drop the column; the quarantined offsets train again."""
     op.drop_column("training_datasets", "quarantined_ranges")

@@ -1,4 +1,4 @@
-"""Room in the pages of user states: a state that changes stays in its page, and no index entry is written for it."""
+"""Free space in the pages of user states: an updated state stays in its page and needs no new index entry."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Fill new pages to six tenths; those that exist follow with their rows' next versions."""
+    """Fill new pages to 60 %; existing pages follow as their rows are updated."""
     op.execute("ALTER TABLE user_states SET (fillfactor = 60)")
 
 
 def downgrade() -> None:
-    """Fill new pages whole again."""
+    """Fill new pages completely again."""
     op.execute("ALTER TABLE user_states RESET (fillfactor)")

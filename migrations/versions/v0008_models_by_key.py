@@ -1,4 +1,4 @@
-"""Models by key: a table of the models that an installation knows, behind foreign keys, in place of a fixed list of four."""
+"""Models by key: a table of the installation's models, with foreign keys to it, replaces a fixed list of four."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ branch_labels = None
 depends_on = None
 
 FOUR = ("recommendation", "segmentation", "spending", "goal")
-# Tables with a column that names a model, and that column.
+# Tables with a column that names a model, and the column.
 REFERRING = {
     "arrival_patterns": "model_type",
     "dataset_cursors": "model_type",
@@ -28,7 +28,7 @@ REFERRING = {
     "training_datasets": "dataset_type",
     "training_jobs": "model_type",
 }
-# Defaults of a rule stand in the model's definition: a row is written whole.
+# The model's definition holds the defaults of its rule, so a row is written with all its values.
 RULE_DEFAULTS = {
     "cool_down_seconds": "0",
     "adaptive": "true",
@@ -41,7 +41,7 @@ FOREIGN_MODELS = sa.text("SELECT model_type FROM models WHERE NOT model_type = A
 
 
 def upgrade() -> None:
-    """Register the models that have rows, and let every other table refer to them."""
+    """Register the models that have rows, and add foreign keys from every other table."""
     op.create_table(
         "models",
         sa.Column("model_type", sa.String(32), nullable=False),
@@ -57,18 +57,20 @@ def upgrade() -> None:
         op.create_foreign_key(op.f(f"fk_{table}_{column}_models"), table, "models", [column], ["model_type"])
     for column in RULE_DEFAULTS:
         op.alter_column("thresholds", column, server_default=None)
+    _rename_outbox_column("room", "service")
 
 
 def downgrade() -> None:
     """Go back to the fixed list of four.
 
     Raises:
-        RuntimeError: when the database knows further models: their rows would have to go, which a person decides.
+        RuntimeError: the database has rows of further models; a person must decide to delete them.
     """
     further = list(op.get_bind().execute(FOREIGN_MODELS, {"four": list(FOUR)}).scalars())
     if further:
         message = f"the version before knows only {', '.join(FOUR)}; delete the rows of {', '.join(further)} first"
         raise RuntimeError(message)
+    _rename_outbox_column("service", "room")
     for column, default in RULE_DEFAULTS.items():
         op.alter_column("thresholds", column, server_default=sa.text(default))
     for table, column in REFERRING.items():
@@ -79,3 +81,8 @@ def downgrade() -> None:
         op.f("ck_training_datasets_known_model"), "training_datasets", f"dataset_type IN ({four})"
     )
     op.drop_table("models")
+
+
+def _rename_outbox_column(old: str, new: str) -> None:
+    op.alter_column("outbox", old, new_column_name=new)
+    op.execute(f"ALTER TABLE outbox RENAME CONSTRAINT ck_outbox_known_{old} TO ck_outbox_known_{new}")

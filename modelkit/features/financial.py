@@ -1,7 +1,7 @@
 """The 35 state features of the host, in its order and by its formulas. Pure.
 
 Base features look at the 7 days and behavioural ones at the 30 days that end at ``as_of`` (``as_of`` included, the start
-not). Days, weekdays and hours are UTC, as the host's naive timestamps are. Where the host's words leave room: standard
+not). Days, weekdays and hours are UTC, as the host's naive timestamps are. Where the host leaves it open: standard
 deviations are those of a population; daily sums are over days that have debits; a share over no debits is 0; transactions
 without a merchant belong to no merchant, and those without a balance to no balance.
 """
@@ -189,7 +189,7 @@ def _impulse_share(debits: list[Transaction]) -> float:
 
 
 def _savings_consistency(month: list[Transaction], now: int) -> float:
-    """Return 1 - sd / max(mean, 1) of what was put aside in each of the four weeks before ``now``."""
+    """Return 1 - sd / max(mean, 1) of what was saved in each of the four weeks before ``now``."""
     saved = [0, 0, 0, 0]
     for at, amount, category, _, _ in month:
         week = (now - at) // WEEK

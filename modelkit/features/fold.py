@@ -1,11 +1,11 @@
 """The reducer: one behavioural event into one user's state. Pure; a few microseconds an event.
 
-``fold`` changes the state that it is given and returns it: whoever needs the old one copies it first.
+``fold`` changes the state that it is given and returns it: a caller that needs the old one copies it first.
 
-What is promised about order: folding the same events in the same order gives the same state however they are cut into
+The order of events: folding the same events in the same order gives the same state however they are cut into
 batches. Late events land in the day and at the place where they belong, so transactions and page views commute, except
 that equal times keep the order of arrival and that what has already left the window is not brought back. Goal updates keep
-the values that arrived last; what is remembered for checks alone (:mod:`modelkit.features.memory`) goes by arrival too. Folding the same event twice counts it twice: duplicates are removed before.
+the values that arrived last; the memory for checks (:mod:`modelkit.features.memory`) goes by arrival too. Folding the same event twice counts it twice: duplicates are removed before.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _fold_goal(state: UserState, event: GoalModified, at: int) -> None:
 
 
 def _goal_of(state: UserState, goal_id: str, at: int) -> Goal:
-    """Return the user's goal; one not heard of is added, and the oldest closed (else oldest) one goes when there are too many."""
+    """Return the user's goal, added where it is unknown; beyond the bound the oldest closed (else the oldest) one is dropped."""
     for goal in reversed(state.goals):
         if goal.goal_id == goal_id:
             goal.created_at = min(goal.created_at, at)
@@ -207,10 +207,10 @@ def _take_update(goal: Goal, event: GoalModified, at: int) -> None:
 
 
 def _late_days(goal: Goal, event: GoalModified, at: int) -> float | None:
-    """Return how late this piece of work is: what the host says, else against the schedule, taken in order."""
-    said = _number((event.additional_data or {}).get("late_days"))
-    if said is not None or goal.updates >= len(goal.schedule):
-        return said
+    """Return how late this piece of work is: as the host reports it, else by the schedule, taken in order."""
+    reported = _number((event.additional_data or {}).get("late_days"))
+    if reported is not None or goal.updates >= len(goal.schedule):
+        return reported
     return (at - goal.created_at) / MILLISECONDS_PER_DAY - goal.schedule[goal.updates]
 
 

@@ -1,7 +1,7 @@
 """What a state remembers only so that later events can be checked against it. Pure; no feature reads it.
 
-Recommendations are known by 32 bits of their id: of some hundred that a user was shown, a wrong answer is taken for one
-of them once in ten million times.
+Recommendations are known by 32 bits of their id: among some hundred that a user was shown, a foreign id matches one
+once in ten million times.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import zlib
 from fincoach_events.events import RecommendationInteraction, TransactionCreated
 from modelkit.features.state import MAX_SHOWN, UserState
 
-# A host may show recommendations under one name; then the prediction tells them apart.
+# A host may show recommendations under one name; then the prediction's id tells them apart.
 UNNAMED = frozenset({"auto_generated"})
-UNKNOWN_VIEW = 0  # something was shown, and nobody can say what
+UNKNOWN_VIEW = 0  # something unidentified was shown
 MOST_BALANCES = 8
 _LOW_BITS = (1 << 32) - 1
-MOST_VOTES = 8  # a user who moves abroad is blamed for so many transactions, then believed
+MOST_VOTES = 8  # a user who moves abroad is doubted for this many transactions, then believed
 
 
 def remember_currency(state: UserState, currency: str) -> None:
@@ -31,10 +31,10 @@ def remember_currency(state: UserState, currency: str) -> None:
 
 
 def remember_balance(state: UserState, event: TransactionCreated, at: int) -> None:
-    """Carry every possible balance on by this transaction, whose own balance decides between them or is another one.
+    """Update every possible balance by this transaction; its own balance selects one of them or is added.
 
-    So one wrong balance is one event's fault, and after a missing transaction the chain goes on from where it is. Called
-    before the transaction is added to the recent ones; a late one was in the newer balance already.
+    So one wrong balance counts once, and after a missing transaction the chain goes on from where it is. Call it before
+    the transaction is added to the recent ones; a late one was in the newer balance already.
     """
     balance, balances = event.balance_after_minor, state.balances
     if (balance is None and not balances) or (state.recent and at < state.recent[-1][0]):
@@ -47,13 +47,13 @@ def remember_balance(state: UserState, event: TransactionCreated, at: int) -> No
 
 
 def balances_after(state: UserState, event: TransactionCreated) -> list[int]:
-    """Return the balances to which the possible ones lead by ``event``."""
+    """Return what the possible balances become by ``event``."""
     moved = event.amount_minor if event.transaction_type == "credit" else -event.amount_minor
     return [balance + moved for balance in state.balances]
 
 
 def remember_session(state: UserState, session_id: str, at: int) -> None:
-    """Move the session on; another session takes its place."""
+    """Update the session's moment; another session replaces it."""
     session = session_key(session_id)
     if session != state.session:
         state.session, state.session_at = session, at
@@ -62,7 +62,7 @@ def remember_session(state: UserState, session_id: str, at: int) -> None:
 
 
 def remember_view(state: UserState, event: RecommendationInteraction) -> None:
-    """Note that a recommendation was shown; one that is shown again stays as it is."""
+    """Record that a recommendation was shown; showing it again changes nothing."""
     key, shown = view_key(event), state.shown
     if key not in shown and -key not in shown:
         shown.append(key)
@@ -71,7 +71,7 @@ def remember_view(state: UserState, event: RecommendationInteraction) -> None:
 
 
 def remember_answer(state: UserState, event: RecommendationInteraction) -> None:
-    """Note that a shown recommendation was answered."""
+    """Record that a shown recommendation was answered."""
     shown = state.shown
     for key in answer_keys(event):
         if key in shown:
@@ -80,9 +80,9 @@ def remember_answer(state: UserState, event: RecommendationInteraction) -> None:
 
 
 def is_answered_for_the_first_time(state: UserState, event: RecommendationInteraction) -> bool | None:
-    """Say whether ``event`` is the first answer to a view that is remembered; None where no such view can have been.
+    """Say whether ``event`` is the first answer to a remembered view; None where there was no such view.
 
-    Views beyond the memory, and those without a name of their own, are given the benefit of the doubt.
+    A view that may have left the memory, or had no name of its own, counts as answered before.
     """
     shown, is_known = state.shown, False
     for key in answer_keys(event):
@@ -93,18 +93,18 @@ def is_answered_for_the_first_time(state: UserState, event: RecommendationIntera
 
 
 def view_key(event: RecommendationInteraction) -> int:
-    """Return what a view is remembered by; :data:`UNKNOWN_VIEW` where it has no name of its own."""
+    """Return the key of a view; :data:`UNKNOWN_VIEW` where it has no name of its own."""
     if event.recommendation_id not in UNNAMED:
         return zlib.crc32(event.recommendation_id.encode())
     return event.prediction_id.int & _LOW_BITS if event.prediction_id else UNKNOWN_VIEW
 
 
 def answer_keys(event: RecommendationInteraction) -> tuple[int, ...]:
-    """Return what the view that is answered may be remembered by."""
+    """Return the possible keys of the answered view."""
     named = zlib.crc32(event.recommendation_id.encode())
     return (named,) if event.prediction_id is None else (named, event.prediction_id.int & _LOW_BITS)
 
 
 def session_key(session_id: str) -> int:
-    """Return what a session is remembered by."""
+    """Return the key of a session."""
     return zlib.crc32(session_id.encode())

@@ -15,9 +15,9 @@ def replay(
 ) -> Iterator[tuple[dt.datetime, UserState | None]]:
     """Yield (moment, state) for each of the ascending ``moments``: the state after all events that happened strictly before it.
 
-    ``events`` are those of one user in the order of the log. A late event is known from its place in the log on, as it was
-    when serving: it waits behind an event that happened after the moment. The state is None before the first event, and it
-    is the live one: take its features, or a copy, before asking for the next.
+    ``events`` are those of one user in the order of the log. A late event is known only from its place in the log on, as
+    it was when serving. The state is None before the first event. It is the live one: take its features, or a copy, before
+    asking for the next.
 
     Raises:
         ValueError: when the moments do not ascend.

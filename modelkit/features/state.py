@@ -54,7 +54,7 @@ class Goal(msgspec.Struct, array_like=True, kw_only=True):
 
     Attributes:
         created_at: when it was created, or first heard of.
-        due_at: its end; None while nobody has said.
+        due_at: its end; None while unknown.
         status: open, achieved, failed or deleted.
         scored: how many updates carried a score (0..100); ``score_sum``, ``score_last`` belong to them.
         timed: how many updates have a known lateness; ``late_days`` is their sum (early is negative).

@@ -2,10 +2,10 @@
 
 The rules look at a whole snapshot and at nothing else, so that the same snapshot is always cleaned alike, however it was
 paged. They decide about samples and labels alone. Features stay what the reducer makes of every archived event, unclean
-ones too: that is what a replica computes when it is asked. So a repair reaches no feature; where it would have to, the
-event is left out of the samples instead.
+ones too: that is what a replica computes when it is asked. So a repair reaches no feature; an event
+that would need it is left out of the samples instead.
 
-What is left as it is, and why: amounts far below the usual (they move no sum), equal purchases on the full hour (a set
+These stay as they are: amounts far below the usual (they move no sum), equal purchases on the full hour (a set
 that knows dates only has honest ones), users with many transactions (each user gives as many samples as any other).
 """
 
@@ -27,10 +27,10 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 CLEANING_VERSION = 1
-EARLIEST_MICROSECONDS = 631_152_000_000_000  # 1990: what lies before it is a clock that was never set
+EARLIEST_MICROSECONDS = 631_152_000_000_000  # 1990: an earlier moment is of a clock that was never set
 HOUR_MICROSECONDS = 3_600_000_000
-# On a logarithmic scale; of log-normal amounts one in 10^9 lies beyond the first. Of 87,613 amounts of two real shops five
-# do, orders by mistake and their cancellations, and none lies beyond the second: that far lies what is no amount at all.
+# On a logarithmic scale: of log-normal amounts one in 10^9 lies beyond the first. Of 87,613 amounts of two real shops five
+# do (mistaken orders and their cancellations), and none lies beyond the second: only nonsense lies that far.
 REPAIRED_BEYOND_Z = 6.0
 ABSURD_BEYOND_Z = 12.0
 FEWEST_AMOUNTS = 100  # fewer of one kind say little about how they usually are
@@ -83,7 +83,7 @@ RULES: Mapping[Reason, Rule] = {
     ),
     Reason.UNKNOWN_CATEGORY: Rule(Decision.REPAIRED, "the category says nothing; it is `other`, as in every feature"),
     Reason.ANSWER_TO_NOTHING_SERVED: Rule(
-        Decision.LEFT_OUT, "it answers no recommendation that was served to its user, so nobody knows how likely that was"
+        Decision.LEFT_OUT, "it answers nothing that was served to its user, so nobody knows how likely that was"
     ),
     Reason.ANSWER_WITHOUT_VIEW: Rule(
         Decision.LEFT_OUT, "it was answered and never seen, while views are reported: only answered ones of its kind are known"
@@ -181,7 +181,7 @@ def feedback_reasons(
     """Return what becomes of served recommendations (n,) that were seen or answered.
 
     Where hosts report views, an answer without one is left out: among recommendations without a view only the answered
-    ones are known, so each of them would look good or bad by how it came to be here. Where most answers have no view, views are
+    ones are known, so they would bias the rewards. Where most answers have no view, views are
     not reported, and answers begin their windows themselves.
     """
     seen_answers, answers = int((is_answered & is_seen).sum()), int(is_answered.sum())

@@ -1,6 +1,6 @@
 """The contract of a trainer: examples from a snapshot, candidates from examples, evidence on the frozen holdout.
 
-A trainer only fits and measures. Which candidate is judged, the gates and the verdict are the same for all four:
+A trainer only fits and measures. Which candidate is judged, the gates and the verdict are the same for all models:
 candidates are compared on the validation part, the one that is best there is packed, loaded through its runtime
 as a replica would load it, and measured once on the holdout beside the champion and the trivial baselines.
 """
@@ -55,8 +55,8 @@ class Moments(NamedTuple):
 class UserHistory(NamedTuple):
     """One user's events in the order in which the reducer folded them, and for each whether it came after the champion's cut.
 
-    ``events`` are what features are made of, as when serving; ``clean`` is what labels and the choice of samples may look at:
-    without what cleaning left out, with repaired amounts. The very same list where nothing had to be cleaned.
+    Features are made of ``events``, as when serving. Labels and the choice of samples look at ``clean``: without what
+    cleaning left out, and with repaired amounts; the same list where nothing had to be cleaned.
     """
 
     user_id: UUID
@@ -71,7 +71,7 @@ class Snapshot:
     ``events`` has the columns user_id (16 bytes), occurred_at (UTC, microseconds), event_type, interaction_type, source, generation,
     partition, offset, is_new, payload (the event as JSON), cleaning (the reason for which it is not kept as it is, else null),
     repaired_minor (the amount that labels see in place of an anomalous one), ordered by user_id, generation, partition, offset.
-    ``feedback`` has one row for each served recommendation that was seen or answered: prediction_id, user_id, predicted_at,
+    ``feedback`` has one row for each prediction that chose an action and was seen or answered: prediction_id, user_id, predicted_at,
     version, kind, reducer_version, action_set, action, propensity, propensities, features (as served), shown_at (None:
     answered without a view), responses and responded_at (lists, oldest first), is_new, cleaning (as above); ordered by
     predicted_at, prediction_id.
@@ -93,7 +93,7 @@ class Snapshot:
 
     @cached_property
     def kept(self) -> pa.Table:
-        """Return the events that cleaning did not leave out: what samples and labels may be chosen by."""
+        """Return the events that cleaning did not leave out: samples and labels are chosen by these."""
         return _not_left_out(self.events)
 
     @cached_property
@@ -151,8 +151,8 @@ def clean_history(
     """Return what labels may see of ``events``: ``events`` itself where no reason is given. Pure."""
     if not any(reasons):
         return events
-    told = zip(events, reasons, repaired, strict=True)
-    return [_repaired(event, reason, amount) for event, reason, amount in told if reason not in LEFT_OUT]
+    rows = zip(events, reasons, repaired, strict=True)
+    return [_repaired(event, reason, amount) for event, reason, amount in rows if reason not in LEFT_OUT]
 
 
 def _repaired(event: AnyBehavioralEvent, reason: str | None, amount: int | None) -> AnyBehavioralEvent:
@@ -190,11 +190,11 @@ class Candidate:
         model: the ONNX file, single, without external data; None for a model whose runtime needs none (a bandit).
         feature_names: order of the columns of the model's input; also the runtime's ``features``.
         golden_inputs: (m, d) rows whose outputs are pinned in the artifact; m of 8 to 32.
-        expected: (m, outputs) what the trained model itself gives for them: parity of the export.
+        expected: (m, outputs) the trained model's own outputs for them; the export must match.
         validation_score: on the validation part; higher is better whatever the metric.
         calibration: what the runtime needs beside the graph (intervals, thresholds): ``calibration.json``.
         parameters: the manifest's small settings of the runtime; ``family`` says what kind of model this is.
-        files: whatever else belongs into the artifact, such as ``parameters.json`` or ``profiles.json``.
+        files: the artifact's other files, such as ``parameters.json`` or ``profiles.json``.
         manifest: further fields of the manifest (``action_set``, ``actions``, ``context_schema``, ``propensity_floor``).
         checkpoint: training state by file name (safetensors, JSON); stays in the trainers' store.
         tolerance: largest allowed difference between ``expected`` and the exported model.
@@ -215,7 +215,7 @@ class Candidate:
 
 
 class Trainer(Protocol[Examples]):
-    """One of the four. Called in this order, once each, in the run's own process; deterministic in (snapshot, seed)."""
+    """The trainer of one model. Called in this order, once each, in the run's own process; deterministic in (snapshot, seed)."""
 
     model_type: ModelType
     policy: GatePolicy

@@ -71,16 +71,11 @@ def importance_weights(policy: FloatArray, log: Log) -> FloatArray:
     """Return for each row how much more often the judged policy would have chosen the served action, (n,).
 
     Raises:
-        ValueError: when a served action is said to have had no chance.
+        ValueError: when a served action has no positive propensity.
     """
     if not np.all(log.propensities > 0.0):
         raise ValueError("a served action must have had a positive propensity")
     return np.asarray(policy[np.arange(len(log.actions)), log.actions] / log.propensities)
-
-
-def ips_terms(policy: FloatArray, log: Log) -> FloatArray:
-    """Return the terms of inverse propensity scoring, (n,): unbiased when the propensities are exact."""
-    return importance_weights(policy, log) * log.rewards
 
 
 def snips(policy: FloatArray, log: Log, rewards: FloatArray | None = None) -> float:
@@ -91,7 +86,7 @@ def snips(policy: FloatArray, log: Log, rewards: FloatArray | None = None) -> fl
 
 
 def dm_terms(policy: FloatArray, values: FloatArray) -> FloatArray:
-    """Return the terms of the direct method, (n,): the model's word for it, biased as the model is."""
+    """Return the terms of the direct method, (n,): the model's own estimate, biased as the model is."""
     return np.asarray((policy * values).sum(axis=1))
 
 
@@ -127,7 +122,7 @@ def _corrected(policy: FloatArray, log: Log, values: FloatArray, *, weights: Flo
 
 
 def effective_sample_size(weights: FloatArray) -> float:
-    """Return how many rows of equal weight would tell as much: (Σw)² / Σw² (Kish 1965)."""
+    """Return how many rows of equal weight would carry as much information: (Σw)² / Σw² (Kish 1965)."""
     squares = float((weights**2).sum())
     return float(weights.sum()) ** 2 / squares if squares > 0.0 else 0.0
 
@@ -139,7 +134,7 @@ def clipped_mass(weights: FloatArray, *, limit: float = HEAVY_WEIGHT) -> float:
 
 
 def estimates(policy: FloatArray, log: Log, values: FloatArray) -> dict[str, float]:
-    """Return the value of a policy by all five estimators, and how far the log carries it."""
+    """Return the value of a policy by all five estimators, and how well the log supports it."""
     weights = importance_weights(policy, log)
     return {
         "ips": float(np.mean(weights * log.rewards)),
@@ -160,7 +155,7 @@ def constant_policy(action: int, *, rows: int, actions: int, floor: float = 0.0)
 
 
 def uniform_policy(*, rows: int, actions: int) -> FloatArray:
-    """Return the policy to which all actions are alike, (rows, actions)."""
+    """Return the policy that gives all actions the same probability, (rows, actions)."""
     return np.full((rows, actions), 1.0 / actions)
 
 

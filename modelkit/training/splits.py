@@ -51,15 +51,6 @@ def _border(ordered: npt.NDArray[np.float64], share: float) -> float:
     return float(ordered[position]) if position < ordered.size else float("inf")
 
 
-def rolling_origins(first: int, last: int, *, horizon: int, step: int, count: int) -> tuple[int, ...]:
-    """Return up to ``count`` forecast origins, oldest first, whose ``horizon`` steps after the origin all end at ``last`` or before.
-
-    An origin ``o`` knows steps up to and including ``o`` and is judged on ``o + 1 .. o + horizon``.
-    """
-    newest = last - horizon
-    return tuple(reversed(range(newest, first - 1, -step)[:count]))
-
-
 def clusters_of(users: npt.ArrayLike) -> IntArray:
     """Return for each row the number of its user, 0 .. users - 1: what a bootstrap draws is users, not rows."""
     _, numbers = np.unique(np.asarray(users), return_inverse=True)

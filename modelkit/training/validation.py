@@ -180,7 +180,7 @@ def judge(evidence: Evidence, policy: GatePolicy, *, sanity: Sequence[Check] = (
 
     A failed sanity check or floor rejects it. Not being better than the best trivial baseline, the champion or
     one of the model's own later checks keeps the champion. Without a champion among the rows the champion's
-    gate holds by itself.
+    gate passes.
     """
     values = {name: evidence.statistic(rows) for name, rows in evidence.rows.items()}
     checks = [*sanity, *_measured_checks(evidence, policy, values)]

@@ -6,9 +6,9 @@ from schemas.api import Moment, Name, Ratio, ServedShape
 
 
 class GoalAchievementProbability(ServedShape):
-    """How likely a user is to meet a goal."""
+    """How likely a user is to meet a goal; ``goal_id`` is the one that the caller named, if any."""
 
-    goal_id: Name
+    goal_id: Name | None = None
     probability: Ratio
     expected_completion_date: Moment | None = None
     risk_factors: list[dict[str, str]]

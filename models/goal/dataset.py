@@ -14,7 +14,7 @@ from modelkit.statistics.transactions import NO_CURRENCIES
 from schemas.vocabulary import GOAL_OUTCOMES
 
 SECONDS_PER_DAY = 86_400
-# A goal may be overshot; who sends 45 for 45 % is beyond this from 3 % on.
+# A goal may be overshot; a host that sends 45 for 45 % exceeds this from 3 % on.
 MOST_PROGRESS = 2.0
 
 

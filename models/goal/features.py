@@ -1,6 +1,6 @@
 """The row of the goal model: the 35 state features and what is known of the goal at the moment. Pure.
 
-What a goal was told last is what it is: the row of a moment is exact for a state folded up to that moment.
+A goal has its latest values: the row of a moment is exact for a state folded up to that moment.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ def goal_in(
         return known
     if fields is None and goal_id is None and state is not None and state.goals:
         return max(state.goals, key=lambda goal: (goal.status == GOAL_OPEN, goal.created_at))
-    said = _goal_fields.decode(msgspec.json.encode(fields or {}))
+    given = _goal_fields.decode(msgspec.json.encode(fields or {}))
     return Goal(
         goal_id=goal_id or "",
-        created_at=milliseconds(said.created_at or as_of),
-        kind=said.kind,
-        target_minor=said.target_minor,
-        due_at=milliseconds(said.due_at) if said.due_at is not None else None,
-        progress=said.progress,
+        created_at=milliseconds(given.created_at or as_of),
+        kind=given.kind,
+        target_minor=given.target_minor,
+        due_at=milliseconds(given.due_at) if given.due_at is not None else None,
+        progress=given.progress,
     )
 
 

@@ -21,7 +21,7 @@ _SMALLEST_RISK = 0.01
 _RISKS_NAMED = 3
 _FARTHEST_DAYS = 3_650.0
 
-# What a user can do something about; demographic and merely descriptive columns are no advice.
+# Columns that a user can influence; demographic and merely descriptive ones give no advice.
 RISKS: Mapping[str, tuple[str, str]] = {
     "goal_spent_share": ("much of the amount is spent already", "Spend nothing on what can wait until the goal ends."),
     "goal_spent_ahead": (
@@ -62,7 +62,7 @@ class GoalBaseline(msgspec.Struct, frozen=True, kw_only=True, tag_field="method"
 
 
 class FeatureNotes(msgspec.Struct, frozen=True, kw_only=True):
-    """``features.json``: the row of a typical user (medians of the training set), against which risks are told; null: none are."""
+    """``features.json``: the row of a typical user (medians of the training set), against which risks are found; null: the answer names none."""
 
     names: tuple[str, ...] = GOAL_FEATURES
     reference: list[float] | None = None
@@ -126,8 +126,10 @@ class GoalRuntime(ScoringRuntime):
             body={
                 "goal_id": request.goal_id,
                 "probability": round(min(max(probability, 0.0), 1.0), 4),
-                "expected_completion_date": completion.date().isoformat() if completion is not None else None,
-                "risk_factors": [RISKS[name][0] for name in risks],
+                "expected_completion_date": completion.isoformat(timespec="seconds")
+                if completion is not None
+                else None,
+                "risk_factors": [{"feature": name, "factor": RISKS[name][0]} for name in risks],
                 "improvement_suggestions": [RISKS[name][1] for name in risks],
             }
         )

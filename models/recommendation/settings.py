@@ -20,10 +20,10 @@ class RecommendationTrainingSettings(BaseSettings):
     )
     recommendation_implicit_weights: dict[str, float] = Field(
         default={"unanswered_view": -0.01, "time_on_page": 0.05},
-        description="What a view without an answer and a minute on its page teach (JSON); never judged by, together at most 0.1.",
+        description="Weights in a fit of a view without an answer and of a minute on its page (JSON); judgements ignore them; together at most 0.1.",
     )
     recommendation_reward_window_hours: float = Field(
-        default=168.0, gt=0, description="Answers that come later after a recommendation was seen do not count."
+        default=168.0, gt=0, description="Answers that come later than this after the view do not count."
     )
     recommendation_gamma: float = Field(
         default=0.0,

@@ -6,7 +6,7 @@ from modelkit.baselines import Baseline
 from modelkit.manifest import PARAMETERS, PROFILES
 from models.segmentation.runtime import SEGMENT_NAMES, RfmBands, SegmentProfile
 
-# Before anything was seen: a month, a quarter; a few, a dozen, a hundred purchases.
+# Chosen before any data were seen: days, numbers of purchases, and amounts.
 BANDS = RfmBands(
     recency_cuts=[7.0, 30.0, 90.0, 180.0],
     frequency_cuts=[2.0, 5.0, 12.0, 50.0],

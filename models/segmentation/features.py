@@ -1,6 +1,6 @@
 """The row of the segmentation model: recency, frequency, monetary value and engagement over a user's life. Pure.
 
-Lifetime aggregates are those of the state: they know nothing of ``as_of`` but the distance to it.
+Lifetime aggregates are those of the state: ``as_of`` enters only as the distance to it.
 """
 
 from __future__ import annotations

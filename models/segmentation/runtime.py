@@ -113,28 +113,32 @@ class SegmentationRuntime(ScoringRuntime):
         closeness = [1.0 / (1.0 + max(distance, 0.0)) ** 2 for distance in distances]
         profile = self.profiles[nearest]
         row = dict(zip(SEGMENTATION_FEATURES, features.tolist(), strict=True))
+        peers = _peers(profile, row)
         return Answer(
             body={
                 "segment_id": profile.segment_id,
                 "segment_name": profile.name,
                 "confidence": round(closeness[nearest] / sum(closeness), 4),
-                "characteristics": _characteristics(profile, row),
-                "peer_comparison": _peers(profile, row),
+                "characteristics": {name: round(profile.medians[name], 4) for name in _shown_features(profile, row)},
+                "peer_comparison": {
+                    "segment_share": round(profile.share, 4),
+                    **{name: peer["spreads_away"] for name, peer in peers.items() if peer["spreads_away"] is not None},
+                },
+                "description": [
+                    f"{name} typically {profile.medians[name]:g}" for name in _shown_features(profile, row)
+                ],
+                "compared_features": peers,
             }
         )
 
 
-def _told(profile: SegmentProfile, row: Mapping[str, float]) -> list[str]:
+def _shown_features(profile: SegmentProfile, row: Mapping[str, float]) -> list[str]:
     return [name for name in profile.telling if name in row and name in profile.medians]
 
 
-def _characteristics(profile: SegmentProfile, row: Mapping[str, float]) -> list[str]:
-    return [f"{name} typically {profile.medians[name]:g}" for name in _told(profile, row)]
-
-
-def _peers(profile: SegmentProfile, row: Mapping[str, float]) -> dict[str, object]:
-    """Return the segment's share, and how the user stands to the segment's median in units of its spread."""
-    compared = {
+def _peers(profile: SegmentProfile, row: Mapping[str, float]) -> dict[str, dict[str, float | None]]:
+    """Return how the user stands to the segment's median of each telling feature, in units of its spread."""
+    return {
         name: {
             "value": round(row[name], 4),
             "segment_median": round(profile.medians[name], 4),
@@ -142,6 +146,5 @@ def _peers(profile: SegmentProfile, row: Mapping[str, float]) -> dict[str, objec
             if profile.spreads.get(name)
             else None,
         }
-        for name in _told(profile, row)
+        for name in _shown_features(profile, row)
     }
-    return {"segment_share": round(profile.share, 4), "features": compared}

@@ -17,6 +17,7 @@ from schemas.errors import ArtifactRejectedError
 
 MEAN_OUTPUTS = tuple(f"mean_{step}" for step in range(1, FORECAST_STEPS + 1))
 
+_USUAL_COVERAGE = 0.8
 _SCALE = SPENDING_FEATURES.index("scale")
 _FIRST_SHARE = SPENDING_FEATURES.index(f"share_{CATEGORIES[0]}")
 
@@ -24,7 +25,7 @@ ForecastName = Literal["zero", "last_4_weeks", "ewma", "mean_26_weeks", "median_
 
 
 class TrivialForecast(msgspec.Struct, frozen=True, kw_only=True, tag_field="method", tag="trivial_forecast"):
-    """A baseline: one of ``modelkit.features.FORECASTS`` by name."""
+    """A baseline: one of ``models.spending.forecasts.FORECASTS`` by name."""
 
     forecast: ForecastName
 
@@ -91,7 +92,7 @@ class SpendingRuntime(ScoringRuntime):
         shares = features[_FIRST_SHARE : _FIRST_SHARE + len(CATEGORIES)].tolist()
         return Answer(
             body={
-                "prediction_date": request.as_of.date().isoformat(),
+                "prediction_date": request.as_of.isoformat(),
                 "total_predicted": round(weeks[0], 2),
                 "total_predicted_4_weeks": round(sum(weeks), 2),
                 "weekly_predictions": [round(week, 2) for week in weeks],
@@ -101,29 +102,37 @@ class SpendingRuntime(ScoringRuntime):
                     if share > 0.0
                 },
                 "confidence_intervals": self._intervals(scores, weeks, scale=float(features[_SCALE])),
+                "interval_coverage": self._coverage,
                 "previous_accuracy": self.manifest.metrics.get("previous_accuracy"),
             }
         )
 
-    def _intervals(self, scores: list[float], weeks: list[float], *, scale: float) -> dict[str, object] | None:
+    @property
+    def _coverage(self) -> float | None:
+        """Return how often the truth lies within an interval; None where there are none."""
+        if self._calibration is not None:
+            return self._calibration.coverage
+        return _USUAL_COVERAGE if "lower_1" in self._column else None
+
+    def _intervals(self, scores: list[float], weeks: list[float], *, scale: float) -> dict[str, list[float]]:
         if "lower_1" in self._column:
             names = [*(str(step) for step in range(1, FORECAST_STEPS + 1)), "total"]
             bounds = [
                 _interval(*(scores[self._column[f"{side}_{name}"]] for side in ("lower", "upper"))) for name in names
             ]
-            return {"coverage": self._calibration.coverage if self._calibration else 0.8, **_worded(bounds)}
+            return _worded(bounds)
         known = self._calibration
         if known is None:
-            return None
+            return {}
         lower, upper = [*known.lower, known.lower_total], [*known.upper, known.upper_total]
         around = zip([*weeks, sum(weeks)], lower, upper, strict=True)
-        bounds = [_interval(middle + low * scale, middle + high * scale) for middle, low, high in around]
-        return {"coverage": known.coverage, **_worded(bounds)}
+        return _worded([_interval(middle + low * scale, middle + high * scale) for middle, low, high in around])
 
 
 def _interval(lower: float, upper: float) -> list[float]:
     return [round(max(lower, 0.0), 2), round(max(upper, lower, 0.0), 2)]
 
 
-def _worded(bounds: list[list[float]]) -> dict[str, object]:
-    return {"next_week": bounds[0], "weeks": bounds[:-1], "four_weeks": bounds[-1]}
+def _worded(bounds: list[list[float]]) -> dict[str, list[float]]:
+    weeks = {f"week_{number}": bound for number, bound in enumerate(bounds[:-1], start=1)}
+    return {"next_week": bounds[0], **weeks, "four_weeks": bounds[-1]}

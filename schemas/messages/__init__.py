@@ -1,1 +1,1 @@
-"""Every message beside the behavioural events, as frozen structs. Events are past tense, commands imperative."""
+"""All messages except the behavioural events, as frozen structs. Events are past tense, commands imperative."""

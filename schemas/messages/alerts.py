@@ -1,4 +1,4 @@
-"""Something needs a person's eye, or no longer does."""
+"""Alerts: a condition needs a person's attention, or no longer does."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from schemas.messages.envelope import Message
 
 
 class Alert(Message, frozen=True, kw_only=True):
-    """``name`` identifies the condition, ``subject`` what it is about (a model, a partition, a producer)."""
+    """``name`` identifies the condition, ``subject`` the model, partition or producer that it concerns."""
 
     name: str
     subject: str
-    room: str
+    service: str
     detail: str
     facts: dict[str, Any] = msgspec.field(default_factory=dict)
 

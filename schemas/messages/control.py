@@ -1,4 +1,4 @@
-"""Administrative commands and their answers. ``model_type`` is plain text so that a wrong one is answered, not lost."""
+"""Administrative commands and their answers. ``model_type`` is plain text, so that an unknown model is answered, not lost."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from uuid import UUID
 import msgspec
 
 from schemas.messages.envelope import AwareDatetime, Message
+from schemas.vocabulary import CommandStatus
 
 
 class Command(Message, frozen=True, kw_only=True):
-    """An order, unique by (issuer, event_id). After ``expires_at`` it is rejected instead of carried out."""
+    """A command, unique by (issuer, event_id). After ``expires_at`` it is rejected."""
 
     about_a_model: ClassVar[bool] = True
 
@@ -21,7 +22,7 @@ class Command(Message, frozen=True, kw_only=True):
 
     @property
     def subject(self) -> str:
-        """What the audit log says it is about."""
+        """The subject of its audit entry."""
         return self.model_type
 
 
@@ -44,11 +45,11 @@ class RollBackModel(Command, frozen=True, kw_only=True, tag="RollBackModel"):
 
 
 class UpdateThresholds(Command, frozen=True, kw_only=True, tag="UpdateThresholds"):
-    """Change parts of a model's rule; what is not given stays.
+    """Change parts of a model's rule; omitted parts stay as they are.
 
-    ``adaptive``: whether size, season, cost and drift move the threshold, between ``least`` and ``most``. ``blackouts``: weekly
-    windows in UTC without a training, such as ``Mon 08:00-12:00``; an empty list takes all away. ``user_share`` (0..0.5): one
-    user's part of a threshold, or ``even_share`` times the even share where that is more. 0 unsets ``least``, ``most``,
+    ``adaptive``: whether size, season, cost and drift adapt the threshold, between ``least`` and ``most``. ``blackouts``: weekly
+    windows in UTC without a training, such as ``Mon 08:00-12:00``; an empty list removes all. ``user_share`` (0..0.5): one
+    user's maximum share of a threshold, or ``even_share`` times the even share if larger. 0 unsets ``least``, ``most``,
     ``max_age_seconds`` and ``reference_cost_seconds``.
     """
 
@@ -66,10 +67,10 @@ class UpdateThresholds(Command, frozen=True, kw_only=True, tag="UpdateThresholds
 
 
 class RetryDeadLetters(Command, frozen=True, kw_only=True, tag="RetryDeadLetters"):
-    """Send records that were put aside to their topics again, with their own key and bytes: those that fulfil all that is given.
+    """Send dead letters to their topics again, with their own key and bytes: those that match all given filters.
 
-    What was sent again before is left out, but for ``again``; ``since`` and ``until`` are times of putting aside;
-    ``everything`` must be said where nothing else is. At most ``limit`` records, the oldest first.
+    Dead letters that were sent again before are left out, unless ``again`` is set. ``since`` and ``until`` bound their creation
+    time. Without any filter ``everything`` must be set. At most ``limit`` records are sent, the oldest first.
     """
 
     about_a_model: ClassVar[bool] = False
@@ -88,22 +89,43 @@ class RetryDeadLetters(Command, frozen=True, kw_only=True, tag="RetryDeadLetters
 
     @property
     def subject(self) -> str:
-        """What the audit log says it is about."""
+        """The subject of its audit entry."""
         return "dead letters"
 
 
 class ApproveDataset(Command, frozen=True, kw_only=True, tag="ApproveDataset"):
-    """Release the open data set that waits for its quality; ``epoch`` guards against approving the next one by mistake."""
+    """Release the open data set that waits for its quality; ``epoch`` prevents the approval of the next one by mistake."""
 
     reason: str
     epoch: int | None = None
 
 
 class QuarantineDataset(Command, frozen=True, kw_only=True, tag="QuarantineDataset"):
-    """Let a data set, the open one where no ``epoch`` is given, reach no further training: itself and its offsets in any other."""
+    """Keep a data set and its offsets out of all further training. Without ``epoch`` this is the open data set."""
 
     reason: str
     epoch: int | None = None
+
+
+class CommandOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a command: a sentence for people, and facts for programs. Executors return it; the answer carries it."""
+
+    detail: str
+    result: dict[str, Any] = msgspec.field(default_factory=dict)
+    status: CommandStatus = CommandStatus.SUCCEEDED
+
+
+class RetryResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of RetryDeadLetters: how many records matched, how many were sent again, and why others were left out.
+
+    Records beyond the limit, which the next command can send, count as ``LEFT_WAITING``.
+    """
+
+    LEFT_WAITING: ClassVar[str] = "waiting"
+
+    sent_again: int
+    matched: int
+    left_out: dict[str, int]
 
 
 class CommandResult(Message, frozen=True, kw_only=True):
@@ -130,6 +152,6 @@ class CommandFailed(CommandResult, frozen=True, kw_only=True, tag="CommandFailed
 
 
 class UnreadableCommand(Command, frozen=True, kw_only=True, tag="UnreadableCommand"):
-    """What can be read of a command whose type or fields nobody knows; made by the reader, so that it can be answered. On no topic."""
+    """What is readable of a command with unknown type or fields. The reader creates it to answer the command; no topic has it."""
 
     command_name: str

@@ -1,4 +1,4 @@
-"""The desired state of each model, and what replicas say they serve."""
+"""The desired state of each model, and what replicas report that they serve."""
 
 from __future__ import annotations
 
@@ -17,26 +17,14 @@ class VersionReference(msgspec.Struct, frozen=True, kw_only=True):
     artifact_digest: str
 
 
-class CanaryArm(msgspec.Struct, frozen=True, kw_only=True):
-    """A version beside the active one, with its share of users in 0..1."""
-
-    name: str
-    reference: VersionReference
-    share: float
-
-
 class DeploymentState(Message, frozen=True, kw_only=True, tag="DeploymentState"):
-    """What replicas must serve. ``sequence`` only grows; a receiver ignores lower ones and repeats."""
+    """What replicas must serve. ``sequence`` only grows; a receiver ignores lower and repeated ones."""
 
     model_type: ModelType
     sequence: int
     phase: DeploymentPhase
     active: VersionReference
     previous: VersionReference | None = None
-    prepared: VersionReference | None = None
-    arms: tuple[CanaryArm, ...] = ()
-    salt: str = ""
-    allow_list: tuple[str, ...] = ()
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):

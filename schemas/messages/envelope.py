@@ -1,4 +1,4 @@
-"""What every message carries, and the value types that several messages share."""
+"""The fields of every message, and the value types that several messages share."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ AwareDatetime = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """The envelope: identity, version, time and cause.
 
-    ``correlation_id`` names the whole chain (for a training: the ``ThresholdReached`` or command that began
-    it); ``causation_id`` names the message or row that caused this one directly.
+    ``correlation_id`` identifies the whole chain (for a training, the ``ThresholdReached`` or command that started
+    it); ``causation_id`` identifies the message or row that directly caused this one.
     """
 
     event_id: UUID

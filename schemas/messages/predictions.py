@@ -1,4 +1,4 @@
-"""What a replica answered; archived like behavioural events and joined with feedback by ``prediction_id``."""
+"""Answers of replicas, which are archived like behavioural events and joined with feedback by ``prediction_id``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.vocabulary import ArtifactKind, ModelType
 class PredictionServed(Message, frozen=True, kw_only=True, omit_defaults=True, tag="PredictionServed"):
     """One answer. ``event_id`` is the ``prediction_id``.
 
-    ``features`` are the ones that the model saw, in the order of its manifest's feature names;
+    ``features`` are those that the model saw, in the order of its manifest;
     ``propensity`` is the exact probability with which ``action`` was chosen from ``action_set``.
     """
 

@@ -1,4 +1,4 @@
-"""A pane was closed: what one batch of one partition added to each model's data set."""
+"""A closed pane: what one batch of one partition added to each model's data set."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from schemas.messages.envelope import Message, OffsetRange
 
 
 class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Counts of one data set in one pane. ``counted`` is what moves a data set towards its threshold.
+    """Counts of one data set in one pane. ``counted`` is what counts towards the threshold.
 
-    ``relevant`` is all valid new events that belong to the data set; ``fields_expected`` and ``fields_present``
-    are sums over them and make completeness. ``anomalous`` is judged of a whole data set from its sketches and
-    stays nought in a pane.
+    ``relevant`` counts all valid new events of the data set. ``fields_expected`` and ``fields_present`` are sums over
+    them and yield completeness. ``anomalous`` is zero in a pane: anomalies are judged from the whole data set's sketches.
 
     Attributes:
-        out_of_range: archived events with a value that cannot be, such as an amount of nought.
-        inconsistent: events that contradict their user's history in at least one of the five ways that follow.
+        out_of_range: archived events with an impossible value, such as an amount of zero.
+        inconsistent: events that contradict their user's history in at least one of the next five ways.
         without_view: answers to a recommendation that the user was never shown.
-        before_creation: goals achieved or failed that were not created, or only later.
-        balance_broken: transactions after which the balance is not what the ones before it lead to.
-        currency_changed: transactions in another currency than the user's.
-        time_reversed: events earlier than what their session held already.
-        views: recommendations shown. Implicit feedback, as the next three: never in ``counted``.
-        views_answered: of the shown recommendations that the state remembers, those answered for the first time.
-        page_views: page views that say how long they lasted.
-        page_seconds: their time on the page, each cut at half an hour.
+        before_creation: goals achieved or failed before they were created, or that never were.
+        balance_broken: transactions whose balance does not follow from earlier ones.
+        currency_changed: transactions in another currency than the user's usual one.
+        time_reversed: events earlier than others already seen in their session.
+        views: recommendations shown. This and the next three are implicit feedback, never in ``counted``.
+        views_answered: first answers to shown recommendations that the user state remembers.
+        page_views: page views with a duration.
+        page_seconds: sum of these durations, each capped at half an hour.
     """
 
     counted: int = 0
@@ -50,7 +49,7 @@ class DatasetCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class PaneClosed(Message, frozen=True, kw_only=True, tag="PaneClosed"):
-    """One batch was archived and counted. Carries no sketches; those stay in the table of panes."""
+    """One batch was archived and counted. Its sketches stay in the table ``panes``."""
 
     range: OffsetRange
     records: int

@@ -1,4 +1,4 @@
-"""From a reached threshold to a model that is ready."""
+"""Messages from a reached threshold to a ready model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.vocabulary import ModelType
 
 
 class ThresholdReached(Message, frozen=True, kw_only=True, tag="ThresholdReached"):
-    """A data set is large and good enough. Named by (model_type, epoch): receivers are idempotent on that name."""
+    """A data set is large and good enough. (model_type, epoch) identifies it, and receivers are idempotent on that key."""
 
     model_type: ModelType
     epoch: int
@@ -25,7 +25,7 @@ class ThresholdReached(Message, frozen=True, kw_only=True, tag="ThresholdReached
 
 
 class TrainingProgressed(Message, frozen=True, kw_only=True, tag="TrainingProgressed"):
-    """A training moved on; ``step`` of ``steps`` in a phase, and the verdict with the last one."""
+    """A training progressed to ``step`` of ``steps`` in a phase; the last message has the verdict."""
 
     training_event_id: UUID
     model_type: ModelType
@@ -40,8 +40,8 @@ class TrainingProgressed(Message, frozen=True, kw_only=True, tag="TrainingProgre
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     """The headline metric of candidate, champion and the best trivial baseline on the same holdout.
 
-    ``higher_is_better`` tells the direction; ``lower`` and ``upper`` bound (candidate - champion), 95 %,
-    clustered by user, oriented so that positive is better.
+    ``higher_is_better`` is the direction. ``lower`` and ``upper`` bound (candidate - champion) at 95 %, clustered by user
+    and oriented so that positive is better.
     """
 
     metric: str

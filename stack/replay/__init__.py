@@ -1,5 +1,5 @@
-"""Real data sets as behavioural events, played to the topic at a chosen speed. A data set a file.
+"""Replays a data set as behavioural events, at a chosen speed: the player, its journal, and the sources of the wheel.
 
-Everything here is public research data; its terms stand with each set. Nothing of a set is in this repository: two
-come with the package index, the others from a data folder.
+CDNOW is public research data and comes from the package index; no rows are in this repository. Readers of further sets
+are in ``examples/replay``.
 """

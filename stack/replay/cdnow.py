@@ -1,13 +1,13 @@
-"""CDNOW: 69,659 purchases of 23,570 customers of a CD shop, January 1997 to June 1998, and budget goals judged by them.
+"""CDNOW: 69,659 purchases of 23,570 customers of a CD shop, January 1997 to June 1998, with budget goals.
 
 The file comes inside the ``lifetimes`` 0.11.3 wheel (MIT). Fader and Hardie, "Forecasting Repeat Sales at CDNOW",
-Interfaces 31 (2001). Each row is a purchase and the transaction that pays for it. The set knows days, not times: every
-purchase is at noon UTC.
+Interfaces 31 (2001). Each row yields a purchase and the transaction that pays for it. The set has days but no times:
+every purchase is at noon UTC.
 
-Goals are ours, their outcomes are the customers': a budget goal for a month says "stay at or under the mean of your
-earlier months" (months without a purchase count, from the first purchase on). It is created at the month's start, for
-customers who bought something in the three months before; whoever was away longer sets himself no budget. At the month's
-end it is achieved or failed by what was really bought.
+The goals are invented, their outcomes are real. A budget goal for a month asks the customer to stay at or under the mean
+of the earlier months (from the first purchase on; months without a purchase count). It is created at the start of the
+month, for customers who bought something in the three months before. At the end of the month the real purchases decide
+whether it is achieved or failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MONTHS_A_YEAR = 12
 
 
 class Purchase(NamedTuple):
-    """One row of the file; ``row`` is its line number, because equal rows are two purchases."""
+    """One row of the file; ``row`` is its line number, which distinguishes equal rows: they are two purchases."""
 
     row: int
     customer: str
@@ -52,7 +52,7 @@ class Purchase(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """A customer's goal for one month, and what he spent in it."""
+    """A customer's goal for one month, and the amount spent in it."""
 
     customer: str
     month: int
@@ -70,7 +70,7 @@ class CdnowSource:
 
     Args:
         purchases: rows to play instead of the file's.
-        customers: play only the first so many customers (in the order of their first purchase); None plays all.
+        customers: play only this many customers, in the order of their first purchase; None plays all.
     """
 
     name = "cdnow"
@@ -92,7 +92,7 @@ class CdnowSource:
 
     @property
     def ends_at(self) -> dt.datetime:
-        """The end of the last month: its goals are judged then."""
+        """The end of the last month, when its goals are judged."""
         return _month_end(self._purchases[-1].month)
 
     def events(self, limit: int | None = None) -> Iterator[ReplayItem]:
@@ -108,7 +108,7 @@ class CdnowSource:
             yield from map(_judged, budgets)
 
     def _months(self) -> Iterator[tuple[int, list[Purchase], list[Budget]]]:
-        """Yield each month with its purchases and its goals, judged by them."""
+        """Yield each month with its purchases and goals."""
         histories: dict[str, _History] = {}
         for month, group in itertools.groupby(self._purchases, key=lambda purchase: purchase.month):
             purchases = list(group)
@@ -126,7 +126,7 @@ class CdnowSource:
 
 
 class _History:
-    """What a customer spent so far: first and last month of a purchase, and the sum."""
+    """A customer's spending so far: first and last month of a purchase, and the total."""
 
     __slots__ = ("first_month", "last_month", "total_minor")
 
@@ -140,7 +140,7 @@ class _History:
         self.total_minor += amount_minor
 
     def budget(self, customer: str, month: int, spent_minor: int) -> Budget | None:
-        """Return the goal for ``month``; None for who was away too long or has never paid anything."""
+        """Return the goal for ``month``; None after too long an absence or without any payment."""
         target_minor = self.total_minor // (month - self.first_month)
         if month - self.last_month > ACTIVE_MONTHS or target_minor == 0:
             return None

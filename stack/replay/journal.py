@@ -1,6 +1,6 @@
-"""The producer's own book: one line per acknowledged event, from which a run is recounted afterwards.
+"""The producer's journal: one line per acknowledged record, from which a run is recounted afterwards.
 
-Figures of a run are taken from here and from the database, never from the counters that they judge.
+The figures of a run come from the journal and the database, never from the counters that they check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event that the broker acknowledged; ``valid`` says whether it keeps the contract."""
+    """A record that the broker acknowledged; ``valid`` says whether it meets the contract."""
 
     partition: int
     offset: int
@@ -36,15 +36,15 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class JournalCount(msgspec.Struct, frozen=True, kw_only=True):
-    """What a journal says was sent.
+    """The counts of a journal.
 
     Attributes:
-        lines: acknowledged records, those sent again included.
-        distinct_events: valid events by different ids: what must be archived.
+        lines: acknowledged records, repetitions included.
+        distinct_events: valid events with different ids; all must be archived.
         duplicates: valid records whose event was sent before.
-        invalid: records that break the contract: what must be dead-lettered.
+        invalid: records that break the contract; all must be dead-lettered.
         by_type: distinct valid events by ``event_type/interaction_type``.
-        torn_lines: lines that were not written whole (the process was killed); their events are not counted.
+        torn_lines: incomplete lines (the process was killed); their events are not counted.
     """
 
     lines: int
@@ -59,9 +59,9 @@ _decoder = msgspec.json.Decoder(JournalLine)
 
 
 class Journal:
-    """An append-only JSON Lines file; several runs may follow each other in one.
+    """An append-only JSON Lines file; several runs may append to one.
 
-    ``note`` fits a producer's ``on_acknowledged``. Lines are written in groups; ``flush`` writes the rest.
+    ``note`` can be a producer's ``on_acknowledged``. Lines are written in groups; ``flush`` writes the rest.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,26 +71,26 @@ class Journal:
         self._sink = path.open("ab")
 
     def note(self, outgoing: OutgoingEvent, partition: int, offset: int) -> None:
-        """Write that the broker has an event."""
+        """Record an acknowledged event."""
         self._lines.append(_encoder.encode(_line(outgoing, partition, offset)))
         if len(self._lines) >= _BUFFERED_LINES:
             self.flush()
 
     def note_invalid(self, outgoing: OutgoingEvent, partition: int, offset: int) -> None:
-        """Write that the broker has a record that breaks a rule which its bytes alone do not show, such as its date or its size."""
+        """Record an acknowledged record that is invalid for a reason its bytes do not show, such as its date or size."""
         self._lines.append(
             _encoder.encode(JournalLine(partition=partition, offset=offset, valid=False, event_id=outgoing.event_id))
         )
 
     def flush(self) -> None:
-        """Hand everything noted so far to the operating system."""
+        """Write all recorded lines to the operating system."""
         if self._lines:
             self._sink.write(b"\n".join(self._lines) + b"\n")
             self._lines.clear()
         self._sink.flush()
 
     def recount(self) -> JournalCount:
-        """Count the file from its beginning."""
+        """Count the whole file."""
         self.flush()
         return recount([self.path])
 
@@ -110,7 +110,7 @@ class Journal:
 
 
 def recount(paths: Iterable[Path]) -> JournalCount:
-    """Count several journals as one: an event that two of them sent is a duplicate."""
+    """Count several journals as one: an event in two of them is a duplicate."""
     seen: set[UUID] = set()
     by_type: collections.Counter[str] = collections.Counter()
     figures: collections.Counter[str] = collections.Counter()

@@ -1,6 +1,6 @@
-"""JSON Lines of anybody's events, from a file or standard input, sent as they are: wrong ones too.
+"""JSON Lines of any events, from a file or standard input, sent as they are, invalid ones included.
 
-What is wrong with a line is the stream's to say: it goes to the dead letters with its reason.
+The streams workers validate them: an invalid line becomes a dead letter with its reason.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _head_decoder = msgspec.json.Decoder(_Head)
 
 
 class JsonLinesSource:
-    """Each line of a file is a record; empty lines are left out. ``-`` is standard input.
+    """The lines of a file as records, without empty lines. ``-`` is standard input.
 
     Raises:
-        SettingsError: the file is not there.
+        SettingsError: the file does not exist.
     """
 
     name = "jsonl"
@@ -55,7 +55,7 @@ class JsonLinesSource:
             return sum(1 for line in lines if line.strip())
 
     def events(self, limit: int | None = None) -> Iterator[ReplayItem]:
-        """Yield the lines in their order, as records."""
+        """Yield the lines in order, as records."""
         return at_most(limit, self._records())
 
     def _records(self) -> Iterator[RawRecord]:
@@ -66,7 +66,7 @@ class JsonLinesSource:
 
 
 def raw_record(value: bytes) -> RawRecord:
-    """Return bytes as a record whose key is the user that they name, where one can be read."""
+    """Return bytes as a record; its key is the user named in them, if one can be read."""
     try:
         head = _head_decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):

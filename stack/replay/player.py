@@ -1,4 +1,4 @@
-"""Plays a source to the topic: at a chosen speed, with progress, until its end or until it is stopped."""
+"""Plays a source to the topic at a chosen speed, with progress, until its end or a stop."""
 
 from __future__ import annotations
 
@@ -22,13 +22,11 @@ from stack.replay.journal import Journal
 from stack.replay.source import RawRecord, ReplayItem, Source
 
 ProgressCallback = Callable[[int, int, int | None], None]
-"""Called with the number of records sent, the number acknowledged, and the number in all (None: unknown)."""
+"""Called with the number of records sent, the number acknowledged, and the total (None: unknown)."""
 
-_BREATH_RECORDS = 200  # so often other tasks get their turn while nothing else lets them in
-_REPEATABLE = 1_000  # a repeated event is one of the last so many
-_LARGEST_RECORD_BYTES = (
-    3 * 1024 * 1024
-)  # more than an event may have, so that an oversized line reaches its dead letter
+_YIELD_EVERY_RECORDS = 200  # let other tasks run after this many, even if nothing else does
+_REPEATABLE = 1_000  # a repeated event is one of the last 1,000
+_LARGEST_RECORD_BYTES = 3 * 1024 * 1024  # above the limit of an event, so that an oversized line becomes a dead letter
 
 
 class ReplayFailedError(FinCoachError):
@@ -40,10 +38,10 @@ class PlaySettings:
     """How a source is played.
 
     Attributes:
-        events_per_second: speed; 0 plays as fast as the broker takes it.
-        limit: play only the first so many events.
-        duplicate_ratio: share of records, 0..1, after which an earlier event is sent once more.
-        seed: of the choice of repeated events.
+        events_per_second: speed; 0 plays as fast as the broker accepts.
+        limit: play only this many events.
+        duplicate_ratio: share of records, 0..1, after which an earlier event is sent again.
+        seed: seed of the choice of repeated events.
         flush_seconds: longest wait for the last acknowledgements.
     """
 
@@ -54,7 +52,7 @@ class PlaySettings:
     flush_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be played.
+        """Refuse invalid settings.
 
         Raises:
             ValueError: a negative speed or limit, or a ratio outside 0..1.
@@ -69,13 +67,13 @@ class PlaySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PlayReport:
-    """What a play did; figures of the producer, to be compared with the journal's.
+    """The outcome of a play, by the producer's counters; compare it with the journal.
 
     Attributes:
-        sent: records accepted by the producer, repeated ones included.
-        acknowledged: records that the broker has.
-        repeated: records that were sent once more on purpose.
-        was_stopped: whether it was stopped before the source's end.
+        sent: records accepted by the producer, repetitions included.
+        acknowledged: records that the broker acknowledged.
+        repeated: records that were sent again on purpose.
+        was_stopped: whether it was stopped before the end of the source.
         seconds: how long it took.
     """
 
@@ -92,9 +90,9 @@ class Player:
     Args:
         brokers: Kafka addresses.
         journal: gets a line per acknowledged record; the caller closes it.
-        settings: speed and extent.
-        producer_settings: of the producer inside, for example another topic.
-        on_progress: see :data:`ProgressCallback`; called some times a second.
+        settings: speed and limits.
+        producer_settings: settings of the producer, for example another topic.
+        on_progress: see :data:`ProgressCallback`; called several times a second.
     """
 
     def __init__(
@@ -117,16 +115,16 @@ class Player:
         self._losses: list[str] = []
 
     def stop(self) -> None:
-        """End the play after the current record; :meth:`play` then returns as at the source's end."""
+        """End the play after the current record; :meth:`play` then returns as at the end of the source."""
         self._stopped.set()
 
     async def play(self, source: Source) -> PlayReport:
-        """Send the source's events in their order; return when the broker has acknowledged all of them.
+        """Send the source's events in order; return when the broker has acknowledged all of them.
 
-        While the broker is away it waits and goes on when it is back.
+        While the broker is away, the play waits.
 
         Raises:
-            ReplayFailedError: records were not acknowledged; the others are in the journal.
+            ReplayFailedError: some records were not acknowledged; the others are in the journal.
         """
         started = time.monotonic()
         producer = EventProducer(
@@ -163,7 +161,7 @@ class Player:
             if (earlier := repeats.after(item)) is not None:
                 self._repeated += 1
                 await self._send(earlier, producer)
-            if self._sent % _BREATH_RECORDS == 0:
+            if self._sent % _YIELD_EVERY_RECORDS == 0:
                 self._show(source, producer)
             await self._keep_pace(started)
 
@@ -175,7 +173,7 @@ class Player:
                 else:
                     await producer.send(item)
             except ProducerBusyError:
-                continue  # the broker is slow or away; the buffer holds what came before
+                continue  # the broker is slow or away; the buffer holds the earlier events
             except EventTooLargeError as error:
                 raise ReplayFailedError(f"record {self._sent + 1} is too large to be sent: {error.detail}") from error
             self._sent += 1
@@ -184,9 +182,9 @@ class Player:
     async def _keep_pace(self, started: float) -> None:
         if self._settings.events_per_second > 0:
             ahead = self._sent / self._settings.events_per_second - (time.monotonic() - started)
-            if ahead > 0.005:  # noqa: PLR2004 - shorter sleeps than the timer can keep would only cost time
+            if ahead > 0.005:  # noqa: PLR2004 - the timer cannot keep shorter sleeps
                 await wait_at_most(self._stopped, ahead)
-        if self._sent % _BREATH_RECORDS == 0:
+        if self._sent % _YIELD_EVERY_RECORDS == 0:
             await asyncio.sleep(0)
 
     def _show(self, source: Source, producer: EventProducer) -> None:
@@ -205,7 +203,7 @@ class Player:
         first = f", the first one: {self._losses[0]}" if self._losses else ""
         return ReplayFailedError(
             f"{len(error.event_ids)} records were not acknowledged by {self._brokers}{first}; is the broker up? "
-            "Play the source again: what it has already is dropped as duplicate"
+            "Play the source again: events that it already has are dropped as duplicates"
         )
 
     async def _close(self, producer: EventProducer) -> None:
@@ -218,7 +216,7 @@ class Player:
 
 
 async def _items(source: Source, limit: int | None) -> AsyncIterator[ReplayItem]:
-    """Yield a source's events; one without a known size may block (a pipe), and is read beside the event loop."""
+    """Yield a source's events; a source of unknown size may block (a pipe), so a thread reads it."""
     items = source.events(limit)
     if source.size is not None:
         for item in items:
@@ -229,7 +227,7 @@ async def _items(source: Source, limit: int | None) -> AsyncIterator[ReplayItem]
 
 
 class _Repeats:
-    """Chooses earlier events to be sent once more."""
+    """Chooses earlier events to send again."""
 
     def __init__(self, ratio: float, *, seed: int) -> None:
         self._ratio = ratio
@@ -248,11 +246,15 @@ class _Repeats:
 
 @contextmanager
 def rich_progress(label: str, *, console: Console | None = None) -> Iterator[ProgressCallback]:
-    """Show a progress bar while the block runs; yields what a player takes as ``on_progress``."""
+    """Show a progress bar while the block runs; yields the player's ``on_progress``."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[acknowledged]} acknowledged"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[acknowledged]} acknowledged"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(label, total=None, acknowledged=0)
 

@@ -1,4 +1,4 @@
-"""What a source of a replay is, how its events get their names, and how a whole set is moved to end now. Pure."""
+"""The protocol of a replay's sources, the ids of their events, and the shift of a set to the present."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.errors import SettingsError
 
 
 class RawRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes that are sent as they are, valid or not; ``key`` and ``event_id`` as far as they can be read."""
+    """Bytes that are sent as they are, valid or not, with ``key`` and ``event_id`` where they can be read."""
 
     value: bytes
     key: bytes | None = None
@@ -30,43 +30,43 @@ ReplayItem = AnyBehavioralEvent | RawRecord
 class Source(Protocol):
     """A data set that can be played.
 
-    Replaying a set twice yields the same events with the same ids: the second time all are duplicates.
+    Each replay of a set yields the same events with the same ids: in a second replay, all are duplicates.
     """
 
     @property
     def name(self) -> str:
-        """What the set is called; its events say ``source="replay:<name>"``."""
+        """The name of the set; its events carry ``source="replay:<name>"``."""
         ...
 
     @property
     def size(self) -> int | None:
-        """How many events there are, for a progress bar; None where that is unknown before the end."""
+        """The number of events, for a progress bar; None where it is unknown before the end."""
         ...
 
     @property
     def ends_at(self) -> dt.datetime | None:
-        """When the last event happened; None where the source cannot be moved in time."""
+        """The time of the last event; None where the source cannot be shifted in time."""
         ...
 
     def events(self, limit: int | None = None) -> Iterator[ReplayItem]:
-        """Yield the events in the order in which they happened, at most ``limit``."""
+        """Yield at most ``limit`` events, in order of time."""
         ...
 
 
 class ShiftedSource:
-    """A source moved by whole days, so that it ends within the last day before ``now``.
+    """A source shifted by whole days, so that it ends within the last day before ``now``.
 
-    Whole days keep the hours. A moved event is another event than the one of the past: its id names the shift, so that
-    both can be archived, and a second replay on the same day is all duplicates.
+    Whole days keep the hours. A shifted event differs from the original: its id names the shift, so both can be archived,
+    and a second replay on the same day consists of duplicates.
 
     Raises:
-        SettingsError: the source says no end (foreign lines are sent as they are).
+        SettingsError: the end of the source is unknown (foreign lines are sent as they are).
     """
 
     def __init__(self, source: Source, *, now: dt.datetime) -> None:
         if source.ends_at is None:
             raise SettingsError(
-                f"{source.name} cannot be moved in time, because its lines are sent as they are: leave out --shift-to-now"
+                f"{source.name} cannot be shifted in time, because its lines are sent as they are: leave out --shift-to-now"
             )
         self._source = source
         self._days = (now - source.ends_at).days
@@ -75,17 +75,17 @@ class ShiftedSource:
         self.ends_at = source.ends_at + dt.timedelta(days=self._days)
 
     def events(self, limit: int | None = None) -> Iterator[ReplayItem]:
-        """Yield the moved events."""
+        """Yield the shifted events."""
         for item in self._source.events(limit):
-            yield item if isinstance(item, RawRecord) else _moved(item, self._days)
+            yield item if isinstance(item, RawRecord) else _shifted(item, self._days)
 
 
 def shift_to_now(source: Source, now: dt.datetime) -> ShiftedSource:
-    """Return ``source`` moved so that it ends now; see :class:`ShiftedSource`."""
+    """Return ``source`` shifted so that it ends now; see :class:`ShiftedSource`."""
     return ShiftedSource(source, now=now)
 
 
-def _moved(event: AnyBehavioralEvent, days: int) -> AnyBehavioralEvent:
+def _shifted(event: AnyBehavioralEvent, days: int) -> AnyBehavioralEvent:
     shift = dt.timedelta(days=days)
     changes: dict[str, Any] = {
         "event_id": event_id_from_key(f"{event.event_id}:{days:+d}d"),
@@ -97,9 +97,9 @@ def _moved(event: AnyBehavioralEvent, days: int) -> AnyBehavioralEvent:
 
 
 def envelope(set_name: str, row: str, *, user: str, occurred_at: dt.datetime) -> dict[str, Any]:
-    """Return the envelope of the event that row ``row`` of a set yields; ``row`` is unique within the set.
+    """Return the envelope of the event of row ``row``, which is unique within its set.
 
-    Consent is given: these are public research data, published for study.
+    Consent is given: the sets are public research data, published for study.
     """
     return {
         "event_id": event_id_from_key(f"{set_name}:{row}"),
@@ -112,7 +112,7 @@ def envelope(set_name: str, row: str, *, user: str, occurred_at: dt.datetime) ->
 
 @functools.lru_cache(maxsize=65_536)
 def user_id(set_name: str, name: str) -> UUID:
-    """Return the user ``name`` of a set as this system knows him."""
+    """Return the id of the user ``name`` of a set."""
     return user_id_from_name(set_name, name)
 
 

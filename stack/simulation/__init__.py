@@ -1,1 +1,1 @@
-"""A simulated host: it asks replicas for recommendations and answers by a frozen response model. Labelled so wherever it shows."""
+"""A simulated host: it requests recommendations and answers them by a frozen response model. Its data is labelled as simulated."""

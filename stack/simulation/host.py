@@ -1,6 +1,6 @@
-"""The simulated host: real customers ask for recommendations, and answer by the frozen response model.
+"""The simulated host: real customers request recommendations and answer by the frozen response model.
 
-Uses what any host has: the event client and HTTP. Its clock is that of the replayed events.
+It uses the event client and HTTP, like any host. Its clock is the time of the replayed events.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Customer:
 
 
 class SimulatedHost:
-    """Asks ``requests_per_second`` recommendations for customers that bought lately, and sends what they answer."""
+    """Requests ``requests_per_second`` recommendations for recent customers, and sends their answers."""
 
     def __init__(
         self, client: ReplicaClient, producer: EventProducer, *, requests_per_second: float, seed: int = 0
@@ -61,15 +61,15 @@ class SimulatedHost:
         self._open.set()
 
     def pause(self) -> None:
-        """Close the shop: nobody asks until :meth:`resume`."""
+        """Stop requesting until :meth:`resume`."""
         self._open.clear()
 
     def resume(self) -> None:
-        """Open the shop again."""
+        """Request again."""
         self._open.set()
 
     def observe(self, event: AnyBehavioralEvent) -> None:
-        """Learn of an event that the host has just sent: who bought what, and how late it is."""
+        """Take a customer's purchase and the time from an event that the host has just sent."""
         if not isinstance(event, TransactionCreated):
             return
         customer = self._customers.pop(event.user_id, None) or _Customer(event.user_id)
@@ -81,11 +81,11 @@ class SimulatedHost:
                 del self._customers[user_id]
 
     def customers(self) -> tuple[list[UUID], dt.datetime | None]:
-        """Return whom the host knows, and the time on its clock."""
+        """Return the known customers and the time of the host's clock."""
         return list(self._customers), self._now
 
     async def run(self) -> None:
-        """Ask and answer until cancelled."""
+        """Request and answer until cancelled."""
         while True:
             await self._open.wait()
             if self._customers and self._now is not None:
@@ -100,25 +100,27 @@ class SimulatedHost:
                 "recommendation", {"user_id": str(customer.user_id), "as_of": now.isoformat()}
             )
         except PredictionFailedError:
-            return  # counted by the client; the demo fails on it
+            return  # the client counts it, and the demo fails on it
         self.shown += 1
         await self._send(customer, answer, "view", at=now + dt.timedelta(seconds=SEEN_AFTER_SECONDS))
         draws = self._generator.random(3)
-        said = response(customer.facts(now), answer["action_id"], (float(draws[0]), float(draws[1]), float(draws[2])))
-        if said is not None:
-            await self._send(customer, answer, said, at=now + dt.timedelta(seconds=ANSWERED_AFTER_SECONDS))
+        feedback = response(
+            customer.facts(now), answer["action_id"], (float(draws[0]), float(draws[1]), float(draws[2]))
+        )
+        if feedback is not None:
+            await self._send(customer, answer, feedback, at=now + dt.timedelta(seconds=ANSWERED_AFTER_SECONDS))
             self.answered += 1
 
-    async def _send(self, customer: _Customer, answer: dict[str, object], said: str, *, at: dt.datetime) -> None:
+    async def _send(self, customer: _Customer, answer: dict[str, object], interaction: str, *, at: dt.datetime) -> None:
         prediction_id = str(answer["prediction_id"])
         await self._producer.record(
             "recommendation_interaction",
             user_id=customer.user_id,
-            idempotency_key=f"{SOURCE}:{prediction_id}:{said}",
+            idempotency_key=f"{SOURCE}:{prediction_id}:{interaction}",
             occurred_at=at,
             consent=True,
             source=SOURCE,
             recommendation_id=str(uuid5(_HOST_NAMESPACE, prediction_id)),
             prediction_id=UUID(prediction_id),
-            interaction_type=said,
+            interaction_type=interaction,
         )

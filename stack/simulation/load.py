@@ -1,4 +1,4 @@
-"""A steady load of predictions on all replicas, over all four models, from the first ready replica to the last second."""
+"""A steady load of predictions on all replicas, for the whole run of the demo."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ASKED = ("segmentation", "spending", "goal")  # simulated customers ask for reco
 
 
 class PredictionLoad:
-    """Asks ``requests_per_second`` predictions, spread evenly over the models, whether or not earlier ones are answered.
+    """Requests ``requests_per_second`` predictions, evenly over the models, without waiting for earlier answers.
 
-    An open loop: a slow answer does not slow the next question down, so that waiting shows in the latencies.
+    An open loop: a slow answer does not delay the next request, so waiting shows in the latencies.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class PredictionLoad:
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Ask until cancelled; requests under way are then waited for."""
+        """Send requests until cancelled; then wait for the open ones."""
         turn = 0
         try:
             while True:
@@ -49,7 +49,7 @@ class PredictionLoad:
         try:
             await self._client.predict(model, self._body(model))
         except PredictionFailedError:
-            return  # counted by the client; the demo fails on it
+            return  # the client counts it, and the demo fails on it
 
     def _body(self, model: str) -> dict[str, Any]:
         users, now = self._customers()

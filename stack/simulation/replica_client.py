@@ -1,4 +1,4 @@
-"""Asks replicas over HTTP like any host: in turn, and the next one when one does not answer. Keeps count of what happened."""
+"""Requests predictions over HTTP like any host: from the replicas in turn, from the next when one fails. Counts the outcomes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PredictionFailedError(FinCoachError):
 
 @dataclass
 class PredictionTally:
-    """What was asked and how it was answered; latencies in milliseconds, moments in seconds of the monotonic clock."""
+    """Counts of requests and answers; latencies in milliseconds, moments in seconds of the monotonic clock."""
 
     total: int = 0
     failed: int = 0
@@ -39,7 +39,7 @@ class PredictionTally:
     def percentile_ms(
         self, percentile: float, *, around: Sequence[float] = (), within_seconds: float = 0.5
     ) -> float | None:
-        """Return a percentile of the latencies, of all requests or of those that ended close to one of ``around``."""
+        """Return a percentile of the latencies: of all requests, or of those that ended close to a moment of ``around``."""
         latencies = np.asarray(self.latencies_ms)
         if around:
             latencies = latencies[self._close_to(around, within_seconds)]
@@ -55,7 +55,7 @@ class PredictionTally:
 
 
 class ReplicaClient:
-    """A host's view of the replicas. One attempt that fails goes to the next replica; only an exhausted request counts as failed."""
+    """A host's client of the replicas. A failed attempt goes to the next replica; a request fails when all attempts did."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self.tally = PredictionTally()

@@ -1,9 +1,9 @@
-"""How simulated customers answer recommendations. FROZEN: version 1 never changes; a better one is version 2 in a file of its own.
+"""How simulated customers answer recommendations. FROZEN: version 1 never changes; a better one is version 2 in its own file.
 
 No public data set has feedback on personal-finance coaching. The customers and their purchases are real
-(CDNOW), their answers are not: they follow the rule below, whose inputs are facts of their real purchases of
-the last 30 days, so that there is something true to be learned: different customers favour different actions.
-Nothing here is known to the trainers.
+(CDNOW); their answers are not. They follow the rule below, whose inputs are facts of the real purchases of the last
+30 days. So there is a true pattern to learn: different customers favour different actions. The trainers know
+nothing of this file.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 VERSION = 1
 SOURCE = "simulated-host"
 
-# Order as schemas.vocabulary.RECOMMENDATION_ACTIONS.
+# In the order of schemas.vocabulary.RECOMMENDATION_ACTIONS.
 ACTIONS = 5
 _POSITIVE = (("click", 0.4), ("helpful", 0.3), ("implement", 0.3))
 _NEGATIVE = (("dismiss", 0.6), ("not_helpful", 0.4))
-# Of those who do not like what they see, so many say so; the others do not answer.
+# The share of customers who answer when they dislike an action; the others do not answer.
 ANSWER_OF_UNIMPRESSED = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
 class CustomerFacts:
-    """What a host knows of a customer from its own books, at one moment: the last 30 days, in units of the currency."""
+    """A host's own facts of a customer at one moment: the last 30 days, amounts in units of the currency."""
 
     purchases: int
     spent: float

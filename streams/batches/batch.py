@@ -1,4 +1,4 @@
-"""What a batch of a ledger topic is, and the steps that every ledger topic's transaction shares."""
+"""A batch of a ledger topic, and the steps that the transactions of all ledger topics share."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MessageT = TypeVar("MessageT", bound=TimedMessage)
 
 
 class LostCompareError(FinCoachError):
-    """Another worker has moved the ledger on; this batch must be dropped."""
+    """Another worker has advanced the ledger; this batch must be dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerBatch:
-    """The records of one partition from the ledger's next offset on."""
+    """Records of one partition, starting at the ledger's next offset."""
 
     topic: Topic
     partition: int
@@ -54,10 +54,10 @@ class BatchOutcome:
 
 
 async def advance_or_lose(repository: IngestionRepository, batch: LedgerBatch) -> None:
-    """Move the ledger over ``batch``; the first statement of its transaction.
+    """Advance the ledger past ``batch``; the first statement of its transaction.
 
     Raises:
-        LostCompareError: when it does not stand at the beginning of the batch.
+        LostCompareError: the ledger is not at the beginning of the batch.
     """
     if not await repository.advance_ledger(batch.from_offset, batch.to_offset):
         raise LostCompareError(topic=batch.topic.name, partition=batch.partition, from_offset=batch.from_offset)
@@ -71,17 +71,17 @@ async def archive(
     rows: Sequence[tuple[Any, ...]],
     suspects: Collection[int] = (),
 ) -> Archived:
-    """Insert what is new of ``rows``; what the database cannot hold becomes a dead letter.
+    """Insert the new ones of ``rows``. A row that the database cannot hold becomes a dead letter.
 
-    ``suspects``: the offsets of rows that may well be archived already.
+    ``suspects``: the offsets of rows that are probably archived already.
     """
     archived = await repository.archive(table, rows, suspects=suspects)
     if archived.refused:
-        _put_aside_refused(intake, archived.refused)
+        _dead_letter_refused(intake, archived.refused)
     return archived
 
 
-def _put_aside_refused(intake: Intake[Any], refused: dict[int, str]) -> None:
+def _dead_letter_refused(intake: Intake[Any], refused: dict[int, str]) -> None:
     for item in intake.accepted:
         if item.offset in refused:
             intake.dead.append(DeadLetter(item.record, DeadLetterReason.INVALID_FIELD, refused[item.offset]))
@@ -104,7 +104,7 @@ def pane_row(batch: LedgerBatch, outcome: BatchOutcome, pane: PaneStatistics | N
 
 
 def measure(batch: LedgerBatch, outcome: BatchOutcome, *, seconds: float) -> None:
-    """Tell what became of a committed batch: metrics and one line."""
+    """Report the outcome of a committed batch in metrics and one log line."""
     by_outcome = {
         "archived": outcome.archived - outcome.not_consented,
         "not_consented": outcome.not_consented,

@@ -1,7 +1,7 @@
-"""When a producer has too many dead letters: a share of its records, or so many one after the other. Pure.
+"""When a producer has too many dead letters: by their share of its records, or by how many follow each other. Pure.
 
-Seen by one worker, over a sliding window. A producer is counted from its first dead letter on; while there is none in
-the window nothing is counted, so that good events cost nothing.
+Each worker judges a sliding window of its own batches. A producer is counted only while the window holds a dead letter of
+it, so that good events cost nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitPolicy:
-    """The limits: a ratio that counts from ``least_records`` on, and a number without a valid record in between."""
+    """The limits: a ratio, which counts from ``least_records`` on, and a number without a valid record in between."""
 
     ratio: float = 0.25
     consecutive: int = 100
@@ -23,7 +23,7 @@ class LimitPolicy:
 
 
 class Tally(NamedTuple):
-    """What one batch holds of one producer; ``trailing`` dead letters stand behind its last valid record."""
+    """One producer's records in one batch; ``trailing`` dead letters follow its last valid record."""
 
     dead: int
     valid: int
@@ -31,7 +31,7 @@ class Tally(NamedTuple):
 
 
 class Excess(NamedTuple):
-    """A limit that is exceeded: by whom, and the figures."""
+    """An exceeded limit: the producer and the figures."""
 
     producer: str
     dead: int
@@ -42,7 +42,7 @@ class Excess(NamedTuple):
 
 @dataclass(slots=True)
 class _Watched:
-    """One producer in the window: its tallies by moment, their sums, and the dead letters since its last valid record."""
+    """One producer in the window: its tallies with their times, their sums, and its dead letters since its last valid record."""
 
     seen: deque[tuple[float, Tally]] = field(default_factory=deque)
     dead: int = 0
@@ -64,7 +64,7 @@ class _Watched:
 
 @dataclass(slots=True)
 class LimitWindow:
-    """What a worker saw of producers with dead letters lately."""
+    """What a worker recently saw of producers with dead letters."""
 
     policy: LimitPolicy
     _watched: dict[str, _Watched] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class LimitWindow:
     def take(
         self, partition: Hashable, position: Hashable, tallies: Mapping[str, Tally], *, now: float
     ) -> list[Excess]:
-        """Take the tallies of one batch in and return the limits that it exceeds; a batch that is tried again counts once."""
+        """Add the tallies of one batch and return the limits that it exceeds. A batch that is tried again counts once."""
         self.watched(now)
         if self._taken.get(partition) != position:
             self._taken[partition] = position

@@ -1,8 +1,8 @@
-"""What a batch does with records that cannot be taken in: keeps them, judges their producers, and settles what was retried.
+"""What a batch does with records that cannot be archived: keeps them, judges their producers, and resolves retries.
 
-All of it happens in the batch's transaction. Before anything is put aside because a producer exceeds its limit, the
-worker asks itself whether it is sound: a broken worker stops with the batch uncommitted, and a broken producer only
-raises an alert. Batches without dead letters and without retried records pay for one look at their headers.
+All of it happens in the batch's transaction. If a producer exceeds a limit, the worker first checks itself against the
+golden messages: a broken worker stops with the batch uncommitted, and a broken producer only raises an alert. A batch
+without dead letters and retried records costs only a scan of its headers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fincoach_events.identifiers import new_event_id
 from schemas.dead_letters import RETRY_OF_HEADER, UNKNOWN_PRODUCER
 from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS, PREDICTIONS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from streams.batches.batch import record_time
 from streams.batches.dead_letter_limits import Excess, LimitPolicy, LimitWindow, Tally
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.batches.dead_letters")
 LIMIT_ALERT = "dead_letter_limit"
-REFRESHES = 6  # of an alert that holds, in one window
-MOST_PRODUCERS = 1_000  # that are watched by name; a flood of invented names must not fill the memory
+REFRESHES = 6  # of an ongoing alert in one window
+MOST_PRODUCERS = 1_000  # watched by name, so that a flood of invented names does not fill the memory
 Place = tuple[str, int, int]
-# Who says that it sent a message: with its offset, so that a batch is looked through at once.
+# The claimed sender of a message, with its offset, so that one pass over a batch is enough.
 SENDERS = {
     BEHAVIORAL_EVENTS.name: attrgetter("message.source", "offset"),
     PREDICTIONS.name: attrgetter("message.replica_id", "offset"),
@@ -44,9 +44,9 @@ SENDERS = {
 
 
 class _Kept(NamedTuple):
-    """A dead letter with what its headers say of it."""
+    """A dead letter with its headers."""
 
-    letter: DeadLetter
+    dead_letter: DeadLetter
     headers: dict[str, str]
 
     @property
@@ -65,7 +65,7 @@ class DeadLetterService:
         self._refreshed: dict[str, tuple[float, Place]] = {}
 
     async def keep(self, work: UnitOfWork, batch: LedgerBatch, intake: Intake[Any]) -> None:
-        """Do all that is to be done about dead letters in the transaction of ``batch``; call it after everything that makes some.
+        """Handle the dead letters of ``batch`` in its transaction; call it last, when all of them are known.
 
         Raises:
             BrokenReceiverError: a limit is exceeded because this worker is broken.
@@ -74,7 +74,7 @@ class DeadLetterService:
             await _settle(work, intake)
         if not intake.dead and not self._window.watched(self._clock.monotonic()):
             return
-        kept = [_Kept(letter, _headers(batch, letter)) for letter in intake.dead]
+        kept = [_Kept(dead_letter, _headers(batch, dead_letter)) for dead_letter in intake.dead]
         exceeded = self._exceeded(batch, intake, kept)
         if exceeded:
             self._check()
@@ -84,16 +84,16 @@ class DeadLetterService:
             await self._raise(work, batch, excess)
 
     async def clear(self, database: Database) -> list[str]:
-        """Clear the alerts about producers whom no worker found beyond a limit for a whole window; return the producers."""
+        """Clear the alerts about producers that exceeded no limit at any worker for a whole window; return the producers."""
         async with database.transaction() as work:
             rows = await DeadLetterRepository(work).forget_limits(self._policy.window_seconds)
             for row in rows:
-                detail = f"no limit was exceeded for {self._policy.window_seconds:g} s; before: {row['detail']}"
+                detail = f"no limit was exceeded for {self._policy.window_seconds:g} s; before: {row.detail}"
                 message = AlertCleared(
-                    **self._alert(row["producer"], detail, facts={}), causation_id=row["alert_id"], correlation_id=row["alert_id"]
+                    **self._alert(row.producer, detail, facts={}), causation_id=row.alert_id, correlation_id=row.alert_id
                 )  # fmt: skip
-                await work.publish(ALERTS, row["producer"], message)
-        return [row["producer"] for row in rows]
+                await work.publish(ALERTS, row.producer, message)
+        return [row.producer for row in rows]
 
     def _exceeded(self, batch: LedgerBatch, intake: Intake[Any], kept: list[_Kept]) -> list[Excess]:
         now = self._clock.monotonic()
@@ -102,8 +102,9 @@ class DeadLetterService:
         return self._window.take(tuple(partition), offset, tallies, now=now)
 
     def _valid(self, batch: LedgerBatch, intake: Intake[Any]) -> list[tuple[str, int]]:
-        dead = {letter.record.offset for letter in intake.dead}
-        return [said for said in map(SENDERS[batch.topic.name], intake.accepted) if said[1] not in dead]
+        dead = {dead_letter.record.offset for dead_letter in intake.dead}
+        senders = map(SENDERS[batch.topic.name], intake.accepted)
+        return [sender for sender in senders if sender[1] not in dead]
 
     async def _raise(self, work: UnitOfWork, batch: LedgerBatch, excess: Excess) -> None:
         if self._is_fresh(batch, excess.producer):
@@ -118,7 +119,7 @@ class DeadLetterService:
         self._refreshed = recent | {excess.producer: (now, place_of(batch))}
 
     def _is_fresh(self, batch: LedgerBatch, producer: str) -> bool:
-        """Whether the excess was noted a moment ago, by a batch that is not just being tried again."""
+        """Whether another batch than this one has noted the excess a moment ago."""
         if producer not in self._refreshed:
             return False
         moment, place = self._refreshed[producer]
@@ -127,24 +128,25 @@ class DeadLetterService:
     def _alert(self, producer: str, detail: str, *, facts: dict[str, Any]) -> dict[str, Any]:
         return {
             "event_id": new_event_id(), "occurred_at": self._clock.now(), "name": LIMIT_ALERT, "subject": producer,
-            "room": Room.STREAMS, "detail": detail, "facts": facts,
+            "service": Service.STREAMS, "detail": detail, "facts": facts,
         }  # fmt: skip
 
 
 def place_of(batch: LedgerBatch) -> Place:
-    """Return where a batch begins; one that is tried again begins there too."""
+    """Return where a batch begins, which identifies it when it is tried again."""
     return (batch.topic.name, batch.partition, batch.from_offset)
 
 
 def tallied(kept: Iterable[_Kept], valid: list[tuple[str, int]], *, watched: Iterable[str]) -> dict[str, Tally]:
-    """Return what a batch holds of each producer with dead letters in it or before it. Pure.
+    """Return the tally of each producer with dead letters in this batch or recent ones. Pure.
 
-    Records whose producer nobody can read are measured against all valid ones; so are those of too many producers.
+    Dead letters without a readable producer count as those of an unknown one, and so do those of producers beyond
+    :data:`MOST_PRODUCERS`. All valid records count against them.
     """
     dead: dict[str, list[int]] = {producer: [] for producer in watched}
     for each in kept:
         known = each.producer in dead or len(dead) < MOST_PRODUCERS
-        dead.setdefault(each.producer if known else UNKNOWN_PRODUCER, []).append(each.letter.record.offset)
+        dead.setdefault(each.producer if known else UNKNOWN_PRODUCER, []).append(each.dead_letter.record.offset)
     numbers, last = Counter(producer for producer, _ in valid), dict(valid)
     numbers[UNKNOWN_PRODUCER] = len(valid)
     if valid:
@@ -156,25 +158,25 @@ def tallied(kept: Iterable[_Kept], valid: list[tuple[str, int]], *, watched: Ite
 
 
 def retried(record: FetchedRecord) -> int | None:
-    """Return the number of the first dead letter of a record that was sent again."""
+    """Return the id of the first dead letter of a record that was sent again, else None."""
     if not any(name == RETRY_OF_HEADER for name, _ in record.headers):
         return None
     return retry_of(_header_texts(record))[0]
 
 
 async def _settle(work: UnitOfWork, intake: Intake[Any]) -> None:
-    dead = {letter.record.offset for letter in intake.dead}
+    dead = {dead_letter.record.offset for dead_letter in intake.dead}
     firsts = {retried(item.record) for item in intake.accepted if item.offset not in dead} - {None}
     if firsts:
         await DeadLetterRepository(work).settle([first for first in firsts if first is not None])
-        log.info("dead_letters_resolved", letters=len(firsts))
+        log.info("dead_letters_resolved", dead_letters=len(firsts))
 
 
 async def _write(work: UnitOfWork, batch: LedgerBatch, kept: list[_Kept]) -> None:
     repository, key = DeadLetterRepository(work), batch.topic.name.encode()
     await repository.save([_row(batch, each) for each in kept])
-    await repository.announce([(key, *announced(each.letter.record.value or b"", each.headers)) for each in kept])
-    reasons = Counter(str(each.letter.reason) for each in kept)
+    await repository.announce([(key, *announced(each.dead_letter.record.value or b"", each.headers)) for each in kept])
+    reasons = Counter(str(each.dead_letter.reason) for each in kept)
     log.warning(
         "records_dead_lettered",
         topic=batch.topic.name,
@@ -188,7 +190,7 @@ async def _write(work: UnitOfWork, batch: LedgerBatch, kept: list[_Kept]) -> Non
 
 
 def _row(batch: LedgerBatch, kept: _Kept) -> DeadLetterRow:
-    record = kept.letter.record
+    record = kept.dead_letter.record
     first, attempts = retry_of(kept.headers)
     return DeadLetterRow(
         topic=batch.topic.name,
@@ -196,8 +198,8 @@ def _row(batch: LedgerBatch, kept: _Kept) -> DeadLetterRow:
         partition=batch.partition,
         offset=record.offset,
         key=record.key,
-        reason=kept.letter.reason,
-        detail=storable(kept.letter.detail),
+        reason=kept.dead_letter.reason,
+        detail=storable(kept.dead_letter.detail),
         raw=record.value or b"",
         record_at=record_time(record),
         producer=kept.producer,
@@ -206,13 +208,13 @@ def _row(batch: LedgerBatch, kept: _Kept) -> DeadLetterRow:
     )
 
 
-def _headers(batch: LedgerBatch, letter: DeadLetter) -> dict[str, str]:
-    source = letter.record
+def _headers(batch: LedgerBatch, dead_letter: DeadLetter) -> dict[str, str]:
+    source = dead_letter.record
     record = Record(
         topic=batch.topic.name, partition=batch.partition, offset=source.offset, key=source.key, value=source.value or b"",
         timestamp=record_time(source), headers=_header_texts(source),
     )  # fmt: skip
-    return dead_letter_headers(record, letter.reason, letter.detail)
+    return dead_letter_headers(record, dead_letter.reason, dead_letter.detail)
 
 
 def _header_texts(record: FetchedRecord) -> Mapping[str, str]:

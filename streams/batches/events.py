@@ -1,10 +1,10 @@
 """The one transaction of a batch of events: ledger, archive, user states, pane, dead letters, announcement.
 
-Counted means archived: only rows that came in as new are folded and counted, and all of it commits together with
-the compare-and-set of the ledger, or not at all.
+Only rows that are new to the archive are folded and counted. All of it commits together with the compare-and-set of the
+ledger, or not at all.
 
-Events without consent are archived too (the archive is the record of what was delivered, and an event that is sent
-again must be known), but they stay out of user states, counts, data sets and snapshots; panes tell their number.
+Events without consent are archived too, because the archive must recognise any event that is sent again. They stay out of
+user states, counts, data sets and snapshots; panes record how many there are.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class EventIngestion:
         self,
         database: Database,
         clock: Clock,
-        letters: DeadLetterService,
+        dead_letters: DeadLetterService,
         *,
         data_sets: DataSets,
         state_cache_bytes: int,
@@ -72,22 +72,22 @@ class EventIngestion:
         self._database = database
         self._data_sets = data_sets
         self._clock = clock
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._state_cache_bytes = state_cache_bytes
         self._memories: dict[int, PartitionMemory] = {}
 
     def forget(self, partition: int) -> None:
-        """Drop what is remembered of ``partition``."""
+        """Drop the memory of ``partition``."""
         self._memories.pop(partition, None)
 
     async def ingest(self, batch: LedgerBatch) -> BatchOutcome:
         """Commit ``batch`` and return what became of its records.
 
-        An event on which the reducer fails is isolated: the batch is tried again with a copy of each state before
-        each step, and the event becomes a dead letter instead of part of the archive.
+        If the reducer fails on an event, the batch is tried again with a copy of each state before each step. The event
+        then becomes a dead letter and is not archived.
 
         Raises:
-            LostCompareError: the ledger stands elsewhere; nothing was written.
+            LostCompareError: the ledger is at another offset; nothing was written.
             RetryLaterError: the database is away; whether the batch was committed is unknown.
         """
         started = time.perf_counter()
@@ -102,9 +102,9 @@ class EventIngestion:
         intake = take_in_events(batch.records)
         memory = self._memory_for(batch)
         async with self._database.transaction() as work:
-            writer = EventBatchWriter(work, batch, memory, letters=self._letters, data_sets=self._data_sets)
+            writer = EventBatchWriter(work, batch, memory, dead_letters=self._dead_letters, data_sets=self._data_sets)
             outcome = await writer.write(intake, careful=careful, now=self._clock.now())
-        if self._memories.get(batch.partition) is memory:  # else the partition was revoked meanwhile
+        if self._memories.get(batch.partition) is memory:  # else the partition was revoked in the meantime
             writer.remember()
             self._keep_within_bounds()
         return outcome
@@ -122,7 +122,7 @@ class EventIngestion:
 
 
 class EventBatchWriter:
-    """Writes one batch of events inside one open transaction; after its commit :meth:`remember` what is known now."""
+    """Writes one batch of events in an open transaction; call :meth:`remember` after the commit."""
 
     def __init__(
         self,
@@ -130,21 +130,21 @@ class EventBatchWriter:
         batch: LedgerBatch,
         memory: PartitionMemory,
         *,
-        letters: DeadLetterService,
+        dead_letters: DeadLetterService,
         data_sets: DataSets,
     ) -> None:
         self._data_sets = data_sets
         self._work = work
         self._batch = batch
         self._memory = memory
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._watermarks = Watermarks()
         self._states: list[tuple[bytes, bytes]] = []
         self._event_ids: list[bytes] = []
         self._repository = IngestionRepository(work, batch.topic, batch.partition)
 
     async def write(self, intake: Intake[AnyBehavioralEvent], *, careful: bool, now: dt.datetime) -> BatchOutcome:
-        """Do all of the batch's work but the commit."""
+        """Do all work of the batch except the commit."""
         await advance_or_lose(self._repository, self._batch)
         self._watermarks = await self._last_watermarks()
         states = await load_states(self._repository, self._memory.states, intake.accepted)
@@ -163,12 +163,12 @@ class EventBatchWriter:
         self._states = list(zip(folded.touched, (state.state for state in saved), strict=True))
         await self._repository.save_states(saved, reducer_version=REDUCER_VERSION)
         await self._repository.save_pane(pane_row(self._batch, outcome, pane))
-        await self._letters.keep(self._work, self._batch, intake)
+        await self._dead_letters.keep(self._work, self._batch, intake)
         await self._work.publish(DATASET_PROGRESS, str(self._batch.partition), self._message(outcome, pane, now=now))
         return outcome
 
     def remember(self) -> None:
-        """Let the partition's memory stand where the ledger stands now; only after the commit."""
+        """Update the partition's memory to the ledger's new position; only after the commit."""
         self._memory.move_on(
             self._batch.to_offset, watermarks=self._watermarks, states=self._states, event_ids=self._event_ids
         )
@@ -187,14 +187,14 @@ class EventBatchWriter:
         return Watermarks(decode_pane(sketches).watermarks if sketches else None)
 
     async def _take_back(self, folded: FoldedBatch, intake: Intake[AnyBehavioralEvent], *, new: set[int]) -> None:
-        """Turn events on which the reducer failed, and what repeats them in this batch, into dead letters."""
+        """Turn events on which the reducer failed, and their repeats in this batch, into dead letters."""
         if not folded.failed:
             return
-        letters = {letter.record.offset: letter for letter in folded.failed}
-        await self._repository.remove(EVENTS, list(letters))
-        failed = {_key(item): letters[item.offset] for item in intake.accepted if item.offset in letters}
+        by_offset = {dead_letter.record.offset: dead_letter for dead_letter in folded.failed}
+        await self._repository.remove(EVENTS, list(by_offset))
+        failed = {_key(item): by_offset[item.offset] for item in intake.accepted if item.offset in by_offset}
         repeating = [item for item in intake.accepted if item.offset not in new and _key(item) in failed]
-        intake.dead += [*letters.values(), *(failed[_key(item)]._replace(record=item.record) for item in repeating)]
+        intake.dead += [*by_offset.values(), *(failed[_key(item)]._replace(record=item.record) for item in repeating)]
         gone = {item.offset for item in repeating}
         intake.accepted = [item for item in intake.accepted if item.offset not in gone]
 
@@ -203,7 +203,7 @@ class EventBatchWriter:
             self._data_sets,
             folded.events,
             duplicate_types=[TYPE_NAMES[type(item.message)] for item in intake.accepted if item.offset not in new],
-            dead=[(letter.event_type, letter.reason) for letter in intake.dead],
+            dead=[(dead_letter.event_type, dead_letter.reason) for dead_letter in intake.dead],
             watermarks=self._watermarks.seconds,
         )
 

@@ -1,4 +1,4 @@
-"""User states of a partition: loading, folding new events into them, isolating events on which the reducer fails."""
+"""User states of a partition: loads them, folds new events into them, and isolates events on which the reducer fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ReducerFailedError(FinCoachError):
 
 @dataclass(slots=True)
 class PartitionMemory:
-    """What a worker remembers of a partition: valid only while the ledger stands at ``through``, changed only after a commit."""
+    """What a worker remembers of a partition. It changes only after a commit, and holds while the ledger is at ``through``."""
 
     through: int
     states: StateCache = field(default_factory=StateCache)
@@ -45,7 +45,7 @@ class PartitionMemory:
     def move_on(
         self, through: int, *, watermarks: Watermarks, states: Iterable[tuple[bytes, bytes]], event_ids: Sequence[bytes]
     ) -> None:
-        """Stand at ``through``, with what the committed batch has written."""
+        """Move to ``through`` and remember what the committed batch wrote."""
         self.through = through
         self.watermarks = watermarks
         self.states.put(states)
@@ -55,7 +55,7 @@ class PartitionMemory:
 
 @dataclass(slots=True)
 class FoldedBatch:
-    """The new events of a batch, folded: what to aggregate, whose states changed (with the last event), what failed."""
+    """The folded new events of a batch: what to aggregate, the last event of each changed state, and what failed."""
 
     events: list[FoldedEvent] = field(default_factory=list)
     touched: dict[bytes, AcceptedEvent] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class FoldedBatch:
 
 
 async def load_states(repository: IngestionRepository, cache: StateCache, accepted: Sequence[AcceptedEvent]) -> States:
-    """Return the states of all users of a batch, made for it alone; one of another reducer version is folded anew from the archive."""
+    """Return copies of the states of a batch's users. A state of another reducer version is folded anew from the archive."""
     users = {item.user: item.message.user_id for item in accepted if item.message.consent}
     states = {user: decode_state(encoded) for user in users if (encoded := cache.get(user)) is not None}
     missing = [user_id for user, user_id in users.items() if user not in states]
@@ -81,7 +81,7 @@ async def load_states(repository: IngestionRepository, cache: StateCache, accept
 
 
 async def _fold_anew(repository: IngestionRepository, states: States, users: Sequence[UUID]) -> None:
-    """Fold the whole history of ``users``. An archived event that today's code refuses stays out of its user's state."""
+    """Fold the whole history of ``users``. An archived event that the current code rejects is left out of its user's state."""
     left_out = 0
     async for user_id, text in repository.archived_payloads(users):
         user = user_id.bytes
@@ -89,7 +89,7 @@ async def _fold_anew(repository: IngestionRepository, states: States, users: Seq
         kept = copy_state(state) if state is not None else None
         try:
             states[user] = fold(state, decode_behavioral_event(text.encode()))
-        except Exception as error:  # noqa: BLE001 - it would stop its partition for ever, and it was counted long ago
+        except Exception as error:  # noqa: BLE001 - raising would stop the partition for ever, over an event that is already counted
             left_out += 1
             log.warning("archived_event_left_out", error=repr(error), user=hashed(user_id))
             _restore(states, user, kept)
@@ -101,11 +101,11 @@ def fold_new(
 ) -> FoldedBatch:
     """Fold new events with consent into ``states``, in the order of their offsets.
 
-    With ``careful`` each state is copied before its step, and an event on which the reducer fails is reported
-    with its user's state as it was before.
+    With ``careful`` each state is copied before its step. An event on which the reducer fails is then reported, and its
+    user's state stays as it was before.
 
     Raises:
-        ReducerFailedError: without ``careful``, when the reducer fails.
+        ReducerFailedError: the reducer fails, and ``careful`` is false.
     """
     batch = FoldedBatch()
     for item in accepted:

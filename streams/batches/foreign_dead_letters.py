@@ -1,7 +1,7 @@
-"""Dead letters of the other rooms, from their topic into the table, so that all are listed and retried in one place.
+"""Copies dead letters of other services from their topic into the table, so that one place lists and retries them all.
 
-The rooms themselves write to the topic alone: the table has one writer. Letters of ledger topics are in the table before
-they are on the topic, and are passed over here.
+Other services write only to the topic, because the table has one writer. Dead letters of ledger topics are already in the
+table when they appear on the topic, and are skipped here.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ LEDGER_TOPICS = {BEHAVIORAL_EVENTS.name, PREDICTIONS.name}
 LARGEST_PARTITION, LARGEST_OFFSET = 2**31 - 1, 2**63 - 1
 
 
-class ForeignLetters:
-    """Handles the dead-letter topic; the workers share the work as one group."""
+class ForeignDeadLetters:
+    """Handles the dead-letter topic. The workers share the work as one consumer group."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def handle(self, record: Record) -> None:
-        """Keep the letter in ``record`` if it is another room's; one that is known changes nothing.
+        """Save the dead letter in ``record`` if another service wrote it. Saving it again changes nothing.
 
         Raises:
             InvalidMessageError: the table cannot hold it.
@@ -46,29 +46,29 @@ class ForeignLetters:
         async with self._database.transaction() as work:
             is_new = await DeadLetterRepository(work).save_unknown(row)
         if is_new:
-            log.info("foreign_letter_kept", topic=row.topic, reason=row.reason)
+            log.info("foreign_dead_letter_kept", topic=row.topic, reason=row.reason)
 
 
 def row_of(record: Record) -> DeadLetterRow | None:
-    """Return the row of another room's letter; None for one of ours, and for a record that is no dead letter. Pure."""
-    said = record.headers
-    topic = TOPICS.get(said.get("source_topic", ""))
-    if topic is None or topic.name in LEDGER_TOPICS or said.get("reason") not in set(DeadLetterReason):
+    """Return the row of another service's dead letter; None for our own, and for records that are no dead letters. Pure."""
+    headers = record.headers
+    topic = TOPICS.get(headers.get("source_topic", ""))
+    if topic is None or topic.name in LEDGER_TOPICS or headers.get("reason") not in set(DeadLetterReason):
         return None
     try:
-        partition, offset = int(said["source_partition"]), int(said["source_offset"])
-        moment, key = dt.datetime.fromisoformat(said["source_timestamp"]).astimezone(dt.UTC), key_of(said)
+        partition, offset = int(headers["source_partition"]), int(headers["source_offset"])
+        moment, key = dt.datetime.fromisoformat(headers["source_timestamp"]).astimezone(dt.UTC), key_of(headers)
     except (LookupError, ValueError, OverflowError):
         return None
     if not (0 <= partition <= LARGEST_PARTITION and 0 <= offset <= LARGEST_OFFSET):
         return None
-    first, attempts = retry_of(said)
+    first, attempts = retry_of(headers)
     return DeadLetterRow(
-        topic=topic.name, generation=topic.generation, partition=partition, offset=offset, key=key, reason=said["reason"],
-        detail=storable(said.get("detail", "")), raw=record.value, record_at=moment, producer=_producer(said),
+        topic=topic.name, generation=topic.generation, partition=partition, offset=offset, key=key, reason=headers["reason"],
+        detail=storable(headers.get("detail", "")), raw=record.value, record_at=moment, producer=_producer(headers),
         attempts=attempts, retry_of=first,
     )  # fmt: skip
 
 
-def _producer(said: Mapping[str, str]) -> str:
-    return storable(said.get("producer", ""))[:LONGEST_PRODUCER_CHARACTERS] or UNKNOWN_PRODUCER
+def _producer(headers: Mapping[str, str]) -> str:
+    return storable(headers.get("producer", ""))[:LONGEST_PRODUCER_CHARACTERS] or UNKNOWN_PRODUCER

@@ -1,7 +1,7 @@
-"""Whether this worker itself is sound: does it take in the register's golden messages?
+"""Checks that this worker itself is sound: it must accept all golden messages of the register.
 
-Asked at the start and whenever a producer exceeds a limit of dead letters. A worker that fails on what is right must stop:
-it would put aside a whole topic that another build can read.
+The check runs at the start and whenever a producer exceeds a limit of dead letters. A worker that fails it must stop:
+it would dead-letter a whole topic that another build can read.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ TakeIn = Callable[[Sequence[FetchedRecord]], Intake[Any]]
 
 
 class BrokenReceiverError(FinCoachError):
-    """This worker cannot take in the register's own examples."""
+    """This worker rejects the register's own examples."""
 
 
 @dataclass(slots=True, kw_only=True)
 class GoldenRecord:
-    """A golden message as it would be fetched: appended when it happened, under its user."""
+    """A golden message as a fetched record, appended when it happened, with its user as key."""
 
     value: bytes | None
     key: bytes | None
@@ -40,17 +40,17 @@ class GoldenRecord:
 
 
 class GoldenCheck:
-    """Reads golden messages the way in which the records of their topics are taken in."""
+    """Reads golden messages in the same way as the records of their topics."""
 
     def __init__(self, messages: Sequence[GoldenMessage], take_in: Mapping[Topic, TakeIn]) -> None:
         self._messages = messages
         self._take_in = {topic.name: function for topic, function in take_in.items()}
 
     def __call__(self) -> None:
-        """Return if all are taken in.
+        """Return if all are accepted.
 
         Raises:
-            BrokenReceiverError: with the first that is not.
+            BrokenReceiverError: the message names the first that is not.
         """
         failures = [(message.name, failure) for message in self._messages if (failure := self._failure(message))]
         if failures or not self._messages:
@@ -59,7 +59,7 @@ class GoldenCheck:
             )
             sentence = (
                 f"this worker fails on {len(failures)} of {len(self._messages)} golden messages ({name}: {failure}): its own decoder or rules"
-                " are broken, not the producers. It stops before it puts a whole topic aside; records wait in Kafka."
+                " are broken, not the producers. It stops before it dead-letters a whole topic; records wait in Kafka."
                 " Install the build that ran before, or one that passes `make schema-check`"
             )
             raise BrokenReceiverError(sentence)
@@ -73,12 +73,12 @@ class GoldenCheck:
             return _refusal(message.topic, take_in([golden_record(message.raw)]))
         except InvalidMessageError as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001 - whatever a broken part raises is what is looked for
+        except Exception as error:  # noqa: BLE001 - the check looks for whatever a broken part raises
             return repr(error)
 
 
 def golden_record(raw: bytes) -> GoldenRecord:
-    """Return the record in which ``raw`` would come."""
+    """Return the record that would carry ``raw``."""
     document = msgspec.json.decode(raw)
     moment = dt.datetime.fromisoformat(document["occurred_at"])
     return GoldenRecord(value=raw, key=document["user_id"].encode(), timestamp=int(moment.timestamp() * 1000))

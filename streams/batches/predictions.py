@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 class PredictionArchive:
     """Archives predictions exactly once, one batch of one partition at a time."""
 
-    def __init__(self, database: Database, letters: DeadLetterService, *, models: Collection[ModelType]) -> None:
+    def __init__(self, database: Database, dead_letters: DeadLetterService, *, models: Collection[ModelType]) -> None:
         self._database = database
         self._models = models
-        self._letters = letters
+        self._dead_letters = dead_letters
 
     def forget(self, partition: int) -> None:
-        """Nothing is remembered of a partition."""
+        """Do nothing: there is no memory of a partition."""
 
     async def ingest(self, batch: LedgerBatch) -> BatchOutcome:
         """Commit ``batch`` and return what became of its records.
 
         Raises:
-            LostCompareError: the ledger stands elsewhere; nothing was written.
+            LostCompareError: the ledger is at another offset; nothing was written.
             RetryLaterError: the database is away; whether the batch was committed is unknown.
         """
         started = time.perf_counter()
@@ -59,13 +59,13 @@ class PredictionArchive:
                 dead_lettered=len(intake.dead),
             )
             await repository.save_pane(pane_row(batch, outcome, None))
-            await self._letters.keep(work, batch, intake)
+            await self._dead_letters.keep(work, batch, intake)
         measure(batch, outcome, seconds=time.perf_counter() - started)
         return outcome
 
 
 def take_in_predictions(records: Sequence[FetchedRecord], *, models: Collection[ModelType]) -> Intake[PredictionServed]:
-    """Sort records into valid predictions and dead letters; a prediction of a model that is not installed is one."""
+    """Sort records into valid predictions and dead letters. A prediction of a model that is not installed is a dead letter."""
 
     def decode(raw: bytes) -> PredictionServed:
         message: PredictionServed = codec.decode(PREDICTIONS, raw)

@@ -1,7 +1,7 @@
-"""When the data points of a model arrive: decayed averages for each hour of the week, and what they make expect. Pure.
+"""When a model's data points arrive: decayed averages for each hour of the week, and a forecast from them. Pure.
 
-Only whole hours are averaged; an hour without a pane is one with no arrivals. The averages forget: an hour of the
-week is worth a quarter less with each week that passes, so half of an old habit is forgotten in three weeks.
+Only whole hours are averaged; an hour without a pane has no arrivals. The averages decay by a quarter each week, so
+half of an old habit is forgotten in three weeks.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import msgspec
 
 WEEK_HOURS = 7 * 24
 DAY_HOURS = 24
-NEWEST_WEIGHT = 0.25  # of the newest of many weeks
-# After as many silent hours hardly anything is left of the averages; a longer silence is not counted hour by hour.
+NEWEST_WEIGHT = 0.25  # of the newest week, once many are known
+# After this many silent hours hardly anything is left of the averages, so a longer silence is cut to it.
 LONGEST_SILENCE_HOURS = 16 * WEEK_HOURS
 HOUR = dt.timedelta(hours=1)
 MONDAY = dt.datetime(1970, 1, 5, tzinfo=dt.UTC)
 
 
 class ArrivalPattern(msgspec.Struct, frozen=True, kw_only=True):
-    """``rates``: data points in each hour of the week (Monday 00 UTC first); ``hours``: whole hours seen; and the hour that is going on."""
+    """``rates``: data points in each hour of the week (Monday 00 UTC first); ``hours``: whole hours seen; then the current hour."""
 
     rates: Sequence[float]
     hours: int
@@ -30,7 +30,7 @@ class ArrivalPattern(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def observed(pattern: ArrivalPattern | None, at: dt.datetime, count: int) -> ArrivalPattern:
-    """Return the pattern after ``count`` data points at ``at``; what comes late counts for the hour that is going on."""
+    """Return the pattern after ``count`` data points at ``at``; late ones count for the current hour."""
     hour = at.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0)
     if pattern is None:
         return ArrivalPattern(rates=(0.0,) * WEEK_HOURS, hours=0, current_hour=hour, current_count=count)
@@ -47,7 +47,7 @@ def observed(pattern: ArrivalPattern | None, at: dt.datetime, count: int) -> Arr
 
 
 def expected_ratio(pattern: ArrivalPattern | None, now: dt.datetime) -> float | None:
-    """Return the arrivals expected in the 24 hours after ``now`` over those of a mean day; None until a whole week is known."""
+    """Return the arrivals expected in the 24 hours after ``now``, relative to a mean day; None before a whole week is known."""
     if pattern is None or pattern.hours < WEEK_HOURS:
         return None
     mean_day = sum(pattern.rates) * DAY_HOURS / WEEK_HOURS

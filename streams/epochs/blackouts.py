@@ -1,4 +1,4 @@
-"""Weekly windows, in UTC, in which no training is to begin: written by people, asked by the rule. Pure."""
+"""Blackouts: weekly windows in UTC in which no training may begin. People configure them, the rule checks them. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Window = tuple[int, int]  # first minute of the week, minutes
 
 
 def windows(text: str) -> list[Window]:
-    """Return the windows of ``Mon 08:00-12:00`` or ``Mon-Fri 22:00-06:00``; an end that is not later is the next day's.
+    """Return the windows of ``Mon 08:00-12:00`` or ``Mon-Fri 22:00-06:00``. An end that is not after the start is on the next day.
 
     Raises:
-        ValueError: with a sentence that says what would be right.
+        ValueError: the message shows a valid window.
     """
     found = _WINDOW.fullmatch(text.strip())
     days = _days(found["first"], found["last"]) if found else []
@@ -31,14 +31,14 @@ def windows(text: str) -> list[Window]:
 
 
 def is_blacked_out(blackouts: Iterable[str], moment: dt.datetime) -> bool:
-    """Return whether ``moment`` (aware) lies in a window; its first minute does, its last does not."""
+    """Return whether ``moment`` (aware) lies in a window, which includes its start and excludes its end."""
     utc = moment.astimezone(dt.UTC)
     minute = utc.weekday() * DAY_MINUTES + utc.hour * 60 + utc.minute
     return any((minute - start) % WEEK_MINUTES < length for text in blackouts for start, length in windows(text))
 
 
 def covers_the_week(blackouts: Iterable[str]) -> bool:
-    """Return whether no minute is left in which a training could begin."""
+    """Return whether the blackouts leave no minute of the week in which a training could begin."""
     covered = {
         (start + minute) % WEEK_MINUTES
         for text in blackouts

@@ -1,8 +1,8 @@
-"""The one transaction of an epoch: lock, take panes, ask the rule after each, and commit what it decides.
+"""Writes what an evaluation decided, all in one transaction.
 
-At the first pane after which the rule holds (:mod:`streams.epochs.collecting`), everything is written together: the epoch with its
-offset ranges, the evaluation with its factors, the judgement, the closed and the next data set, the moved cursors and
-``ThresholdReached`` in the outbox. Otherwise the panes are accumulated, so that the next look reads only new ones.
+Once the rule holds (:mod:`streams.epochs.collecting`), the epoch is written whole: its offset ranges, the evaluation with its
+factors, the judgement, the closed and the next data set, the moved cursors and ``ThresholdReached`` in the outbox.
+Otherwise the panes are accumulated, so that the next evaluation reads only new ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fincoach_events.identifiers import new_event_id
 from schemas.messages.alerts import AlertCleared, AlertRaised
 from schemas.messages.training import ThresholdReached
 from schemas.topics import ALERTS, THRESHOLD_REACHED
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from streams.epochs.collecting import begin_next_epoch
 from streams.panes import encode_statistics
 
@@ -43,17 +43,17 @@ async def accumulate(
     model_type: ModelType,
     now: dt.datetime,
 ) -> None:
-    """Keep what was taken, and the evaluation: the newest beside the data set, in the history where it tells something new."""
+    """Save the panes taken and the newest evaluation; add it to the history only if it differs enough from the last entry."""
     dataset, evaluation = progress.dataset, progress.evaluation
-    tells_more = evaluation.differs_from(dataset.told)
-    if progress.taken == 0 and not tells_more and evaluation.sentence == dataset.sentence:
+    is_news = evaluation.differs_from(dataset.told)
+    if progress.taken == 0 and not is_news and evaluation.sentence == dataset.sentence:
         return
-    columns = _columns(progress, told=evaluation.told() if tells_more else dataset.told)
+    columns = _columns(progress, recorded=evaluation.recorded() if is_news else dataset.told)
     if await _alarmed(work, progress, model_type=model_type, now=now):
         columns["share_alert_at"] = now
     await _keep_position(repository, progress)
     await repository.update_open(dataset.id, columns)
-    if tells_more:
+    if is_news:
         await _save_judgement(repository, progress)
         log.info(
             "dataset_evaluated",
@@ -90,9 +90,9 @@ async def close_epoch(
     )
     await repository.close_and_open_next(
         dataset.id,
-        _columns(progress, told=evaluation.told()),
+        _columns(progress, recorded=evaluation.recorded()),
         epoch=dataset.epoch + 1,
-        threshold=evaluation.factors["configured"],
+        threshold=evaluation.factors.configured,
     )
     begin_next_epoch(progress.cursors)
     await _keep_position(repository, progress)
@@ -107,7 +107,7 @@ async def close_epoch(
 def threshold_reached(
     progress: DatasetProgress, *, model_type: ModelType, evaluation_id: UUID, now: dt.datetime
 ) -> ThresholdReached:
-    """Return the message that names the epoch and its data. It begins the chain of a training."""
+    """Return the message that announces the epoch and its data. It starts the correlation chain of a training."""
     event_id = new_event_id()
     dimensions = progress.quality.dimensions if progress.quality else {}
     return ThresholdReached(
@@ -130,27 +130,34 @@ def threshold_reached(
 def share_alert(
     kind: type[AlertRaised | AlertCleared], evaluation: Evaluation, *, model_type: ModelType, now: dt.datetime
 ) -> AlertRaised | AlertCleared:
-    """Return the alert that single users give too much, or that the epoch in which they did has ended; it names no user."""
-    facts = {name: evaluation.factors[name] for name in ("counted", "withheld", "user_cap", "users", "threshold")}
+    """Return the alert that single users give too much, or its end with the epoch. It names no user."""
+    f = evaluation.factors
+    facts = {
+        "counted": f.counted,
+        "withheld": f.withheld,
+        "user_cap": f.user_cap,
+        "users": f.users,
+        "threshold": f.threshold,
+    }
     detail = (
-        f"{facts['withheld']} of {facts['counted']} data points are beyond {facts['user_cap']} of their user and do not count"
-        f" towards {facts['threshold']}; they are archived all the same"
+        f"{f.withheld} of {f.counted} data points are beyond {f.user_cap} of their user and do not count"
+        f" towards {f.threshold}; they are archived all the same"
     )
     return kind(
-        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS, detail=detail, facts=facts
+        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, service=Service.STREAMS, detail=detail, facts=facts
     )  # fmt: skip
 
 
 def share_alert_ends(*, model_type: ModelType, by: str, now: dt.datetime) -> AlertCleared:
-    """Return that the alert about single users ends, since a person has quarantined what they gave."""
+    """Return the end of the alert about single users, after a person quarantined their data set."""
     return AlertCleared(
-        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, room=Room.STREAMS,
+        event_id=new_event_id(), occurred_at=now, name=SHARE_ALERT, subject=model_type, service=Service.STREAMS,
         detail=f"{by} has quarantined the data set in which single users gave too much",
     )  # fmt: skip
 
 
 async def _alarmed(work: UnitOfWork, progress: DatasetProgress, *, model_type: ModelType, now: dt.datetime) -> bool:
-    """Raise the alert once in an epoch; return whether it was raised now."""
+    """Raise the alert once per epoch; return whether it was raised now."""
     is_news = progress.evaluation.withholds_much and progress.dataset.share_alert_at is None
     if is_news:
         alert = share_alert(AlertRaised, progress.evaluation, model_type=model_type, now=now)
@@ -165,10 +172,10 @@ async def _keep_position(repository: DatasetRepository, progress: DatasetProgres
         await repository.save_arrivals(progress.arrivals)
 
 
-def _columns(progress: DatasetProgress, *, told: Mapping[str, Any] | None) -> dict[str, Any]:
+def _columns(progress: DatasetProgress, *, recorded: Mapping[str, Any] | None) -> dict[str, Any]:
     evaluation = progress.evaluation
     return {
-        "evaluation": {**_plain(evaluation), "told": told},
+        "evaluation": {**msgspec.to_builtins(evaluation), "told": recorded},
         "data_count": evaluation.counted,
         "threshold": evaluation.threshold,
         "is_ready_for_training": evaluation.fired,
@@ -184,13 +191,8 @@ async def _save_judgement(repository: DatasetRepository, progress: DatasetProgre
         await repository.save_quality(progress.dataset.id, _quality_columns(quality))
     return await repository.save_evaluation(
         epoch=progress.dataset.epoch,
-        evaluation=_plain(evaluation),
+        evaluation=evaluation,
     )
-
-
-def _plain(evaluation: Evaluation) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(evaluation)
-    return plain
 
 
 def _quality_columns(quality: QualityAssessment) -> dict[str, Any]:

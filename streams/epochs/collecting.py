@@ -1,7 +1,7 @@
-"""Which panes make an epoch: an open data set takes panes in the order in which they were closed until the rule holds. Pure.
+"""Which panes make an epoch: an open data set takes panes in closing order until the rule holds.
 
-An epoch is a set of whole panes. Its panes are taken in the order in which they were closed; those of one partition
-join without a hole. The first pane after which the rule holds is the last one of the epoch.
+An epoch consists of whole panes. The panes of one partition are taken without a gap. The first pane after which the rule
+holds is the last one of the epoch.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from streams.epochs.thresholds import Circumstances, Evaluation, adapted, decide
 from streams.panes import decode_pane, decode_statistics
 from streams.quality.assessment import QualityAssessment
 
-MOST_PANES = 500  # of each partition in one look; a longer backlog takes several
-EARLIER_EPOCHS = 3  # what was learned before, for drift: the last three data sets
-# A data set that is far from its threshold is not looked at with every pane: so long may panes wait, or so many.
+MOST_PANES = 500  # of each partition in one evaluation; a longer backlog takes several
+EARLIER_EPOCHS = 3  # drift compares with the last three data sets
+# Far from its threshold a data set is not evaluated with every pane. A pane waits at most this long, or until this many wait.
 LONGEST_WAIT_SECONDS = 1.0
 MOST_WAITING_PANES = 200
-NEAR_RATIO = 0.8  # of the threshold; from here on each new pane is looked at, since the threshold itself may fall
+NEAR_RATIO = 0.8  # of the threshold; from here on each new pane is evaluated, since the threshold itself may fall
 
 Judge = Callable[[DatasetStatistics], QualityAssessment | None]
 
 
-class PaneHoleError(FinCoachError):
-    """The panes of a partition do not join: one is missing, or two overlap."""
+class PaneGapError(FinCoachError):
+    """A partition's panes are not contiguous: one is missing, or two overlap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenEpoch:
-    """An open data set with all that decides about it besides its panes."""
+    """An open data set with everything besides its panes that decides about it."""
 
     dataset: OpenDataset
     rule: ThresholdRule
@@ -61,7 +61,7 @@ class OpenEpoch:
 
     @classmethod
     def read(cls, dataset: OpenDataset, row: CircumstancesRow, *, earlier: DatasetStatistics) -> OpenEpoch:
-        """Return the open epoch that the database describes; ``earlier`` is what was learned before."""
+        """Return the open epoch from its rows; ``earlier`` holds the statistics of earlier data sets."""
         arrivals = ArrivalPattern(**row.arrivals._asdict()) if row.arrivals else None
         is_dated = row.moment is not None and dataset.created_at is not None
         return cls(
@@ -86,9 +86,9 @@ class OpenEpoch:
 
 @dataclass(slots=True, kw_only=True)
 class DatasetProgress:
-    """An open data set after taking panes: what it holds, where its cursors stand, and what the rule says.
+    """An open data set after taking panes: its statistics, cursors and evaluation.
 
-    ``arrivals`` is None where nothing arrived; ``is_complete``: there is no pane left that could be taken.
+    ``arrivals`` is None if nothing arrived; ``is_complete`` is true if no pane is left to take.
     """
 
     dataset: OpenDataset
@@ -121,7 +121,7 @@ def collected_ranges(cursors: Mapping[int, Cursor]) -> tuple[OffsetRange, ...]:
 
 
 def begin_next_epoch(cursors: Mapping[int, Cursor]) -> None:
-    """Let the next epoch begin where this one ends: the cursors are changed."""
+    """Move ``cursors`` so that the next epoch begins where this one ends."""
     for cursor in cursors.values():
         cursor.epoch_from_offset = cursor.next_offset
 
@@ -129,10 +129,10 @@ def begin_next_epoch(cursors: Mapping[int, Cursor]) -> None:
 def take_panes(
     epoch: OpenEpoch, cursors: dict[int, Cursor], panes: Sequence[PaneSlice], *, model_type: str, judge: Judge
 ) -> DatasetProgress:
-    """Take ``panes`` into ``epoch`` up to the first after which the rule holds; ``cursors`` move along.
+    """Take ``panes`` into ``epoch`` up to the first after which the rule holds, and move ``cursors``.
 
     Raises:
-        PaneHoleError: when the panes of a partition do not join.
+        PaneGapError: a partition's panes are not contiguous.
     """
     statistics = decode_statistics(epoch.dataset.accumulated)
     progress = _judged(epoch, cursors, statistics, judge=judge) if _reaches(epoch, statistics) else None
@@ -163,10 +163,10 @@ def take_panes(
 
 
 def in_order(panes: Iterable[PaneSlice], *, most: int) -> tuple[list[PaneSlice], bool]:
-    """Return panes as they were closed, those of a partition by offset, and whether these are all.
+    """Return panes in closing order, those of a partition by offset, and whether these are all.
 
-    Where a partition has more panes than the ``most`` that were read, what follows its last one is left for the
-    next look: its own next pane may belong before it. Panes of a partition must come by offset.
+    ``panes`` must be ordered by offset within a partition. If ``most`` panes of a partition were read, it may have more, and
+    one of those may precede later panes of others. Everything after its last pane is then left for the next evaluation.
     """
     by_partition: dict[int, list[PaneSlice]] = {}
     for pane in panes:
@@ -183,7 +183,7 @@ def in_order(panes: Iterable[PaneSlice], *, most: int) -> tuple[list[PaneSlice],
 
 
 def is_due(standing: Standing) -> bool:
-    """Return whether a data set is to be looked at now; one that cannot fire lets its panes gather for a while."""
+    """Return whether a data set is due for an evaluation. One that cannot fire lets its panes collect for a while."""
     if standing.panes >= MOST_WAITING_PANES or (standing.panes and standing.idle_seconds >= LONGEST_WAIT_SECONDS):
         return True
     match standing.decision:
@@ -200,7 +200,7 @@ def is_due(standing: Standing) -> bool:
 
 
 def earlier_statistics(accumulated: Iterable[bytes]) -> DatasetStatistics:
-    """Return what earlier data sets held together."""
+    """Return the merged statistics of earlier data sets."""
     return reduce(merged, map(decode_statistics, accumulated), EMPTY_STATISTICS)
 
 
@@ -222,7 +222,7 @@ def _judged(
 
 
 def _reaches(epoch: OpenEpoch, statistics: DatasetStatistics) -> bool:
-    """Whether the count suffices: only then is the quality worth its work."""
+    """Whether the count suffices. Quality is judged only then, because it is costly."""
     counted = statistics.counts.counted
     if counted < min(epoch.rule.bounds()[0], epoch.rule.aged_threshold()):
         return False
@@ -243,7 +243,7 @@ def _with_drift(epoch: OpenEpoch, statistics: DatasetStatistics) -> Circumstance
 
 
 def _users(statistics: DatasetStatistics) -> int:
-    """Return the users who gave the counted data points: exact while all of them are in the counters, else all that were seen."""
+    """Return how many users gave the counted data points: exact while counters hold them all, else an estimate of all users."""
     heaviest = statistics.heaviest
     if sum(heaviest.values()) == statistics.counts.counted:
         return len(heaviest)
@@ -253,8 +253,8 @@ def _users(statistics: DatasetStatistics) -> int:
 def _move(cursor: Cursor, pane: PaneSlice) -> None:
     if pane.from_offset != cursor.next_offset:
         message = (
-            f"partition {pane.partition}: the next pane begins at {pane.from_offset}, but panes are taken up to "
+            f"partition {pane.partition}: the next pane begins at {pane.from_offset}, but the last one taken ended at "
             f"{cursor.next_offset}"
         )
-        raise PaneHoleError(message)
+        raise PaneGapError(message)
     cursor.next_offset = pane.to_offset

@@ -1,8 +1,8 @@
-"""How far a data set has moved from what was learned before: the population stability index. Pure.
+"""How far a data set has moved from earlier ones: the population stability index. Pure.
 
-PSI = sum over bins of (p - q) * ln(p / q), q the shares of the earlier data, p those of the new. Bins: tenths of the earlier
-values where both have values, else categories. Two samples of the same source differ too: by about (bins - 1) * (1/n + 1/m),
-so what chance makes (that, and two standard deviations of it) is taken off before anybody is alarmed.
+The bins of the index (:mod:`modelkit.statistics.stability`) are tenths of the earlier values if both sides have values, else
+categories; an empty bin counts as half a sample. Two samples of the same source differ by about (bins - 1) * (1/n + 1/m) by
+chance. That expectation plus two standard deviations is subtracted.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from modelkit.statistics.sketches import DatasetStatistics, Histogram, quantile_buckets, size
+from modelkit.statistics.stability import stability_index
 
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
-FEWEST_SAMPLES = 50  # of either side; with fewer, chance is all there is
+FEWEST_SAMPLES = 50  # of either side; with fewer, chance dominates
 FEWEST_IN_BIN = 5
 
 
 def population_stability(earlier: DatasetStatistics, new: DatasetStatistics) -> float | None:
-    """Return the PSI of ``new`` against ``earlier`` beyond chance, at least 0; None where there is too little to compare."""
+    """Return the PSI of ``new`` against ``earlier`` beyond chance, at least 0; None if there is too little to compare."""
     sizes = size(earlier.amounts), size(new.amounts)
     if min(sizes) >= FEWEST_SAMPLES:
         edges = sorted(set(quantile_buckets(earlier.amounts, TENTHS)))
@@ -32,16 +33,11 @@ def population_stability(earlier: DatasetStatistics, new: DatasetStatistics) -> 
     return _beyond_chance(_grouped(earlier.categories, groups), _grouped(new.categories, groups), sizes)
 
 
-def stability_index(earlier: Sequence[float], new: Sequence[float], sizes: tuple[int, int]) -> float:
-    """Return the plain PSI of two lists of shares; an empty bin counts as half a sample."""
-    pairs = [(max(q, 0.5 / sizes[0]), max(p, 0.5 / sizes[1])) for q, p in zip(earlier, new, strict=True)]
-    return sum((p - q) * math.log(p / q) for q, p in pairs)
-
-
 def _beyond_chance(earlier: Sequence[float], new: Sequence[float], sizes: tuple[int, int]) -> float:
     freedom, scale = len(earlier) - 1, 1 / sizes[0] + 1 / sizes[1]
     chance = (freedom + 2 * math.sqrt(2 * freedom)) * scale
-    return max(stability_index(earlier, new, sizes) - chance, 0.0)
+    half_a_sample = (0.5 / sizes[0], 0.5 / sizes[1])
+    return max(stability_index(earlier, new, least=half_a_sample) - chance, 0.0)
 
 
 def _shares(values: Histogram, edges: Sequence[int]) -> list[float]:

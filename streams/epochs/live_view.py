@@ -1,7 +1,7 @@
 """The live view of each data set: running counts and quality, folded from closed panes. Pure.
 
-It can be thrown away and rebuilt; no decision rests on it. Each fold is guarded by offsets, so that a pane that is
-delivered twice changes nothing and one that is missing is noticed.
+It can be discarded and rebuilt, and no decision depends on it. Offsets guard each fold: a pane that is delivered twice
+changes nothing, and a missing one is noticed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from streams.quality.assessment import assess_counts
 
 
 class LiveDataset(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of an open epoch, and up to which offset of each partition panes are in it."""
+    """Counts of an open epoch, and the offset of each partition up to which they reach."""
 
     epoch: int
     counts: DatasetCounts = DatasetCounts()
@@ -22,7 +22,7 @@ class LiveDataset(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def quality(self) -> float | None:
-        """Return the quality that counters alone allow."""
+        """Return the quality that counters alone give."""
         return assess_counts(self.counts)
 
 
@@ -41,7 +41,7 @@ def decode_live(raw: bytes) -> LiveDataset:
 
 
 def fold_pane(live: LiveDataset, model_type: str, pane: PaneClosed) -> LiveDataset | None:
-    """Return the view after ``pane``: unchanged for one it holds already; None when one before it is missing."""
+    """Return the view after ``pane``: unchanged if it holds the pane already, None if an earlier pane is missing."""
     span = pane.range
     through = live.through.get(span.partition, 0)
     if span.to_offset <= through:

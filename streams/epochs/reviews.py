@@ -1,17 +1,18 @@
-"""When a data set may be released or quarantined, and the sentences that say why not. Pure."""
+"""When a data set may be approved or quarantined, and the messages that say why not. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from schemas.errors import CommandRejectedError
+from schemas.evaluations import EvaluationRecord, Factors
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 
 if TYPE_CHECKING:
-    from backends.database.repositories.reviews import ReviewedDataset
     from schemas.messages.control import ApproveDataset, QuarantineDataset
     from schemas.messages.envelope import OffsetRange
+    from schemas.rows import ReviewedDataset
     from schemas.vocabulary import ModelType
     from streams.epochs.thresholds import Evaluation
 
@@ -19,25 +20,25 @@ LONGEST_REASON = 500
 
 
 def checked_reason(reason: str) -> str:
-    """Return the reason without blanks around it.
+    """Return the reason without surrounding blanks.
 
     Raises:
-        CommandRejectedError: when nothing is said, or more than anybody reads.
+        CommandRejectedError: the reason is empty or too long.
     """
-    said = reason.strip()
-    if not 0 < len(said) <= LONGEST_REASON:
-        message = f"say why, in 1 to {LONGEST_REASON} characters: whoever looks at the model later will ask"
+    stripped = reason.strip()
+    if not 0 < len(stripped) <= LONGEST_REASON:
+        message = f"say why, in 1 to {LONGEST_REASON} characters, for people who look at the model later"
         raise CommandRejectedError(message)
-    return said
+    return stripped
 
 
 def check_approval(
     command: ApproveDataset, dataset: ReviewedDataset, evaluation: Evaluation, *, model_type: ModelType
 ) -> None:
-    """Let through what waits for its quality and nothing else.
+    """Check that the open data set waits for its quality, the only case in which it can be approved.
 
     Raises:
-        CommandRejectedError: with how the data set stands.
+        CommandRejectedError: the message says what the state of the data set is.
     """
     if command.epoch is not None and command.epoch != dataset.epoch:
         raise CommandRejectedError(f"{model_type} collects epoch {dataset.epoch}, not {command.epoch}; only the open data set can be approved")  # fmt: skip
@@ -54,10 +55,10 @@ def quarantined_ranges(
     *,
     model_type: ModelType,
 ) -> tuple[OffsetRange, ...]:
-    """Return which offsets are never to train; ``collected`` are those of the open data set.
+    """Return the offsets that must never train; ``collected`` are those of the open data set.
 
     Raises:
-        CommandRejectedError: when there is no such data set, or nothing in it, or it is quarantined already.
+        CommandRejectedError: the data set does not exist, is empty, or is quarantined already.
     """  # fmt: skip
     if dataset is None:
         raise CommandRejectedError(f"{model_type} has no data set of epoch {command.epoch}; `fincoach-learning datasets {model_type}` lists them")  # fmt: skip
@@ -70,29 +71,29 @@ def quarantined_ranges(
 
 
 def quarantine_sentence(dataset: ReviewedDataset, *, model_type: ModelType, by: str, trainings: Sequence[str]) -> str:
-    """Return what the quarantine leads to, in a sentence or two."""
-    said = f"{model_type} epoch {dataset.epoch} is quarantined by {by}: its {dataset.data_count} data points reach no further training"
+    """Return the consequences of the quarantine in a sentence or two."""
+    done = f"{model_type} epoch {dataset.epoch} is quarantined by {by}: its {dataset.data_count} data points reach no further training"
     if dataset.is_open:
-        return f"{said}; epoch {dataset.epoch + 1} collects behind it"
+        return f"{done}; epoch {dataset.epoch + 1} collects behind it"
     if trainings:
-        return f"{said}. {len(trainings)} training(s) began with it before; if a version of theirs is served, `fincoach-learning rollback {model_type}`"
-    return f"{said}; its training, which has not begun, will find nothing new"
+        return f"{done}. {len(trainings)} training(s) began with it before; if a version of theirs is served, `fincoach-learning rollback {model_type}`"
+    return f"{done}; its training, which has not begun, will find nothing new"
 
 
-def quarantine_evaluation(dataset: ReviewedDataset, *, by: str, reason: str) -> Mapping[str, Any]:
-    """Return the decision as the history of decisions and the data set itself keep it."""
-    return {
-        "decision": ThresholdDecision.QUARANTINED,
-        "counted": dataset.data_count,
-        "effective_count": float(dataset.data_count),
-        "threshold": dataset.threshold,
-        "quality_score": dataset.quality_score,
-        "factors": {
-            "counted": dataset.data_count,
-            "threshold": dataset.threshold,
-            "quality_score": dataset.quality_score,
-            "review": DatasetReview.QUARANTINED,
-            "reviewed_by": by,
-        },
-        "sentence": f"{dataset.data_count} of {dataset.threshold}, quarantined by {by} ({reason}): not trained",
-    }
+def quarantine_evaluation(dataset: ReviewedDataset, *, by: str, reason: str) -> EvaluationRecord:
+    """Return the decision as the history and the data set record it."""
+    return EvaluationRecord(
+        decision=ThresholdDecision.QUARANTINED,
+        counted=dataset.data_count,
+        effective_count=float(dataset.data_count),
+        threshold=dataset.threshold,
+        quality_score=dataset.quality_score,
+        factors=Factors(
+            counted=dataset.data_count,
+            threshold=dataset.threshold,
+            quality_score=dataset.quality_score,
+            review=DatasetReview.QUARANTINED,
+            reviewed_by=by,
+        ),
+        sentence=f"{dataset.data_count} of {dataset.threshold}, quarantined by {by} ({reason}): not trained",
+    )

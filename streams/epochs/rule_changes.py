@@ -1,4 +1,4 @@
-"""What UpdateThresholds may change, and into what: a rule that could never hold, or always would, is refused. Pure."""
+"""What UpdateThresholds may change. A rule that could never hold, or would always hold, is rejected. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_BLACKOUTS = 50
 
 
 class _Range(NamedTuple):
-    """From where to where a figure may go, what is wrong with others, and whether 0 means "as if it were not set"."""
+    """The allowed range of a figure, the complaint about others, and whether 0 unsets it."""
 
     first: float
     last: float
@@ -43,10 +43,10 @@ NAMES = (*RANGES, "adaptive", "blackouts")
 
 
 def checked_changes(command: UpdateThresholds, rule: ThresholdRule) -> dict[str, Any]:
-    """Return the columns that the command changes in ``rule``; None where one is to be as if it were not set.
+    """Return the columns that the command changes in ``rule``; None unsets a column.
 
     Raises:
-        CommandRejectedError: with a sentence that says what would be right.
+        CommandRejectedError: the message says which values are valid.
     """
     given = {name: value for name in NAMES if (value := getattr(command, name)) is not None}
     if not given:
@@ -59,7 +59,7 @@ def checked_changes(command: UpdateThresholds, rule: ThresholdRule) -> dict[str,
 
 
 def listed(changes: dict[str, Any]) -> str:
-    """Return the changes as a person reads them."""
+    """Return the changes as text for people."""
     return ", ".join(f"{name} {_shown(value)}" for name, value in changes.items())
 
 

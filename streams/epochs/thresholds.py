@@ -3,17 +3,17 @@
     T = clip(T0 * size * season * cost * drift, least, most)
 
 - T0: the configured threshold.
-- size = sqrt(N / N0): N data points are in all closed epochs that nobody has quarantined, which is what the last training
-  has learned from; N0 were in the first of them. The more a model knows, the more is needed to teach it something. At least 1.
-- season: the data points expected in the next 24 hours over those of a mean day, within [0.5, 2]: before a busy day it
+- size = sqrt(N / N0), at least 1. N data points are in all closed epochs without a quarantine, the data of the last training;
+  N0 are in the first of them. The more data a model has seen, the more it takes to improve it.
+- season: the data points expected in the next 24 hours relative to a mean day, within [0.5, 2]. Before a busy day it
   pays to wait. 1 until a week of arrivals is known.
-- cost = sqrt(K / K0), within [0.5, 2]: K seconds took the last trainings, K0 the first ones (or what is configured). The root
-  is that of the order quantity which balances what an order costs with what waiting costs.
-- drift = 1 / (1 + PSI / 0.25): PSI of the open data set against what was learned before. A model whose data has moved
-  learns sooner.
+- cost = sqrt(K / K0), within [0.5, 2]. K is the duration of the last trainings, K0 that of the first ones (or the configured
+  reference). The square root is that of the economic order quantity, which balances order cost and waiting cost.
+- drift = 1 / (1 + PSI / 0.25), with the PSI of the open data set against earlier ones. A model whose data has moved
+  is trained sooner.
 
-The count that is held against T leaves aside what one user gave beyond a share of it, so that no user, bot or replay
-alone makes a model train. Nothing here needs a database: :func:`decide` over values is all that a simulation needs.
+The count that is compared with T leaves out what one user gave beyond a share of T, so that no single user, bot or replay
+triggers a training. :func:`decide` works on values alone, so a simulation needs no database.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from typing import Any
 
 import msgspec
 
+from modelkit.statistics.stability import NOTABLE_PSI
+from schemas.evaluations import EvaluationRecord, RuleFactors
 from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 from streams.epochs.blackouts import is_blacked_out
 from streams.quality.assessment import QualityAssessment
 
 SEASON_RANGE = COST_RANGE = (0.5, 2.0)
-NOTABLE_PSI = 0.25  # the usual reading: from here on a population has moved
-LARGEST_SHARE = 0.5  # of the threshold: one user alone never reaches it
-NOTABLE_EXCESS = 0.1  # of the threshold: an excess of single users that a person should know of
+LARGEST_SHARE = 0.5  # of the threshold, so that one user never reaches it alone
+NOTABLE_EXCESS = 0.1  # of the threshold; a person is alerted of a larger excess of single users
 _TIMES = "\N{MULTIPLICATION SIGN}"
-NOTABLE_STEP = 0.1  # of the threshold, and of the quality score: a change that is worth an entry of its own
+NOTABLE_STEP = 0.1  # a change of threshold (relative) or quality score (absolute) that deserves an entry in the history
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
-    """What a decision depends on besides the data set. None is "not known", and changes nothing.
+    """What a decision depends on besides the data set. None means unknown, and has no effect.
 
     ``learned`` and ``first``: data points in all closed epochs, and in the first; ``arrivals_ratio``: expected in the next 24
-    hours over a mean day; ``cost_seconds`` and ``first_cost_seconds``: of the last and the first trainings.
+    hours, relative to a mean day; ``cost_seconds`` and ``first_cost_seconds``: of the last and the first trainings;
     ``age_seconds``: since the epoch began; ``seconds_since_epoch``: since the last crossing; ``moment``: now, by the wall clock.
     """
 
@@ -60,7 +61,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
-    """The threshold in force and what made it: ``wanted`` before the bounds, each factor by itself, and whether age has lowered it."""
+    """The threshold in force, ``wanted`` before the bounds, each factor, and whether age lowered the threshold."""
 
     threshold: int
     wanted: float
@@ -71,16 +72,10 @@ class Adaptation(msgspec.Struct, frozen=True, kw_only=True):
     is_aged: bool = False
 
 
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision with every number that led to it, and one sentence for a person."""
+class Evaluation(EvaluationRecord, frozen=True, kw_only=True):
+    """A decision by the rule with all its factors."""
 
-    decision: ThresholdDecision
-    counted: int
-    effective_count: float
-    threshold: int
-    quality_score: float | None
-    factors: dict[str, Any]
-    sentence: str
+    factors: RuleFactors
 
     @property
     def fired(self) -> bool:
@@ -89,20 +84,20 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def withholds_much(self) -> bool:
-        """Whether single users gave so much more than their share that a person should know."""
+        """Whether single users gave so much beyond their share that a person should know."""
         return bool(self.counted - self.effective_count > NOTABLE_EXCESS * self.threshold)
 
-    def differs_from(self, told: Mapping[str, Any] | None) -> bool:
-        """Return whether this tells more than what was last written down: another decision, or figures that are a tenth away."""
-        if told is None or told["decision"] != self.decision:
+    def differs_from(self, recorded: Mapping[str, Any] | None) -> bool:
+        """Return whether the decision differs from the one last recorded, or its figures differ notably."""
+        if recorded is None or recorded["decision"] != self.decision:
             return True
-        if abs(self.threshold - told["threshold"]) > NOTABLE_STEP * told["threshold"]:
+        if abs(self.threshold - recorded["threshold"]) > NOTABLE_STEP * recorded["threshold"]:
             return True
         if self.decision is ThresholdDecision.WAITING_FOR_COUNT:
-            return bool(self.withholds_much != told["withholds_much"])
-        return bool(abs((self.quality_score or 0.0) - (told["quality_score"] or 0.0)) > NOTABLE_STEP)
+            return bool(self.withholds_much != recorded["withholds_much"])
+        return bool(abs((self.quality_score or 0.0) - (recorded["quality_score"] or 0.0)) > NOTABLE_STEP)
 
-    def told(self) -> dict[str, Any]:
+    def recorded(self) -> dict[str, Any]:
         """Return what :meth:`differs_from` compares the next evaluation with."""
         return {
             "decision": str(self.decision),
@@ -113,7 +108,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def adapted(rule: ThresholdRule, now: Circumstances) -> Adaptation:
-    """Return the threshold in force: the configured one, or what size, season, cost and drift make of it; at the greatest age less."""
+    """Return the threshold in force: the configured one, adapted by size, season, cost and drift, and lowered at the maximum age."""
     wanted, factors = float(rule.threshold), _factors(rule, now) if rule.adaptive else {}
     threshold = rule.threshold
     if rule.adaptive:
@@ -126,7 +121,7 @@ def adapted(rule: ThresholdRule, now: Circumstances) -> Adaptation:
 
 
 def user_cap(rule: ThresholdRule, *, threshold: int, users: int) -> int:
-    """Return how many data points one of ``users`` users may give towards ``threshold``: never more than half of two or more."""
+    """Return how many data points each of ``users`` users may give towards ``threshold``: at most half of it, but at least one."""
     share = min(max(rule.user_share, rule.even_share / max(users, 1)), LARGEST_SHARE)
     return max(1, math.floor(share * threshold))
 
@@ -134,7 +129,7 @@ def user_cap(rule: ThresholdRule, *, threshold: int, users: int) -> int:
 def effective_count(
     rule: ThresholdRule, threshold: int, *, counted: int, users: int, excess: Callable[[int], int] | None
 ) -> int:
-    """Return how many of ``counted`` data points count towards ``threshold``; ``excess`` says how many lie beyond a cap for each user."""
+    """Return how many of ``counted`` data points count towards ``threshold``; ``excess`` returns how many exceed a cap per user."""
     return counted - min(excess(user_cap(rule, threshold=threshold, users=users)), counted) if excess else counted
 
 
@@ -149,8 +144,8 @@ def decide(
 ) -> Evaluation:
     """Decide about ``counted`` data points of ``quality`` by ``users`` users; ``excess`` as in :func:`effective_count`.
 
-    Age lowers the count that is asked for, and nothing else. A person's approval takes the place of the quality gate and
-    its floors; a quarantined data set never fires.
+    Age lowers the required count and nothing else. A person's approval replaces the quality gate and its floors. A
+    quarantined data set never fires.
     """
     adaptation = adapted(rule, now)
     cap = user_cap(rule, threshold=adaptation.threshold, users=users)
@@ -164,20 +159,20 @@ def decide(
         effective_count=float(effective),
         threshold=adaptation.threshold,
         quality_score=quality.score if quality else None,
-        factors={
+        factors=RuleFactors(
             **_rule_factors(rule),
             **msgspec.structs.asdict(now),
             **msgspec.structs.asdict(adaptation),
-            "in_blackout": _is_blacked_out(rule, now),
-            "counted": counted,
-            "users": users,
-            "user_cap": cap,
-            "withheld": withheld,
-            "effective": effective,
-            "quality_score": quality.score if quality else None,
-            "dimensions": quality.dimensions if quality else {},
-            "below_floor": quality.below_floor if quality else (),
-        },
+            in_blackout=_is_blacked_out(rule, now),
+            counted=counted,
+            users=users,
+            user_cap=cap,
+            withheld=withheld,
+            effective=effective,
+            quality_score=quality.score if quality else None,
+            dimensions=quality.dimensions if quality else {},
+            below_floor=quality.below_floor if quality else (),
+        ),
         sentence=f"{effective} of {adaptation.threshold}{_adapted_text(rule, adaptation)}{left_aside}, {because}",
     )
 
@@ -202,21 +197,21 @@ def _decision(
     effective: int,
     quality: QualityAssessment | None,
 ) -> tuple[ThresholdDecision, str]:
-    said = f"quality {quality.score:.2f}" if quality else "quality not judged"
+    judged = f"quality {quality.score:.2f}" if quality else "quality not judged"
     if now.review is DatasetReview.QUARANTINED:
-        return ThresholdDecision.QUARANTINED, f"{said}, quarantined by {now.reviewed_by}: not trained"
+        return ThresholdDecision.QUARANTINED, f"{judged}, quarantined by {now.reviewed_by}: not trained"
     if effective < adaptation.threshold:
-        return ThresholdDecision.WAITING_FOR_COUNT, f"{said}: collecting"
+        return ThresholdDecision.WAITING_FOR_COUNT, f"{judged}: collecting"
     if now.review is DatasetReview.APPROVED:
-        said = f"{said} accepted by {now.reviewed_by}"
+        judged = f"{judged} accepted by {now.reviewed_by}"
     elif (lacking := _lacking(rule, quality)) is not None:
-        return ThresholdDecision.WAITING_FOR_QUALITY, f"{said}{lacking}: waiting"
+        return ThresholdDecision.WAITING_FOR_QUALITY, f"{judged}{lacking}: waiting"
     if now.seconds_since_epoch is not None and now.seconds_since_epoch < rule.cool_down_seconds:
         left = rule.cool_down_seconds - now.seconds_since_epoch
-        return ThresholdDecision.COOLING_DOWN, f"{said}, cooling down for {left:.0f} s more: waiting"
+        return ThresholdDecision.COOLING_DOWN, f"{judged}, cooling down for {left:.0f} s more: waiting"
     if _is_blacked_out(rule, now):
-        return ThresholdDecision.IN_BLACKOUT, f"{said}, no training in {', '.join(rule.blackouts)} UTC: waiting"
-    return ThresholdDecision.FIRED, f"{said}: train"
+        return ThresholdDecision.IN_BLACKOUT, f"{judged}, no training in {', '.join(rule.blackouts)} UTC: waiting"
+    return ThresholdDecision.FIRED, f"{judged}: train"
 
 
 def _lacking(rule: ThresholdRule, quality: QualityAssessment | None) -> str | None:
@@ -234,7 +229,7 @@ def _is_blacked_out(rule: ThresholdRule, now: Circumstances) -> bool:
 
 def _adapted_text(rule: ThresholdRule, made: Adaptation) -> str:
     if made.is_aged:
-        return f" ({rule.threshold}, but of the greatest age)"
+        return f" ({rule.threshold} lowered by age)"
     if made.threshold == rule.threshold:
         return ""
     bound = (

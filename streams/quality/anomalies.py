@@ -1,8 +1,8 @@
-"""Which values lie far outside of what is usual in their data set: a robust z on the logarithms of the values. Pure.
+"""Finds values far outside the usual range of their data set, by a robust z-score on their logarithms. Pure.
 
-Money is heavy-tailed: on a plain scale honest large purchases lie dozens of deviations out, on a logarithmic one they do
-not. The deviation is the interquartile range over that of a standard normal, so that outliers hardly move it; those that
-are found are set aside and the others looked at again, so that a fifth of wild values does not hide itself.
+Money is heavy-tailed: honest large purchases lie dozens of deviations out on a linear scale, but not on a logarithmic one.
+The deviation is the interquartile range over that of a standard normal, so outliers hardly move it. Anomalies that are
+found are removed and the rest is judged again, so that even a fifth of wild values is found.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from modelkit.statistics.sketches import BUCKETS_PER_DOUBLING, ZERO_BUCKET, Hist
 
 ROBUST_Z = 6.0
 NORMAL_IQR = 1.349  # interquartile range of a standard normal
-# Where most values are equal (a subscription), another price is no anomaly before it is 64 times as high or as low.
+# Where most values are equal (a subscription), another price is an anomaly only beyond a factor of 64.
 LEAST_DEVIATION_BUCKETS = 1.0 * BUCKETS_PER_DOUBLING
 _MOST_ROUNDS = 10
 
 
 def anomalies(values: Histogram) -> int:
-    """Return how many values are anomalous; nought itself is not judged (it is in no scale)."""
+    """Return how many values are anomalous. Zeros are not judged: they have no logarithm."""
     inside = usual_buckets(values)
     return sum(
         count for bucket, count in values.items() if bucket > ZERO_BUCKET and not inside[0] <= bucket <= inside[1]
@@ -25,7 +25,7 @@ def anomalies(values: Histogram) -> int:
 
 
 def usual_buckets(values: Histogram) -> tuple[float, float]:
-    """Return the lowest and the highest bucket of usual values; those of nought where there is nothing else."""
+    """Return the lowest and the highest bucket of usual values; the zero bucket if there are only zeros."""
     inside = {bucket: count for bucket, count in values.items() if bucket > ZERO_BUCKET}
     low, high = _reach(inside)
     for _ in range(_MOST_ROUNDS):

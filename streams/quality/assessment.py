@@ -1,8 +1,8 @@
 """How good a data set is: five dimensions between 0 and 1, one score, and counts. Pure.
 
-Score: weighted geometric mean, Q = product of max(s_i, 0.01)^(w_i), so that one bad dimension cannot be bought
-off by the others. A dimension without its attribute (no categories to be diverse in, no event to be fresh) is not
-applicable, and its weight is shared out among the others. Each dimension also has a floor of its own.
+The score is a weighted geometric mean, Q = product of max(s_i, 0.01)^(w_i), so good dimensions cannot make up for a
+bad one. A dimension without data (no categories, no events) does not apply, and its weight is shared among the
+others. Each dimension also has its own floor.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ WEIGHTS: dict[QualityDimension, float] = {
     QualityDimension.FRESHNESS: 0.15,
     QualityDimension.DIVERSITY: 0.15,
 }
-# Below its floor a dimension blocks whatever the others say: half of the data broken, nearly all of it old, or
-# one user (or bot) alone.
+# A dimension below its floor blocks training, whatever the others are: half of the data is broken, nearly all of it
+# is old, or one user (or bot) gave it all.
 FLOORS: dict[QualityDimension, float] = {
     QualityDimension.COMPLETENESS: 0.5,
     QualityDimension.VALIDITY: 0.5,
@@ -39,12 +39,12 @@ FLOORS: dict[QualityDimension, float] = {
     QualityDimension.DIVERSITY: 0.1,
 }
 LOWEST_FACTOR = 0.01
-# Twenty silent views say about as much as one answer. Named apart, so that nobody takes it for one: it counts nowhere.
+# Twenty unanswered views say about as much as one answer. Shown for information only: they never count as answers.
 IMPLICIT_WEIGHT = 0.05
 
 
 class QualityAssessment(msgspec.Struct, frozen=True, kw_only=True):
-    """A judgement. ``dimensions`` holds None where one is not applicable; ``parts`` says what each was made of."""
+    """A judgement. A dimension that does not apply is None; ``parts`` holds the figures behind each dimension."""
 
     score: float
     dimensions: dict[str, float | None]
@@ -56,7 +56,7 @@ class QualityAssessment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def assess(statistics: DatasetStatistics) -> QualityAssessment | None:
-    """Judge a data set by its merged statistics; None where there is nothing to judge."""
+    """Judge a data set by its merged statistics; None if it is empty."""
     counts = statistics.counts
     if counts.relevant + counts.invalid == 0:
         return None
@@ -80,7 +80,7 @@ def assess(statistics: DatasetStatistics) -> QualityAssessment | None:
 
 
 def assess_counts(counts: DatasetCounts) -> float | None:
-    """Return the score that counters alone allow: completeness, validity and consistency; None without data."""
+    """Return the score of completeness, validity and consistency, which counters alone give; None without data."""
     assessment = assess(DatasetStatistics(counts=counts, fresh=counts.relevant))
     return assessment.score if assessment else None
 
@@ -101,9 +101,9 @@ def below_floor(dimensions: Mapping[QualityDimension, float | None]) -> tuple[st
 
 
 def implicit_feedback(counts: DatasetCounts) -> dict[str, float]:
-    """Return what users did without answering, as what it is, and how many answers it is worth at its own weight.
+    """Return what users did without answering, and how many answers that is worth by its weight.
 
-    A view may be answered in a later epoch; views that the state has forgotten stay unanswered.
+    A view may be answered in a later epoch. Views that the user state has forgotten stay unanswered.
     """
     unanswered = max(counts.views - counts.views_answered, 0)
     return {
@@ -117,7 +117,7 @@ def implicit_feedback(counts: DatasetCounts) -> dict[str, float]:
 
 
 def _fields(statistics: DatasetStatistics) -> tuple[int, int]:
-    """Return how many fields are expected, the usual optional ones included, and how many of them are missing."""
+    """Return how many fields are expected, including the usual optional ones, and how many of them are missing."""
     counts = statistics.counts
     expected, filled = expected_and_filled(statistics.filled, counts.relevant)
     return counts.fields_expected + expected, counts.fields_expected - counts.fields_present + expected - filled

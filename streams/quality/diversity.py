@@ -1,7 +1,7 @@
-"""How many and how even those are from whom a data set was learned: users, behavioural tiers, categories. Pure.
+"""How diverse a data set is: how many users it has, and how even users, behavioural tiers and categories are. Pure.
 
-Evenness is Shannon's entropy of the shares over its maximum (Pielou). With one tier or one category there is nothing to be
-even in, and the part does not apply. One user alone is never made up for by the rest.
+Evenness is Shannon's entropy of the shares over its maximum (Pielou). A part with one tier or one category does not apply.
+The other parts never make up for too few or too uneven users.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Collection
 
 from modelkit.statistics.sketches import DatasetStatistics, distinct
 
-USERS_FOR_FULL_DIVERSITY = 20  # fewer distinct users than this say little about the others
+USERS_FOR_FULL_DIVERSITY = 20  # fewer distinct users say little about all others
 
 
 def diversity(statistics: DatasetStatistics) -> float | None:
-    """Return the mean of the parts that apply, but no more than the users' part; None without users."""
+    """Return the mean of the parts that apply, at most the users' part; None without users."""
     if not statistics.users:
         return None
     users = user_diversity(statistics)
@@ -25,16 +25,16 @@ def diversity(statistics: DatasetStatistics) -> float | None:
 
 
 def user_diversity(statistics: DatasetStatistics) -> float:
-    """Return distinct users over the number wanted (20, or as many as there are events), times their evenness."""
+    """Return distinct users over the number wanted (20, or the number of events if smaller), times their evenness."""
     wanted = min(USERS_FOR_FULL_DIVERSITY, statistics.counts.relevant)
     enough = min(distinct(statistics.users) / wanted, 1.0) if wanted else 0.0
     return enough * (user_evenness(statistics) or 1.0)
 
 
 def user_evenness(statistics: DatasetStatistics) -> float | None:
-    """Return how evenly users gave what counts; None with fewer than two.
+    """Return how evenly users contributed what counts; None with fewer than two users.
 
-    Users beyond the heaviest that are known are taken to have given the rest in equal parts.
+    Users beyond the known heaviest ones are assumed to have contributed the rest in equal parts.
     """
     known = list(statistics.heaviest.values())
     total = max(statistics.counts.counted, sum(known))
@@ -47,7 +47,7 @@ def user_evenness(statistics: DatasetStatistics) -> float | None:
 
 
 def largest_share(statistics: DatasetStatistics) -> float | None:
-    """Return the share of what counts that one user gave at least; None where nothing counts."""
+    """Return the largest share of one known user in what counts; None if nothing counts."""
     counted = statistics.counts.counted
     return max(statistics.heaviest.values(), default=0) / counted if counted else None
 

@@ -1,15 +1,15 @@
-"""Which events come later than is usual where they come from. Pure.
+"""Which events arrive later than is usual for their source. Pure.
 
-An event's age is how far it lies behind the newest event of its source, so that a replay of last year is judged by its own
-clock. What is usual is the median age of the source in the same data set: a host that reports live is late after a day, one
-whose telephones report once a day is not late after three. Nothing is fresh beyond the horizon.
+An event's age is how far it lies behind the newest event of its source, so a replay of last year is judged by its own
+clock. The allowance follows the source's median age in the same data set: events of a live host are late after a day,
+those of phones that report once a day are not late after three. Nothing is fresh beyond the horizon.
 """
 
 from __future__ import annotations
 
 from modelkit.statistics.sketches import HORIZON_SECONDS, DatasetStatistics, Histogram, histogram, quantiles
 
-ALWAYS_ALLOWED_SECONDS = 86_400  # what is learned looks at days and weeks: an outage of an afternoon hurts none of it
+ALWAYS_ALLOWED_SECONDS = 86_400  # models look at days and weeks: an afternoon's outage harms none of them
 TIMES_THE_MEDIAN = 10.0
 
 
@@ -21,13 +21,13 @@ def allowance_seconds(ages: Histogram) -> float:
 
 
 def late(ages: Histogram) -> int:
-    """Return how many events of a source came later than is usual for it."""
+    """Return how many events of a source arrived later than is usual for it."""
     (last,) = histogram([allowance_seconds(ages)])
     return sum(count for bucket, count in ages.items() if bucket > last)
 
 
 def freshness(statistics: DatasetStatistics) -> float | None:
-    """Return the share of events that are fresh; by the horizon alone where their ages are not known."""
+    """Return the share of fresh events; judged by the horizon alone if ages are unknown."""
     relevant = statistics.counts.relevant
     if not relevant:
         return None

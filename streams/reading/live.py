@@ -17,7 +17,7 @@ from backends.telemetry.metrics import METRICS
 from schemas import codec
 from schemas.errors import InvalidMessageError, RetryLaterError
 from schemas.topics import DATASET_PROGRESS, THRESHOLD_REACHED, Topic
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from streams.epochs.live_view import LiveDataset, decode_live, encode_live, fold_pane
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ APP_ID = "fincoach-streams-live"
 LIVE_TABLE = "datasets"
 # Faust names a table's changelog itself; topics are only created from descriptions, so here is its own.
 LIVE_CHANGELOG = Topic(
-    name=f"{APP_ID}-{LIVE_TABLE}-changelog", key="model_type", messages=(), producers=(Room.STREAMS,), consumers=(Room.STREAMS,),
+    name=f"{APP_ID}-{LIVE_TABLE}-changelog", key="model_type", messages=(), producers=(Service.STREAMS,), consumers=(Service.STREAMS,),
     retention_seconds=None, cleanup="compact", tag_field="none",
 )  # fmt: skip
 

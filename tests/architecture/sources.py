@@ -7,9 +7,9 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.reference.rooms import ROOMS, ROOT
+from tools.reference.packages import PACKAGES, ROOT
 
-PROCESS_ROOMS = ("streams", "trainers", "deployer", "serving", "admin")
+SERVICES = ("streams", "trainers", "deployer", "serving", "admin")
 
 
 def files_of(*folders: str) -> list[Path]:
@@ -17,9 +17,9 @@ def files_of(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
-def room_files() -> list[Path]:
-    """Return every Python file of every room."""
-    return files_of(*ROOMS)
+def package_files() -> list[Path]:
+    """Return every Python file of every package."""
+    return files_of(*PACKAGES)
 
 
 def name_of(path: Path) -> str:

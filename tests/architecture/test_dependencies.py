@@ -1,4 +1,4 @@
-"""What each room imports against what its extra installs: an image of one process must be enough for that process."""
+"""What each package imports against what its extra installs: an image of one process must be enough for that process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from tests.architecture.sources import files_of, tree_of
-from tools.reference.rooms import ROOMS, ROOT
+from tools.reference.packages import PACKAGES, ROOT
 
-OURS = {*ROOMS, "migrations"}
-# Which extras stand beside the base where a room runs; floors below the processes run with every one of them.
+OURS = {*PACKAGES, "migrations"}
+# Which extras stand beside the base where a package runs; floors below the processes run with every one of them.
 EXTRAS = {
     "schemas": (),
     "backends": (),
-    "modelkit": ("streams", "serving", "trainers"),
+    "modelkit": ("streams", "serving", "trainers", "conformance"),
     "models": ("streams", "serving", "trainers"),
     "streams": ("streams",),
     "trainers": ("trainers",),
@@ -63,10 +63,10 @@ def distributions() -> dict[str, list[str]]:
     }
 
 
-def imported_modules(room: str) -> set[str]:
-    """Return the top-level modules of others that the room imports, anywhere in its files."""
+def imported_modules(package: str) -> set[str]:
+    """Return the top-level modules of others that the package imports, anywhere in its files."""
     found: set[str] = set()
-    for path in files_of(room):
+    for path in files_of(package):
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
@@ -75,15 +75,15 @@ def imported_modules(room: str) -> set[str]:
     return found - OURS - set(sys.stdlib_module_names)
 
 
-def undeclared(room: str, allowed: set[str]) -> set[str]:
-    """Return what the room imports and ``allowed`` does not bring."""
-    return {name for name in imported_modules(room) if not allowed & set(distributions().get(name, []))}
+def undeclared(package: str, allowed: set[str]) -> set[str]:
+    """Return what the package imports and ``allowed`` does not bring."""
+    return {name for name in imported_modules(package) if not allowed & set(distributions().get(name, []))}
 
 
-@pytest.mark.parametrize("room", EXTRAS)
-def test_a_room_imports_only_what_its_extra_installs(room: str) -> None:
+@pytest.mark.parametrize("package", EXTRAS)
+def test_a_package_imports_only_what_its_extra_installs(package: str) -> None:
     """A process would start on a developer's machine, where everything is installed, and nowhere else."""
-    assert undeclared(room, declared(*EXTRAS[room])) == set()
+    assert undeclared(package, declared(*EXTRAS[package])) == set()
 
 
 def test_the_client_imports_only_what_its_wheel_asks_for() -> None:
@@ -93,7 +93,7 @@ def test_the_client_imports_only_what_its_wheel_asks_for() -> None:
 
 
 def test_an_import_that_is_not_declared_is_found() -> None:
-    """The checks above would pass whatever a room imports."""
+    """The checks above would pass whatever a package imports."""
     assert "torch" in undeclared("models", declared())
 
 

@@ -1,4 +1,4 @@
-"""Rooms, sizes and doors: what import-linter and ruff cannot say."""
+"""Packages, sizes and doors: what import-linter and ruff cannot say."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pytest
 
 from schemas.tables import metadata
 from schemas.topics import TOPICS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from tests.architecture.sources import (
-    PROCESS_ROOMS,
+    SERVICES,
     called_methods,
     files_of,
     name_of,
-    room_files,
+    package_files,
     string_constants,
     tree_of,
 )
 from tools.reference.metrics import registered_metrics
-from tools.reference.rooms import ROOMS, ROOT
+from tools.reference.packages import PACKAGES, ROOT
 
 LONGEST_FILE_LINES = 500
 LONGEST_FUNCTION_LINES = 80
@@ -34,8 +34,12 @@ OFFSET_COMMITS = {"backends/broker/kafka.py", "backends/broker/partitions.py", "
 UNIT_OF_WORK = "backends/database/unit_of_work.py"
 TOPIC_NAMES_LIVE_IN = {"schemas/topics.py", "fincoach_events/events.py"}
 METRIC_NAMES_LIVE_IN = {"backends/telemetry/metrics.py"}
-# Tables that several rooms write: each its own rows, or through one function of the database.
-SHARED_OWNERS = {"each room its own rows", "whoever executes", "whoever executes, through append_audit"}
+# Tables that several packages write: each its own rows, or through one function of the database.
+SHARED_OWNERS = {
+    "each service its own rows",
+    "the service that executes",
+    "the service that executes, through append_audit",
+}
 WRITING_SQL = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|TRUNCATE)\s+([a-z_]+)")
 
 
@@ -45,40 +49,40 @@ def lines_of(node: ast.AST) -> int:
 
 
 def too_long(kinds: tuple[type[ast.AST], ...], limit: int) -> list[str]:
-    """Return each definition of these kinds in the rooms that is longer than ``limit`` lines."""
+    """Return each definition of these kinds in the packages that is longer than ``limit`` lines."""
     return [
         f"{name_of(path)}:{getattr(node, 'name', '?')} has {lines_of(node)} lines"
-        for path in room_files()
+        for path in package_files()
         for node in ast.walk(tree_of(path))
         if isinstance(node, kinds) and lines_of(node) > limit
     ]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_names_of_rooms_resolve_inside_the_repository(room: str) -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_names_of_packages_resolve_inside_the_repository(package: str) -> None:
     """Another package with the same plain name would be imported in place of ours."""
-    found = importlib.util.find_spec(room)
+    found = importlib.util.find_spec(package)
     assert found
-    assert found.origin == str(ROOT / room / "__init__.py")
+    assert found.origin == str(ROOT / package / "__init__.py")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_room_says_what_lives_there_and_is_typed(room: str) -> None:
-    """A reader would not know what belongs into the room, and mypy would not check who uses it."""
-    assert importlib.import_module(room).__doc__
-    assert (ROOT / room / "py.typed").is_file()
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_says_what_lives_there_and_is_typed(package: str) -> None:
+    """A reader would not know what belongs into the package, and mypy would not check who uses it."""
+    assert importlib.import_module(package).__doc__
+    assert (ROOT / package / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("room", [room for room in PROCESS_ROOMS if room != "admin"])
+@pytest.mark.parametrize("package", [package for package in SERVICES if package != "admin"])
 @pytest.mark.parametrize("name", ["__main__", "bootstrap", "settings"])
-def test_process_rooms_are_furnished_alike(room: str, name: str) -> None:
-    """A reader who knows one room would not find the way in another."""
-    assert (ROOT / room / f"{name}.py").is_file()
+def test_process_packages_are_furnished_alike(package: str, name: str) -> None:
+    """A reader who knows one package would not find the way in another."""
+    assert (ROOT / package / f"{name}.py").is_file()
 
 
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:
     """A file would have grown beyond its one subject."""
-    everything = [*room_files(), *files_of("tests", "tools", "migrations", "benchmarks")]
+    everything = [*package_files(), *files_of("tests", "tools", "migrations", "benchmarks", "examples")]
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in everything}
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE_LINES} == {}
 
@@ -99,7 +103,7 @@ def test_transactions_are_committed_in_the_unit_of_work_alone() -> None:
     """A second place would commit half of what belongs together."""
     found = [
         f"{name_of(path)}:{line} calls {method}"
-        for path in room_files()
+        for path in package_files()
         if name_of(path) not in OFFSET_COMMITS | {UNIT_OF_WORK}
         for method, line in called_methods(path)
         if method in {"commit", "commit()", "begin()"}
@@ -112,7 +116,7 @@ def test_the_environment_is_read_in_settings_alone() -> None:
     """A process would depend on a variable that no reference names."""
     found = [
         f"{name_of(path)}:{node.lineno}"
-        for path in room_files()
+        for path in package_files()
         if path.name != "settings.py"
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}
@@ -124,7 +128,7 @@ def test_no_wait_swallows_a_cancellation() -> None:
     """A task told to end would run on, and its process hang: before Python 3.12 ``asyncio.wait_for`` may do so."""
     found = [
         f"{name_of(path)}:{node.lineno}: use asyncio.timeout, or backends.waiting for an event"
-        for path in room_files()
+        for path in package_files()
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
     ]
@@ -132,10 +136,10 @@ def test_no_wait_swallows_a_cancellation() -> None:
 
 
 def bare_names(known: set[str], allowed: set[str]) -> list[str]:
-    """Return where a room writes one of the ``known`` names as a string, outside the files ``allowed``."""
+    """Return where a package writes one of the ``known`` names as a string, outside the files ``allowed``."""
     return [
         f"{name_of(path)}:{line} writes {text!r}"
-        for path in room_files()
+        for path in package_files()
         if name_of(path) not in allowed
         for text, line in string_constants(path)
         if text in known
@@ -154,16 +158,16 @@ def test_metrics_are_named_in_their_register_alone() -> None:
 
 
 def test_every_table_says_who_writes_it_and_why_it_is_there() -> None:
-    """Two rooms could write one table, each believing it theirs."""
+    """Two packages could write one table, each believing it theirs."""
     for table in metadata.tables.values():
         assert table.info.get("purpose"), table.name
-        assert table.info.get("owner") in set(Room) | SHARED_OWNERS, table.name
+        assert table.info.get("owner") in set(Service) | SHARED_OWNERS, table.name
 
 
 def owners() -> dict[str, str]:
-    """Return the room that writes each table, for tables that belong to one room."""
+    """Return the package that writes each table, for tables that belong to one package."""
     return {
-        name: str(table.info["owner"]) for name, table in metadata.tables.items() if table.info["owner"] in set(Room)
+        name: str(table.info["owner"]) for name, table in metadata.tables.items() if table.info["owner"] in set(Service)
     }
 
 
@@ -181,20 +185,20 @@ def written_tables(path: Path) -> set[str]:
     return (as_text | as_calls) & set(metadata.tables)
 
 
-@pytest.mark.parametrize("room", PROCESS_ROOMS)
-def test_a_room_writes_its_own_tables_only(room: str) -> None:
-    """Two rooms would write one table, and neither could promise anything about it."""
+@pytest.mark.parametrize("package", SERVICES)
+def test_a_package_writes_its_own_tables_only(package: str) -> None:
+    """Two packages would write one table, and neither could promise anything about it."""
     owner = owners()
     foreign = [
         f"{name_of(path)} writes {table}, which belongs to {owner[table]}"
-        for path in files_of(room)
+        for path in files_of(package)
         for table in written_tables(path)
-        if owner.get(table, room) != room
+        if owner.get(table, package) != package
     ]
     assert foreign == []
 
 
-def test_rooms_with_threads_make_their_decoders_at_import() -> None:
+def test_packages_with_threads_make_their_decoders_at_import() -> None:
     """A replica that loads its models side by side would end with a segmentation fault: msgspec 0.22 is not safe for the first use of a type by two threads at once."""
     late = [
         f"{name_of(path)}:{node.lineno}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 NAMED_IN_GUIDES = re.compile(r"(?:`|^|[$] )make ([a-z][a-z-]+)\b", re.MULTILINE)
 GUIDES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -57,8 +57,17 @@ def test_ci_runs_every_check_and_the_tests_last() -> None:
     steps = re.findall(r"^step (\S+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
     checks = re.search(r"^check: ([a-z -]+) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert checks
-    assert steps == ["setup", *checks.group(1).split()]
+    *before, tests = checks.group(1).split()
+    assert steps == ["setup", *before, "prove", tests]
     assert steps[-1] == "test"
+
+
+def test_every_test_is_run_by_one_of_two_targets() -> None:
+    """A test could carry a marker that keeps it out of both."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = dict(re.findall(r"^(test|prove): .*\n\t@(.*)$", text, re.MULTILINE))
+    assert '-m "not prove"' in commands["test"]
+    assert '-m "prove or hypothesis"' in commands["prove"]
 
 
 @pytest.mark.parametrize("guide", GUIDES)

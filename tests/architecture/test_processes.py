@@ -9,13 +9,13 @@ import sys
 import msgspec
 import pytest
 
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 LEARNING = {"torch", "sklearn", "d3rlpy", "lightgbm", "onnx", "skl2onnx", "scipy"}
 LIST_MODULES = """
 import importlib, pathlib, sys
-room = pathlib.Path(sys.argv[1])
-for path in sorted(room.rglob("*.py")):
+package = pathlib.Path(sys.argv[1])
+for path in sorted(package.rglob("*.py")):
     if "training" in path.parts:
         continue
     name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
@@ -25,15 +25,15 @@ sys.stdout.buffer.write(msgspec.json.encode(sorted({name.partition(".")[0] for n
 """
 
 
-def loaded_by(room: str) -> set[str]:
-    """Return the top-level modules that a fresh interpreter holds after importing every module of ``room``, training parts aside."""
-    command = [sys.executable, "-W", "ignore", "-c", LIST_MODULES, room]
+def loaded_by(package: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter holds after importing every module of ``package``, training parts aside."""
+    command = [sys.executable, "-W", "ignore", "-c", LIST_MODULES, package]
     run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
     return set(msgspec.json.decode(run.stdout, type=list[str]))
 
 
 @pytest.mark.parametrize(
-    ("room", "forbidden"),
+    ("package", "forbidden"),
     [
         (
             "fincoach_events",
@@ -49,10 +49,10 @@ def loaded_by(room: str) -> set[str]:
         ("admin", LEARNING | {"faust", "onnxruntime"}),
     ],
 )
-def test_a_light_process_stays_light(room: str, forbidden: set[str]) -> None:
+def test_a_light_process_stays_light(package: str, forbidden: set[str]) -> None:
     """A replica of 44 MB would weigh 350, or need libraries that its extra does not install."""
-    loaded = loaded_by(room)
-    assert room in loaded
+    loaded = loaded_by(package)
+    assert package in loaded
     assert loaded & forbidden == set()
 
 

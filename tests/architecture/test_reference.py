@@ -15,13 +15,13 @@ from schemas.topics import TOPICS
 from tools import generate_docs
 from tools.reference import asyncapi
 from tools.reference.metrics import registered_metrics
-from tools.reference.rooms import ROOT, settings_modules
+from tools.reference.packages import ROOT, settings_modules
 from tools.reference.settings import own_fields, settings_classes
 
 ASYNCAPI_SCHEMA = Path(__file__).parent / "asyncapi-3.0.0.schema.json"
 SETTINGS = [
-    pytest.param(found, id=f"{room}.{found.__name__}")
-    for room, module in settings_modules().items()
+    pytest.param(found, id=f"{package}.{found.__name__}")
+    for package, module in settings_modules().items()
     for found in settings_classes(module)
 ]
 

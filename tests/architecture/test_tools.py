@@ -54,8 +54,8 @@ def test_a_new_optional_field_is_no_break() -> None:
         (f"feat(streams): {'count ' * 20}", False),
     ],
 )
-def test_commit_messages_name_kind_and_room(subject: str, *, accepted: bool) -> None:
-    """The history would not say which room a change belongs to."""
+def test_commit_messages_name_kind_and_package(subject: str, *, accepted: bool) -> None:
+    """The history would not say which package a change belongs to."""
     assert (check_commit_message.objection(subject + "\n\nBody.") is None) is accepted
 
 

@@ -1,4 +1,4 @@
-"""The register of topics against the rooms: every topic has an example, a writer and a reader in the code."""
+"""The register of topics against the packages: every topic has an example, a writer and a reader in the code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import schemas.topics
 from schemas.codec import decode, encode
 from schemas.topics import COMMAND_EXECUTORS, TOPICS, Topic
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from tests.architecture.sources import files_of, imported_names, tree_of
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 EXAMPLES = ROOT / "schemas" / "examples"
 CONSTANTS = {value.name: name for name, value in vars(schemas.topics).items() if isinstance(value, Topic)}
@@ -21,10 +21,10 @@ MESSAGES = [
     pytest.param(topic, message, id=message.__name__) for topic in TOPICS.values() for message in topic.messages
 ]
 ENDS = [
-    pytest.param(topic, room, id=f"{topic.name}-{room}")
+    pytest.param(topic, package, id=f"{topic.name}-{package}")
     for topic in TOPICS.values()
-    for room in (*topic.producers, *topic.consumers)
-    if room != "host"
+    for package in (*topic.producers, *topic.consumers)
+    if package != "host"
 ]
 RAW_TOPICS = [topic for topic in TOPICS.values() if not topic.messages]
 
@@ -50,9 +50,9 @@ def test_examples_belong_to_topics_of_the_register() -> None:
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} <= set(TOPICS)
 
 
-def names_used(room: str) -> set[str]:
-    """Return what the room takes from the register, as a name or as an attribute of the module."""
-    return {name for path in files_of(room) for name in imported_names(path, "schemas.topics") | attributes(path)}
+def names_used(package: str) -> set[str]:
+    """Return what the package takes from the register, as a name or as an attribute of the module."""
+    return {name for path in files_of(package) for name in imported_names(path, "schemas.topics") | attributes(path)}
 
 
 def attributes(path: Path) -> set[str]:
@@ -60,10 +60,10 @@ def attributes(path: Path) -> set[str]:
     return {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute) and node.attr.isupper()}
 
 
-@pytest.mark.parametrize(("topic", "room"), ENDS)
-def test_who_is_named_as_writer_or_reader_uses_the_topic(topic: Topic, room: str) -> None:
+@pytest.mark.parametrize(("topic", "package"), ENDS)
+def test_who_is_named_as_writer_or_reader_uses_the_topic(topic: Topic, package: str) -> None:
     """The register would promise a writer or a reader that does not exist."""
-    assert CONSTANTS[topic.name] in names_used(room) | names_used("backends")
+    assert CONSTANTS[topic.name] in names_used(package) | names_used("backends")
 
 
 def test_every_topic_has_a_writer_and_a_reader() -> None:
@@ -87,4 +87,4 @@ def test_only_dead_letters_are_raw_bytes() -> None:
 def test_writers_and_readers_are_processes_or_the_host() -> None:
     """The register would name a process that nobody starts."""
     ends = {end for topic in TOPICS.values() for end in (*topic.producers, *topic.consumers)}
-    assert ends <= {*Room, "host"}
+    assert ends <= {*Service, "host"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.reference.rooms import ROOMS, ROOT
+from tools.reference.packages import PACKAGES, ROOT
 
 UNWANTED = shutil.ignore_patterns(".*", "__pycache__", "tests", "docs", "benchmarks")
 
@@ -68,13 +68,13 @@ def test_the_client_wheel_needs_two_libraries(client_wheel: zipfile.ZipFile) -> 
     assert requirements_of(client_wheel) == {"aiokafka", "msgspec"}
 
 
-def test_the_application_wheel_holds_every_room_and_not_the_client(application_wheel: zipfile.ZipFile) -> None:
-    """A process would miss its room, or two wheels would fight over one package."""
+def test_the_application_wheel_holds_every_package_and_not_the_client(application_wheel: zipfile.ZipFile) -> None:
+    """A process would miss its package, or two wheels would fight over one package."""
     names = application_wheel.namelist()
     folders = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert folders == {*ROOMS, "migrations"} - {"fincoach_events"}
-    for room in folders - {"migrations"}:
-        assert f"{room}/py.typed" in names
+    assert folders == {*PACKAGES, "migrations"} - {"fincoach_events"}
+    for package in folders - {"migrations"}:
+        assert f"{package}/py.typed" in names
 
 
 def test_the_application_wheel_holds_the_golden_messages(application_wheel: zipfile.ZipFile) -> None:

@@ -10,7 +10,7 @@ from fincoach_events.producer import DEFAULT_SETTINGS
 from tests.chaos.rig.outages import OUTAGE_SECONDS, RATE, Outcome, outage_of
 
 # One outage after the other: each would slow down what the other measures. The first test waits for both.
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
 MOST_GROWTH_MIB = 64.0
 # Without a broker some 110,000 calls are refused in a minute; the host repeats them, and all are archived.
 CAUGHT_UP_SECONDS = 90.0

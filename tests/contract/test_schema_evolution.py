@@ -15,7 +15,7 @@ from schemas.topics import TOPICS, Topic
 from schemas.vocabulary import DeadLetterReason
 from tests.schema_versions import grown, reader_of, renamed, struct_of
 from tools import check_schemas, schema_lock
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 from tools.schema_lock import Lock
 from tools.shapes import Shape, digest_of, hides_its_version, shape_of
 

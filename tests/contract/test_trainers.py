@@ -1,9 +1,8 @@
-"""What every trainer promises, one suite for all four: the same seed gives the same model, too little history is no error."""
+"""One training from its order to its verdict, as the child process makes it. What each trainer promises itself is in test_models."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,13 +14,13 @@ from modelkit.manifest import open_artifact
 from modelkit.registry import definition_of, runtime_for
 from modelkit.version_zero import baseline_artifact
 from schemas.vocabulary import ModelType, Verdict
-from tests.four_models import FOUR_MODELS
 from tests.training_factories import shop_history, snapshot_files, transaction
-from trainers.judging.training import conduct
-from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, order_of, said
+from trainers.judging.training import run_training
+from trainers.pipe import WorkOrder, WorkProgressed, WorkResult, line_of, message_of, order_of
 from trainers.running.worker import trainer_of
 
 RUN_ID = UUID(int=5)
+MODEL: ModelType = "segmentation"  # purchases alone are enough for it, and it fits quickly
 
 
 def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
@@ -39,21 +38,11 @@ def order_for(model_type: ModelType, folder: Path, files: dict[str, bytes], *, w
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("model_type", FOUR_MODELS)
-def test_each_model_has_a_trainer_of_its_own(model_type: ModelType) -> None:
-    """A crossing of that model would end in an error."""
-    trainer: Any = trainer_of(model_type)
-    assert trainer.model_type == model_type
-
-
-@pytest.mark.parametrize("model_type", FOUR_MODELS)
 @pytest.mark.parametrize("events", [0, 1])
-def test_too_little_history_keeps_the_champion_and_says_what_is_missing(
-    model_type: ModelType, events: int, tmp_path: Path
-) -> None:
-    """The first crossings of a young installation would count as failures and be tried three times."""
+def test_too_little_history_keeps_the_champion_and_says_what_is_missing(events: int, tmp_path: Path) -> None:
+    """The first crossings of a young installation keep the champion; they are no failures that are tried three times."""
     files = snapshot_files([transaction("alone", 1, 500)] * events)
-    result = conduct(trainer_of(model_type), order_for(model_type, tmp_path, files), silent)
+    result = run_training(trainer_of(MODEL), order_for(MODEL, tmp_path, files), silent)
     assert result.verdict == Verdict.CHAMPION_KEPT
     assert "not enough" in result.reasons[0]
     assert result.artifact is None
@@ -65,17 +54,12 @@ def shop() -> dict[str, bytes]:
     return snapshot_files(shop_history(users=400, weeks=40))
 
 
-SHOP_MODELS = ("spending", "segmentation")  # purchases alone are enough to fit these
-
-
-@pytest.mark.parametrize("model_type", SHOP_MODELS)
 def test_the_same_snapshot_and_seed_give_the_same_verdict_and_the_same_content(
-    model_type: ModelType, shop: dict[str, bytes], tmp_path: Path
+    shop: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """Nobody could make a served model again from what is recorded about it."""
+    """A served model can be made again from what is recorded about it."""
     results = [
-        conduct(trainer_of(model_type), order_for(model_type, tmp_path / str(number), shop), silent)
-        for number in range(2)
+        run_training(trainer_of(MODEL), order_for(MODEL, tmp_path / str(number), shop), silent) for number in range(2)
     ]
     first, second = results
     assert (first.verdict, first.reasons[-1], first.comparison) == (
@@ -98,24 +82,23 @@ def content_digest(result: WorkResult, folder: Path) -> str | None:
     return loaded.digest
 
 
-@pytest.mark.parametrize("model_type", SHOP_MODELS)
-def test_a_verdict_comes_with_every_number(model_type: ModelType, shop: dict[str, bytes], tmp_path: Path) -> None:
-    """People would see a decision without its reasons."""
-    result = conduct(trainer_of(model_type), order_for(model_type, tmp_path, shop), silent)
+def test_a_verdict_comes_with_every_number(shop: dict[str, bytes], tmp_path: Path) -> None:
+    """People see a decision with its reasons and figures."""
+    result = run_training(trainer_of(MODEL), order_for(MODEL, tmp_path, shop), silent)
     assert result.comparison is not None
     assert {"values", "checks", "validation_scores", "seed", "samples", "users"} <= set(result.numbers)
     assert result.comparison.baseline_name in result.numbers["values"]
     assert result.samples > 0
     assert result.reasons
-    assert said.decode(line_of(result)).verdict == result.verdict
+    assert message_of.decode(line_of(result)).verdict == result.verdict
 
 
 def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_path: Path) -> None:
     """One missing folder in the store would stop a model from ever learning again."""
-    order = order_for("spending", tmp_path, shop)
+    order = order_for(MODEL, tmp_path, shop)
     assert order.champion is not None
     ContentStore(order.store_url).delete(order.champion)
-    result = conduct(trainer_of("spending"), order, silent)
+    result = run_training(trainer_of(MODEL), order, silent)
     assert result.comparison is not None
     assert result.comparison.champion is None
 
@@ -134,4 +117,4 @@ def test_what_goes_through_the_pipe_comes_out_of_it() -> None:
     )
     assert order_of.decode(line_of(order)) == order
     progressed = WorkProgressed(phase="fitting", step=1, steps=2, loss=0.5)
-    assert said.decode(line_of(progressed)) == progressed
+    assert message_of.decode(line_of(progressed)) == progressed

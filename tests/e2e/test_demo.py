@@ -21,7 +21,7 @@ PROCESSES = ("postgres", "broker", "streams-1", "trainer-1", "deployer-1", "repl
 LONGEST_SECONDS = 600
 Found = TypeVar("Found")
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(LONGEST_SECONDS + 60)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(LONGEST_SECONDS + 60)]
 
 
 class _Demo:

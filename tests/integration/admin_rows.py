@@ -6,9 +6,11 @@ import datetime as dt
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import sqlalchemy as sa
 
 from backends.database.unit_of_work import Database
+from schemas.messages.deployment import ServedModel
 from schemas.tables import (
     behavioral_events,
     data_quality_metrics,
@@ -27,6 +29,7 @@ from schemas.tables import (
     training_jobs,
 )
 from schemas.topics import BEHAVIORAL_EVENTS
+from schemas.vocabulary import ArtifactKind
 
 USER = UUID("0b6f0d5e-7d1e-4a0f-9c55-52a6f2b0a001")
 AT = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
@@ -111,7 +114,10 @@ class Rows:
         await self.add(
             rollout_decisions, model_type="goal", version="1.0.0", decision="promoted", reason="better [a/b] by 0.02", sequence=sequence
         )  # fmt: skip
-        models = {"goal": {"version": f"{served - 1}.0.0", "sequence": served}}
+        served_model = ServedModel(
+            version=f"{served - 1}.0.0", artifact_digest="0" * 64, kind=ArtifactKind.LEARNED, sequence=served, since=AT
+        )
+        models = {"goal": msgspec.to_builtins(served_model)}
         await self.add(
             replicas, replica_id="replica-1", url="http://127.0.0.1:1", models=models, swaps=1, started_at=AT, last_seen_at=AT
         )  # fmt: skip

@@ -11,7 +11,7 @@ from backends.broker.kafka import BrokerConsumer, BrokerProducer, create_topics
 from backends.database.engine import create_engine
 from backends.database.unit_of_work import Database
 from schemas.topics import Topic
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from tests.services import unique
 
 
@@ -73,11 +73,11 @@ async def values_on(brokers: str, topic: Topic) -> list[bytes]:
 
 @contextlib.asynccontextmanager
 async def database_of(
-    room: Room, url: str, *, name: str = "test", idle_in_transaction_seconds: float = 3.0
+    service: Service, url: str, *, name: str = "test", idle_in_transaction_seconds: float = 3.0
 ) -> AsyncIterator[Database]:
-    """Give a room's way to the database, with connections of its own."""
+    """Give a service's way to the database, with connections of its own."""
     engine = create_engine(url, application_name=name, idle_in_transaction_seconds=idle_in_transaction_seconds)
-    database = Database(engine, room)
+    database = Database(engine, service)
     try:
         yield database
     finally:

@@ -1,4 +1,4 @@
-"""What the tests of data sets share: the room of streams over a fresh database, and a connection to look at it."""
+"""What the tests of data sets share: the bench of streams over a fresh database, and a connection to look at it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import asyncpg
 import pytest
 
 from backends.clock import ManualClock
-from tests.integration.streams_room import Room
+from tests.integration.streams_bench import Bench
 from tests.integration.streams_workers import database_of
 from tests.services import connect
 
 
 @pytest.fixture
-async def room(database_url: str, clock: ManualClock) -> AsyncIterator[Room]:
-    """Give the room over a fresh database."""
+async def bench(database_url: str, clock: ManualClock) -> AsyncIterator[Bench]:
+    """Give the bench over a fresh database."""
     async with database_of(database_url) as database:
-        yield Room(database, clock)
+        yield Bench(database, clock)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What tests of the streams room stand on: a ledger that begins at the topic's end, producers, and running workers."""
+"""Support for tests of the streams service: a ledger that begins at the topic's end, producers, and running workers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from pydantic import SecretStr
 from backends.broker.kafka import BrokerProducer, create_topics
 from backends.clock import SystemClock
 from backends.database.unit_of_work import Database
+from backends.service_process import open_database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated, encode_event
 from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
+from schemas.vocabulary import Service
 from stack.ports import free_port
-from streams.bootstrap import Worker, build_worker, create_changelog, open_database
+from streams.bootstrap import CONNECTIONS, Worker, build_worker, create_changelog
 from streams.settings import StreamsSettings
 from tests.services import WIDE_PARTITIONS, connect
 
@@ -36,7 +38,7 @@ Outgoing = tuple[str, bytes | None, bytes | None, dict[str, str]]
 
 
 def transaction(number: int, *, users: int = 50, **changes: object) -> TransactionCreated:
-    """Return transaction ``number`` of a small world: its id, user, time and amount follow from the number."""
+    """Return transaction ``number``, which determines its id, user, time and amount."""
     fields: dict[str, object] = {
         "event_id": uuid.uuid5(uuid.NAMESPACE_OID, f"event-{number}"),
         "user_id": uuid.uuid5(uuid.NAMESPACE_OID, f"user-{number % users}"),
@@ -69,7 +71,7 @@ async def producing(brokers: str) -> AsyncIterator[BrokerProducer]:
 
 
 async def begin_at_the_end(brokers: str, database_url: str) -> None:
-    """Let the ledger of a fresh database begin where the topics end now, so that tests share a broker without seeing each other."""
+    """Start the ledger of a fresh database at the current ends of the topics, so that tests can share a broker."""
     await create_topics(brokers, wide_partitions=WIDE_PARTITIONS)
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
     await consumer.start()
@@ -102,8 +104,10 @@ def settings_for(brokers: str, database_url: str, folder: Path, **changes: objec
 
 @contextlib.asynccontextmanager
 async def database_of(database_url: str) -> AsyncIterator[Database]:
-    """Give the room's database."""
-    database = open_database(StreamsSettings(database_url=SecretStr(database_url)))
+    """Give the service's database."""
+    database = open_database(
+        Service.STREAMS, StreamsSettings(database_url=SecretStr(database_url)), name="streams", connections=CONNECTIONS
+    )
     try:
         yield database
     finally:
@@ -112,10 +116,10 @@ async def database_of(database_url: str) -> AsyncIterator[Database]:
 
 @contextlib.asynccontextmanager
 async def running_worker(settings: StreamsSettings) -> AsyncIterator[Worker]:
-    """Run a worker inside the test's loop, without relay and control; a block that ends well waits until Faust has started whole."""
+    """Run a worker in the test's loop, without relay and control. A block that succeeds waits until Faust has fully started."""
     (settings.folder / "streams").mkdir(parents=True, exist_ok=True)
     await create_changelog(settings)
-    database = open_database(settings)
+    database = open_database(Service.STREAMS, settings, name="streams", connections=CONNECTIONS)
     worker = build_worker(settings, database, SystemClock())
     tasks = [
         asyncio.ensure_future(task)
@@ -141,12 +145,12 @@ class WorkerProcess:
     log: Path
 
     def kill(self) -> None:
-        """End it as the machine would, without a word."""
+        """Kill it without warning, like a failing machine."""
         self.process.kill()
         self.process.wait(timeout=10)
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Ask its HTTP endpoint."""
+        """Request ``path`` from its HTTP endpoint."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read()
@@ -176,7 +180,7 @@ def start_worker_process(settings: StreamsSettings, *, name: str) -> WorkerProce
 
 @contextlib.contextmanager
 def worker_process(settings: StreamsSettings, *, name: str) -> Iterator[WorkerProcess]:
-    """Give a worker process that is gone at the end."""
+    """Give a worker process, and kill it at the end."""
     worker = start_worker_process(settings, name=name)
     try:
         yield worker
@@ -186,7 +190,7 @@ def worker_process(settings: StreamsSettings, *, name: str) -> Iterator[WorkerPr
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, what: str, seconds: float = WAIT_SECONDS) -> None:
-    """Wait until ``condition`` holds, and say what was waited for when it does not."""
+    """Wait until ``condition`` holds; the error names ``what`` was awaited."""
     try:
         async with asyncio.timeout(seconds):
             while not await condition():  # noqa: ASYNC110 - what is waited for happens in another process
@@ -206,7 +210,7 @@ async def until_read(connection: asyncpg.Connection, records: int, *, topic: str
 
 
 async def until_started(worker: Worker) -> None:
-    """Wait until Faust has started whole: it reads events before, and complains of being stopped in between."""
+    """Wait until Faust has fully started: it reads events earlier, but a stop before this raises."""
     tables: Any = worker.app.tables
 
     async def recovered() -> bool:
@@ -232,7 +236,7 @@ async def counted(connection: asyncpg.Connection, model_type: str, field: str = 
 
 
 async def holes(connection: asyncpg.Connection) -> int:
-    """Return how many panes do not begin where the one before them in their partition ended."""
+    """Return how many panes do not begin where the previous one of their partition ended."""
     found = await connection.fetchval(
         "SELECT count(*) FROM (SELECT from_offset, lag(to_offset) OVER (PARTITION BY topic, generation, partition"
         " ORDER BY from_offset) AS before FROM panes) AS p WHERE before IS NOT NULL AND before <> from_offset"

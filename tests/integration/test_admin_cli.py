@@ -13,9 +13,12 @@ from typer.testing import CliRunner, Result
 
 from admin.cli.app import app
 from admin.installation import Installation, save
+from backends.database.repositories.models import ModelRepository
 from backends.database.unit_of_work import Database
-from schemas.vocabulary import Room
+from schemas.thresholds import ThresholdRule
+from schemas.vocabulary import Service
 from stack.ports import free_port
+from tests.four_models import FOUR_MODELS
 from tests.integration.admin_rows import USER, Rows
 from tests.integration.backends_topics import database_of
 
@@ -26,6 +29,8 @@ LISTS: dict[tuple[str, ...], tuple[str, set[str]]] = {
         {"model_type", "threshold", "quality_gate", "cool_down_seconds", "adaptive", "blackouts"},
     ),
     ("thresholds", "goal"): ("2592000", {"model_type", "max_age_seconds", "user_share"}),
+    ("models",): ("Goal achievement", {"model_type", "title", "distribution", "counts", "registered", "metric"}),
+    ("models", "goal"): (" yes ", {"model_type", "threshold", "contract_version"}),
     ("versions",): ("1.0.0", {"model_type", "version", "is_active", "artifact_digest"}),
     ("versions", "goal", "--decisions"): ("better [a/b] by 0.02", {"decision", "reason", "decided_at"}),
     ("datasets",): ("0.9123", {"dataset_type", "data_count", "threshold", "data_quality_score", "anomaly_count"}),
@@ -63,7 +68,7 @@ def folder(tmp_path: Path, database_url: str) -> Path:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Give a way to the database."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 
@@ -103,6 +108,17 @@ async def test_lists_can_be_narrowed_and_cut(folder: Path, database: Database) -
     assert [row["model_type"] for row in msgspec.json.decode(of_spending.stdout)] == ["spending"]
     assert len(msgspec.json.decode(one.stdout)) == 1
     assert msgspec.json.decode(nobody.stdout) == []
+
+
+async def test_a_model_that_the_database_knows_and_nobody_brings_is_listed(folder: Path, database: Database) -> None:
+    """Who removes a package sees that its rows are still there."""
+    async with database.transaction() as work:
+        await ModelRepository(work.connection).register({"weather": ThresholdRule(threshold=5)})
+    rows = msgspec.json.decode((await command("models", "--json", folder=folder)).stdout)
+    registered = {row["model_type"]: row["registered"] for row in rows}
+    assert registered["weather"] is True
+    assert rows[-1]["distribution"] == "not installed here"
+    assert all(registered[model_type] for model_type in FOUR_MODELS)
 
 
 async def test_the_thresholds_of_the_plan_are_there_after_the_migrations(folder: Path) -> None:

@@ -18,7 +18,7 @@ from admin.installation import Installation, save
 from backends.database.unit_of_work import Database
 from schemas.tables import dead_letters
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import DeadLetterReason, Room
+from schemas.vocabulary import DeadLetterReason, Service
 from stack.ports import free_port
 from tests.integration.admin_rows import Rows
 from tests.integration.backends_topics import database_of
@@ -55,7 +55,7 @@ def folder(tmp_path: Path, database_url: str) -> Path:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Give a way to the database."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 

@@ -1,4 +1,4 @@
-"""``datasets explain`` on what the streams room has left in the database."""
+"""``datasets explain`` on what the streams bench has left in the database."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from admin.cli.app import app
 from admin.installation import Installation, save
 from backends.clock import ManualClock
 from stack.ports import free_port
-from tests.integration.streams_room import Room, feedback
+from tests.integration.streams_bench import Bench, feedback
 from tests.integration.streams_workers import database_of, transaction
 
 
 @pytest.fixture
-async def room(database_url: str, clock: ManualClock) -> AsyncIterator[Room]:
-    """Give the room over a fresh database."""
+async def bench(database_url: str, clock: ManualClock) -> AsyncIterator[Bench]:
+    """Give the bench over a fresh database."""
     async with database_of(database_url) as database:
-        yield Room(database, clock)
+        yield Bench(database, clock)
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ async def explain(folder: Path, *arguments: str) -> Result:
     )
 
 
-async def test_one_sentence_says_why_a_model_waits(room: Room, folder: Path) -> None:
+async def test_one_sentence_says_why_a_model_waits(bench: Bench, folder: Path) -> None:
     """An engineer would have to read code and tables to know why a model was not retrained."""
     before = await explain(folder, "recommendation")
     assert "nothing was evaluated yet" in before.stdout
-    await room.feed([feedback(number) for number in range(600)])
-    await room.feed([transaction(1)] * 600, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
-    sentence = await room.check("recommendation")
+    await bench.feed([feedback(number) for number in range(600)])
+    await bench.feed([transaction(1)] * 600, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
+    sentence = await bench.check("recommendation")
     result = await explain(folder, "recommendation")
     assert result.exit_code == 0, result.stderr
     assert f"recommendation epoch 1 (open): {sentence}" in result.stdout
@@ -63,11 +63,11 @@ async def test_one_sentence_says_why_a_model_waits(room: Room, folder: Path) -> 
     assert (figures["counted"], figures["threshold"], figures["users"]) == (600, 500, 40)
 
 
-async def test_a_closed_epoch_says_why_it_was_trained(room: Room, folder: Path) -> None:
+async def test_a_closed_epoch_says_why_it_was_trained(bench: Bench, folder: Path) -> None:
     """Why a model was retrained last week would be forgotten with the next epoch."""
-    await room.feed([transaction(number) for number in range(1_000)])
-    await room.feed([transaction(number) for number in range(1_000, 1_010)])
-    await room.check("spending")
+    await bench.feed([transaction(number) for number in range(1_000)])
+    await bench.feed([transaction(number) for number in range(1_000, 1_010)])
+    await bench.check("spending")
     assert "epoch 1 (closed): 1000 of 1000, quality" in (await explain(folder, "spending", "--epoch", "1")).stdout
     assert "epoch 2 (open): 10 of 1000, quality" in (await explain(folder, "spending")).stdout
     unknown = await explain(folder, "spending", "--epoch", "9")

@@ -21,7 +21,7 @@ from backends.database.unit_of_work import Database
 from backends.telemetry.health import HealthServer
 from schemas.tables import ledger, outbox
 from schemas.topics import BEHAVIORAL_EVENTS, MODEL_READY, PREDICTIONS, THRESHOLD_REACHED
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.folder import StackState, write_state
 from stack.ports import free_port
 from stack.processes import Phase, ProcessState
@@ -29,14 +29,14 @@ from tests.integration.admin_rows import AT, LONG_AGO, Rows
 from tests.integration.backends_topics import database_of, producing
 from tests.services import WIDE_PARTITIONS
 
-ROOMS = ("streams", "trainers", "deployer", "serving")
+SERVICES = ("streams", "trainers", "deployer", "serving")
 SINCE = dt.datetime(2026, 3, 4, 11, 0, tzinfo=dt.UTC)
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Give a way to the database."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 
@@ -50,16 +50,16 @@ async def brokers(broker_address: str) -> str:
 
 @contextlib.asynccontextmanager
 async def installation_of(brokers: str, **checks: dict[str, bool] | None) -> AsyncIterator[Installation]:
-    """Give an installation with a process per room; its checks as given (None: nobody listens there)."""
+    """Give an installation with a process per service; its checks as given (None: nobody listens there)."""
     async with contextlib.AsyncExitStack() as stack:
         endpoints = []
-        for room in ROOMS:
-            port, its_checks = free_port(), checks.get(room, {"database": True})
+        for service in SERVICES:
+            port, its_checks = free_port(), checks.get(service, {"database": True})
             if its_checks is not None:
                 server = HealthServer(host="127.0.0.1", port=port, readiness=lambda c=its_checks: c)  # type: ignore[misc]
                 await server.start()
                 stack.push_async_callback(server.stop)
-            endpoints.append(Endpoint(name=f"{room}-1", room=room, url=f"http://127.0.0.1:{port}"))
+            endpoints.append(Endpoint(name=f"{service}-1", service=service, url=f"http://127.0.0.1:{port}"))
         yield Installation(
             database_url="", brokers=brokers, store_url="", keys_folder="", wide_partitions=WIDE_PARTITIONS, processes=tuple(endpoints)
         )  # fmt: skip
@@ -87,7 +87,7 @@ async def test_processes_are_known_by_what_they_and_their_supervisor_say(
     assert (deployer.live, deployer.ready, deployer.phase) == (True, False, "away")  # nobody supervises it
     assert deployer.checks == {"database": True, "broker": False}
     assert (serving.ready, serving.since) == (True, None)
-    broken = {link.name: link.detail for link in links(facts) if link.name in ROOMS and not link.holds}
+    broken = {link.name: link.detail for link in links(facts) if link.name in SERVICES and not link.holds}
     assert broken == {
         "trainers": "trainers-1 is backing_off, does not answer",
         "deployer": "deployer-1 is away, failing: broker",
@@ -149,14 +149,14 @@ async def test_what_the_database_says_is_wrong_is_found(brokers: str, database: 
     """Announcements that nobody publishes, trainings that nobody works on, or a replica left behind would go unseen."""
     rows = Rows(database)
     await rows.everything()
-    await rows.add(outbox, room="deployer", topic="t", payload=b"", created_at=LONG_AGO)
+    await rows.add(outbox, service="deployer", topic="t", payload=b"", created_at=LONG_AGO)
     async with installation_of(brokers) as installation:
         facts = await facts_of(installation, database, tmp_path)
     chain = {link.name: link for link in links(facts)}
     assert chain["announcing"].detail == "1 outbox rows of deployer are not published"
     assert chain["announcing"].since == LONG_AGO
     assert chain["training"].detail == "the lease of a spending training has expired"
-    assert [row["error"] for row in facts.failed_trainings] == ["no memory"]
+    assert [row.error for row in facts.failed_trainings] == ["no memory"]
     assert chain["swapping"].detail == "replica-1 serves goal 0.0.0, desired is 1.0.0"
     assert chain["swapping"].since == AT
     assert facts.now > AT
@@ -176,8 +176,8 @@ async def test_with_everything_away_the_status_still_answers(tmp_path: Path, clo
     """The status would be of no use when it is needed most."""
     url = f"postgresql+asyncpg://nobody:x@127.0.0.1:{free_port()}/none"
     async with (
-        installation_of(f"127.0.0.1:{free_port()}", **dict.fromkeys(ROOMS)) as installation,
-        database_of(Room.ADMIN, url) as database,
+        installation_of(f"127.0.0.1:{free_port()}", **dict.fromkeys(SERVICES)) as installation,
+        database_of(Service.ADMIN, url) as database,
     ):
         facts = await StatusService(installation, database, clock, folder=tmp_path).facts()
     assert facts.database_error

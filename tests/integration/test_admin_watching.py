@@ -40,7 +40,7 @@ async def brokers(broker_address: str) -> str:
 def alert(kind: type[AlertRaised | AlertCleared], subject: str) -> bytes:
     """Return an alert as it is on the topic."""
     return codec.encode(kind(
-        event_id=uuid4(), occurred_at=SystemClock().now(), name="watermark_lag", subject=subject, room="streams", detail="3 [/h] behind"
+        event_id=uuid4(), occurred_at=SystemClock().now(), name="watermark_lag", subject=subject, service="streams", detail="3 [/h] behind"
     ))  # fmt: skip
 
 
@@ -72,7 +72,7 @@ async def test_alerts_are_listed_in_their_order_and_what_nobody_can_read_is_left
     for_programs = await command("alerts", "--json", folder=folder)
     for_people = await command("alerts", folder=folder)
     rows = [row for row in msgspec.json.decode(for_programs.stdout) if row["subject"] == subject]
-    assert [(row["state"], row["room"]) for row in rows] == [("AlertRaised", "streams"), ("AlertCleared", "streams")]
+    assert [(row["state"], row["service"]) for row in rows] == [("AlertRaised", "streams"), ("AlertCleared", "streams")]
     assert for_people.exit_code == 0
     assert "3 [/h] behind" in for_people.stdout
 

@@ -19,6 +19,7 @@ from schemas import codec
 from schemas.errors import CommandRejectedError, InvalidMessageError, RetryLaterError
 from schemas.messages.control import (
     Command,
+    CommandOutcome,
     CommandRejected,
     CommandResult,
     CommandSucceeded,
@@ -28,7 +29,7 @@ from schemas.messages.control import (
 )
 from schemas.tables import audit_log, command_inbox, outbox
 from schemas.topics import ALERTS, CONTROL, CONTROL_RESULTS
-from schemas.vocabulary import ModelType, Room
+from schemas.vocabulary import ModelType, Service
 from stack.ports import free_port
 from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import database_of
@@ -46,7 +47,7 @@ class Executor:
         self.may_go_on.set()
         self._refusal = refusal
 
-    async def __call__(self, work: UnitOfWork, command: Any, model_type: ModelType) -> tuple[str, dict[str, Any]]:  # noqa: ANN401 - any command
+    async def __call__(self, work: UnitOfWork, command: Any, model_type: ModelType) -> CommandOutcome:  # noqa: ANN401 - any command
         """Act."""
         self.acted.append((command.event_id, model_type))
         await work.publish_raw(ALERTS, b"effect", str(command.event_id).encode())
@@ -54,7 +55,7 @@ class Executor:
         await self.may_go_on.wait()
         if self._refusal is not None:
             raise CommandRejectedError(self._refusal)
-        return "rolled back to 1.0.0", {"version": "1.0.0"}
+        return CommandOutcome(detail="rolled back to 1.0.0", result={"version": "1.0.0"})
 
 
 def handler(database: Database, executor: Executor, clock: ManualClock) -> CommandHandler:
@@ -113,7 +114,7 @@ async def written_down(database: Database) -> tuple[list[tuple[str, str]], list[
 async def test_a_command_takes_effect_is_answered_and_written_down(database_url: str, clock: ManualClock) -> None:
     """An act would be without an answer, or missing in the log of who did what."""
     executor, command = Executor(), roll_back()
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, executor, clock).handle(record_of(command))
         [answer] = await answers(database)
         assert await effects(database) == [str(command.event_id)]
@@ -131,7 +132,7 @@ async def test_a_command_takes_effect_is_answered_and_written_down(database_url:
 async def test_a_command_that_comes_twice_acts_once(database_url: str, clock: ManualClock) -> None:
     """A restart, which reads half an hour of commands again, would roll back once more."""
     executor, command = Executor(), roll_back()
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         for _ in range(3):
             await handler(database, executor, clock).handle(record_of(command))
         assert len(await answers(database)) == 1
@@ -144,8 +145,8 @@ async def test_of_two_instances_that_see_a_command_at_once_one_acts(database_url
     executor, command = Executor(), roll_back()
     executor.may_go_on.clear()
     async with (
-        database_of(Room.DEPLOYER, database_url) as first,
-        database_of(Room.DEPLOYER, database_url) as second,
+        database_of(Service.DEPLOYER, database_url) as first,
+        database_of(Service.DEPLOYER, database_url) as second,
         asyncio.timeout(20),
     ):
         both = [asyncio.create_task(handler(d, executor, clock).handle(record_of(command))) for d in (first, second)]
@@ -163,8 +164,8 @@ async def test_where_the_first_instance_fails_the_second_one_acts(database_url: 
     broken, executor, command = Executor(), Executor(), roll_back()
     broken.may_go_on.clear()
     async with (
-        database_of(Room.DEPLOYER, database_url) as first,
-        database_of(Room.DEPLOYER, database_url) as second,
+        database_of(Service.DEPLOYER, database_url) as first,
+        database_of(Service.DEPLOYER, database_url) as second,
         asyncio.timeout(20),
     ):
         dying = asyncio.create_task(handler(first, broken, clock).handle(record_of(command)))
@@ -180,7 +181,7 @@ async def test_where_the_first_instance_fails_the_second_one_acts(database_url: 
 async def test_the_same_id_of_another_issuer_is_another_command(database_url: str, clock: ManualClock) -> None:
     """Somebody could keep another one's command from acting by guessing its id."""
     executor, command_id = Executor(), uuid4()
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         for issuer in ("ann", "eve"):
             await handler(database, executor, clock).handle(record_of(roll_back(event_id=command_id, issuer=issuer)))
     assert len(executor.acted) == 2
@@ -190,7 +191,7 @@ async def test_a_command_that_comes_too_late_is_refused(database_url: str, clock
     """A deployer that was down for a day would carry out yesterday's rollback."""
     executor, command = Executor(), roll_back()
     clock.advance(5 * 60 + 1)
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, executor, clock).handle(record_of(command))
         [answer] = await answers(database)
         assert await written_down(database) == (
@@ -205,7 +206,7 @@ async def test_a_command_that_comes_too_late_is_refused(database_url: str, clock
 async def test_a_refusal_takes_back_what_was_done_and_is_answered(database_url: str, clock: ManualClock) -> None:
     """Half of a refused command would stay, or the caller wait in vain."""
     executor = Executor(refusal="there is nothing before it; deploy a version first")
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, executor, clock).handle(record_of(roll_back()))
         [answer] = await answers(database)
         assert await effects(database) == []
@@ -217,7 +218,7 @@ async def test_a_refusal_takes_back_what_was_done_and_is_answered(database_url: 
 async def test_an_unknown_model_is_refused_with_the_known_ones(database_url: str, clock: ManualClock) -> None:
     """A mistyped model would be lost, or stop the deployer."""
     executor = Executor()
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, executor, clock).handle(record_of(roll_back(model_type="weather")))
         [answer] = await answers(database)
     assert "no model 'weather'" in answer.detail
@@ -234,7 +235,7 @@ async def test_what_nobody_understands_is_refused_with_what_is_known(
     database_url: str, clock: ManualClock, raw: bytes
 ) -> None:
     """Whoever sends an unknown command would wait in vain for an answer."""
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, Executor(), clock).handle(record_of(raw))
         [answer] = await answers(database)
         inbox, [audit] = await written_down(database)
@@ -246,11 +247,11 @@ async def test_what_nobody_understands_is_refused_with_what_is_known(
 
 
 async def test_what_nobody_understands_is_answered_once(database_url: str, clock: ManualClock) -> None:
-    """Each restart would answer it again, and each room would."""
+    """Each restart would answer it again, and each service would."""
     raw = document(type="BuyShares")
     async with (
-        database_of(Room.DEPLOYER, database_url) as deployer,
-        database_of(Room.TRAINERS, database_url) as trainers,
+        database_of(Service.DEPLOYER, database_url) as deployer,
+        database_of(Service.TRAINERS, database_url) as trainers,
     ):
         for database in (trainers, deployer, deployer):
             await handler(database, Executor(), clock).handle(record_of(raw))
@@ -275,26 +276,28 @@ async def test_what_nobody_understands_is_answered_once(database_url: str, clock
 )
 async def test_what_cannot_even_be_answered_is_put_aside(database_url: str, clock: ManualClock, raw: bytes) -> None:
     """One command that fits no column would be tried for ever, and hold up every rollback behind it."""
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         with pytest.raises(InvalidMessageError):
             await handler(database, Executor(), clock).handle(record_of(raw))
         assert await written_down(database) == ([], [])
 
 
-async def test_other_rooms_leave_a_broken_record_to_the_one_that_answers(database_url: str, clock: ManualClock) -> None:
-    """One broken record would be put aside once by each room."""
-    async with database_of(Room.TRAINERS, database_url) as database:
+async def test_other_services_leave_a_broken_record_to_the_one_that_answers(
+    database_url: str, clock: ManualClock
+) -> None:
+    """One broken record would be put aside once by each service."""
+    async with database_of(Service.TRAINERS, database_url) as database:
         for raw in (b"no JSON", document(type="BuyShares"), document(type="x" * 51)):
             await handler(database, Executor(), clock).handle(record_of(raw))
         assert await written_down(database) == ([], [])
 
 
-async def test_a_command_of_another_room_is_left_alone(database_url: str, clock: ManualClock) -> None:
-    """A room would claim a command that it cannot carry out, and nobody would act."""
+async def test_a_command_of_another_service_is_left_alone(database_url: str, clock: ManualClock) -> None:
+    """A service would claim a command that it cannot carry out, and nobody would act."""
     command = TriggerTraining(
         event_id=uuid4(), occurred_at=NOON, issuer="ann", expires_at=NOON + dt.timedelta(minutes=5), model_type="goal"
     )
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, Executor(), clock).handle(record_of(command))
         assert await written_down(database) == ([], [])
 
@@ -303,7 +306,7 @@ async def test_a_command_of_another_room_is_left_alone(database_url: str, clock:
 async def test_while_the_database_is_away_a_command_waits(clock: ManualClock, raw: bytes) -> None:
     """A command given while the database restarts would be lost."""
     url = f"postgresql+asyncpg://nobody:x@127.0.0.1:{free_port()}/none"
-    async with database_of(Room.DEPLOYER, url) as database:
+    async with database_of(Service.DEPLOYER, url) as database:
         with pytest.raises(RetryLaterError):
             await handler(database, Executor(), clock).handle(record_of(raw))
 
@@ -311,11 +314,11 @@ async def test_while_the_database_is_away_a_command_waits(clock: ManualClock, ra
 async def test_a_bug_of_an_executor_is_not_taken_for_a_refusal(database_url: str, clock: ManualClock) -> None:
     """A bug would be answered as if the caller were wrong, and nobody would look."""
 
-    async def buggy(*_: object) -> tuple[str, dict[str, Any]]:
+    async def buggy(*_: object) -> CommandOutcome:
         message = "a bug"
         raise ZeroDivisionError(message)
 
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         with pytest.raises(ZeroDivisionError):
             await CommandHandler(database, clock, {RollBackModel: buggy}, models=FOUR_MODELS).handle(
                 record_of(roll_back())
@@ -325,13 +328,13 @@ async def test_a_bug_of_an_executor_is_not_taken_for_a_refusal(database_url: str
 
 async def test_a_command_that_the_database_refuses_is_refused(database_url: str, clock: ManualClock) -> None:
     """A value beyond its column or against a rule is answered with the database's own words: it stops no process."""
-    broken = outbox.insert().values(room="kitchen", topic="t", payload=b"")
+    broken = outbox.insert().values(service="kitchen", topic="t", payload=b"")
 
-    async def writes_it(work: UnitOfWork, *_: object) -> tuple[str, dict[str, Any]]:
+    async def writes_it(work: UnitOfWork, *_: object) -> CommandOutcome:
         await work.connection.execute(broken)
-        return "done", {}
+        return CommandOutcome(detail="done")
 
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         await CommandHandler(database, clock, {RollBackModel: writes_it}, models=FOUR_MODELS).handle(
             record_of(roll_back())
         )
@@ -346,7 +349,7 @@ async def test_a_command_whose_refusal_cannot_be_written_down_is_put_aside(
 ) -> None:
     """A refusal that quotes what no column holds ends as a dead letter: it holds up no command behind it."""
     executor = Executor(refusal="there is no version a\0b")
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
             await handler(database, executor, clock).handle(record_of(roll_back()))
         assert await written_down(database) == ([], [])

@@ -16,9 +16,9 @@ from backends.database.unit_of_work import Database
 from schemas.errors import RetryLaterError
 from schemas.tables import outbox
 from schemas.topics import Topic
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from tests.integration.backends_topics import created_topic, database_of, producing, records_on, values_on
-from tests.rooms import eventually
+from tests.processes import eventually
 
 TERMINATE = sa.text("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = :name")
 
@@ -77,7 +77,7 @@ async def test_rows_are_published_in_order_with_key_and_headers_and_then_marked(
     """Sequences would reach replicas the wrong way round, or one message be sent for ever."""
     topic = await created_topic(broker_address, "outbox")
     values = [str(number).encode() for number in range(BATCH_ROWS + 20)]
-    async with database_of(Room.DEPLOYER, database_url) as database, producing(broker_address) as producer:
+    async with database_of(Service.DEPLOYER, database_url) as database, producing(broker_address) as producer:
         relay = OutboxRelay(database, producer)
         await announce(database, topic, *values)
         assert [await relay.publish_once() for _ in range(3)] == [BATCH_ROWS, 20, 0]
@@ -92,7 +92,7 @@ async def test_a_row_that_commits_late_behind_published_ones_is_published_too(
 ) -> None:
     """A cursor over ids would pass it by, and the epoch in it would never be trained."""
     topic = await created_topic(broker_address, "late")
-    async with database_of(Room.STREAMS, database_url) as database, producing(broker_address) as producer:
+    async with database_of(Service.STREAMS, database_url) as database, producing(broker_address) as producer:
         relay = OutboxRelay(database, producer)
         async with database.transaction() as slow:
             await slow.publish_raw(topic, None, b"begun first, committed last")
@@ -102,12 +102,12 @@ async def test_a_row_that_commits_late_behind_published_ones_is_published_too(
     assert await values_on(broker_address, topic) == [b"quick", b"begun first, committed last"]
 
 
-async def test_a_room_publishes_its_own_rows_only(broker_address: str, database_url: str) -> None:
+async def test_a_service_publishes_its_own_rows_only(broker_address: str, database_url: str) -> None:
     """Two relays would publish the same rows, each under its own lock."""
-    topic = await created_topic(broker_address, "rooms")
+    topic = await created_topic(broker_address, "services")
     async with (
-        database_of(Room.STREAMS, database_url) as streams,
-        database_of(Room.TRAINERS, database_url) as trainers,
+        database_of(Service.STREAMS, database_url) as streams,
+        database_of(Service.TRAINERS, database_url) as trainers,
         producing(broker_address) as producer,
     ):
         await announce(streams, topic, b"of streams")
@@ -120,7 +120,7 @@ async def test_a_room_publishes_its_own_rows_only(broker_address: str, database_
 async def test_nothing_is_marked_before_the_broker_has_it(broker_address: str, database_url: str) -> None:
     """What a broker that was away never got would count as published."""
     topic = await created_topic(broker_address, "unacknowledged")
-    async with database_of(Room.STREAMS, database_url) as database, producing(broker_address) as producer:
+    async with database_of(Service.STREAMS, database_url) as database, producing(broker_address) as producer:
         await announce(database, topic, b"row")
         relay = OutboxRelay(database, Interrupted(producer, broker_away))
         with pytest.raises(RetryLaterError):
@@ -135,8 +135,8 @@ async def test_a_running_relay_outlives_broker_and_database(broker_address: str,
     """After a restart of either nothing more would be announced until somebody restarts the process."""
     topic = await created_topic(broker_address, "outlives")
     async with (
-        database_of(Room.STREAMS, database_url, name="relay") as database,
-        database_of(Room.ADMIN, database_url) as admin,
+        database_of(Service.STREAMS, database_url, name="relay") as database,
+        database_of(Service.ADMIN, database_url) as admin,
         producing(broker_address) as producer,
     ):
 
@@ -145,11 +145,11 @@ async def test_a_running_relay_outlives_broker_and_database(broker_address: str,
                 await connection.execute(TERMINATE, {"name": "relay"})
 
         publisher = Interrupted(producer, broker_away, database_restarts)
-        await announce(admin, topic, b"of another room")
+        await announce(admin, topic, b"of another service")
         await announce(database, topic, b"row")
 
         async def published() -> bool:
-            return await unpublished(admin) == [b"of another room"]
+            return await unpublished(admin) == [b"of another service"]
 
         async with relaying(OutboxRelay(database, publisher, poll_seconds=0.01)):
             await eventually(published, what="the row to be published")
@@ -158,13 +158,13 @@ async def test_a_running_relay_outlives_broker_and_database(broker_address: str,
     assert await values_on(broker_address, topic) == [b"row", b"row"]
 
 
-async def test_two_relays_of_one_room_take_turns(broker_address: str, database_url: str) -> None:
-    """Two instances of a room would publish everything twice, or in each other's way out of order."""
+async def test_two_relays_of_one_service_take_turns(broker_address: str, database_url: str) -> None:
+    """Two instances of a service would publish everything twice, or in each other's way out of order."""
     topic = await created_topic(broker_address, "two")
     values = [str(number).encode() for number in range(300)]
     async with (
-        database_of(Room.STREAMS, database_url) as first,
-        database_of(Room.STREAMS, database_url) as second,
+        database_of(Service.STREAMS, database_url) as first,
+        database_of(Service.STREAMS, database_url) as second,
         producing(broker_address) as producer,
     ):
 
@@ -180,7 +180,7 @@ async def test_two_relays_of_one_room_take_turns(broker_address: str, database_u
 
 
 async def test_a_second_relay_does_not_wait_for_the_first(broker_address: str, database_url: str) -> None:
-    """Both relays of a room would hang where one hangs."""
+    """Both relays of a service would hang where one hangs."""
     topic = await created_topic(broker_address, "busy")
     entered, leave = asyncio.Event(), asyncio.Event()
 
@@ -189,8 +189,8 @@ async def test_a_second_relay_does_not_wait_for_the_first(broker_address: str, d
         await leave.wait()
 
     async with (
-        database_of(Room.STREAMS, database_url) as first,
-        database_of(Room.STREAMS, database_url) as second,
+        database_of(Service.STREAMS, database_url) as first,
+        database_of(Service.STREAMS, database_url) as second,
         producing(broker_address) as producer,
     ):
         await announce(first, topic, b"row")
@@ -206,7 +206,7 @@ async def test_a_second_relay_does_not_wait_for_the_first(broker_address: str, d
 async def test_a_relay_that_is_woken_does_not_wait_for_its_next_look(broker_address: str, database_url: str) -> None:
     """A rollback would take as long as the relay sleeps."""
     topic = await created_topic(broker_address, "woken")
-    async with database_of(Room.DEPLOYER, database_url) as database, producing(broker_address) as producer:
+    async with database_of(Service.DEPLOYER, database_url) as database, producing(broker_address) as producer:
         relay = OutboxRelay(database, producer, poll_seconds=3_600)
 
         async def published() -> bool:
@@ -223,7 +223,7 @@ async def test_large_rows_are_published_a_few_at_a_time(broker_address: str, dat
     """Five hundred dead letters of a megabyte each would be in the memory of the relay at once."""
     topic = await created_topic(broker_address, "large")
     large = bytes(BATCH_BYTES - 1)
-    async with database_of(Room.STREAMS, database_url) as database, producing(broker_address) as producer:
+    async with database_of(Service.STREAMS, database_url) as database, producing(broker_address) as producer:
         await announce(database, topic, b"first", large, b"third", large, b"last")
         relay = OutboxRelay(database, producer)
         assert [await relay.publish_once() for _ in range(3)] == [2, 2, 1]
@@ -234,7 +234,7 @@ async def test_what_was_acknowledged_before_the_broker_went_is_marked(broker_add
     """All of it would be sent again and again for as long as a backlog takes longer than the broker stays."""
     topic = await created_topic(broker_address, "half")
     values = [str(number).encode() for number in range(SLICE_ROWS + 10)]
-    async with database_of(Room.STREAMS, database_url) as database, producing(broker_address) as producer:
+    async with database_of(Service.STREAMS, database_url) as database, producing(broker_address) as producer:
         await announce(database, topic, *values)
 
         async def nothing() -> None:

@@ -23,7 +23,7 @@ from schemas.errors import InvalidMessageError, RetryLaterError
 from schemas.messages.deployment import ReplicaStatus
 from schemas.tables import replicas
 from schemas.topics import DEAD_LETTERS, Topic
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from tests.integration.backends_topics import consuming, created_topic, database_of, producing, records_on, send
 from tests.services import unique
 
@@ -236,7 +236,7 @@ async def test_what_the_database_refuses_is_put_aside_and_the_rest_flows(
         for name in ("first", "r" * 150, "last")
     ]  # fmt: skip
     await send(broker_address, topic, *statuses)
-    async with database_of(Room.DEPLOYER, database_url) as database:
+    async with database_of(Service.DEPLOYER, database_url) as database:
         async with processing(broker_address, topic, group, ReplicaStatusConsumer(database).handle) as processor:
             await caught_up(processor)
         async with database.reading() as connection:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
-from backends.database.repositories.questions import QuestionRepository
-from backends.database.repositories.recount import RecountRepository
+from backends.database.repositories.queries import QueryRepository
+from backends.database.repositories.recount import EventRecount, OpenWork, RecountRepository
 from backends.database.unit_of_work import Database
 from schemas.tables import epochs, model_training_events, model_versions, outbox, panes, rollout_decisions
 from schemas.topics import BEHAVIORAL_EVENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from tests.integration.admin_rows import AT, Rows
 from tests.integration.backends_topics import database_of
 
@@ -23,7 +23,7 @@ from tests.integration.backends_topics import database_of
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Give a way to the database."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         yield database
 
 
@@ -36,7 +36,7 @@ async def pane(database: Database, first: int, last: int, **figures: int) -> Non
     )  # fmt: skip
 
 
-async def recounted(database: Database) -> dict[str, Any]:
+async def recounted(database: Database) -> EventRecount:
     """Return the figures of the events."""
     async with database.reading() as connection:
         return await RecountRepository(connection).events(BEHAVIORAL_EVENTS.name)
@@ -44,22 +44,29 @@ async def recounted(database: Database) -> dict[str, Any]:
 
 async def test_events_are_counted_from_archive_ledger_panes_and_dead_letters(database: Database) -> None:
     """The demo's balance would be judged by the counters that it judges."""
-    assert set((await recounted(database)).values()) == {0}
+    assert set(msgspec.structs.astuple(await recounted(database))) == {0}
     await Rows(database).archive()  # one event, one dead letter, a ledger at 6
     await pane(database, 0, 4, archived=1, duplicates=3)
     await pane(database, 4, 6, archived=0, duplicates=1, dead_lettered=1)
     figures = await recounted(database)
-    assert figures == {
-        "archived": 1, "distinct_archived": 1, "delivered": 6, "dead_lettered": 1, "pane_records": 6, "counted": 1, "duplicates": 4,
-        "pane_dead_lettered": 1, "holes": 0,
-    }  # fmt: skip
+    assert figures == EventRecount(
+        archived=1,
+        distinct_archived=1,
+        delivered=6,
+        dead_lettered=1,
+        pane_records=6,
+        counted=1,
+        duplicates=4,
+        pane_dead_lettered=1,
+        holes=0,
+    )
 
 
 async def test_a_hole_between_panes_is_found(database: Database) -> None:
     """Offsets that nobody counted would go unseen, where another figure makes up for them."""
     await pane(database, 0, 4)
     await pane(database, 5, 6)
-    assert (await recounted(database))["holes"] == 1
+    assert (await recounted(database)).holes == 1
 
 
 async def test_models_are_counted_by_crossing_verdict_and_decision(database: Database) -> None:
@@ -72,11 +79,11 @@ async def test_models_are_counted_by_crossing_verdict_and_decision(database: Dat
     await rows.add(model_training_events, model_type="goal", status="in_progress")
     await rows.add(rollout_decisions, model_type="goal", version="1.1.0", decision="rejected", reason="r")
     async with database.reading() as connection:
-        models = {row["model_type"]: row for row in await RecountRepository(connection).models()}
+        models = {row.model_type: row for row in await RecountRepository(connection).models()}
     goal = models["goal"]
-    assert (goal["crossings"], goal["trainings"]) == (1, 2)
-    assert (goal["deployed"], goal["kept_champion"], goal["rejected"], goal["failed"]) == (1, 1, 1, 0)
-    assert (goal["version"], goal["kind"]) == ("1.0.0", "learned")
+    assert (goal.crossings, goal.trainings) == (1, 2)
+    assert (goal.deployed, goal.kept_champion, goal.rejected, goal.failed) == (1, 1, 1, 0)
+    assert (goal.version, goal.kind) == ("1.0.0", "learned")
 
 
 async def test_the_evidence_of_a_model_is_that_of_its_active_version(database: Database) -> None:
@@ -97,8 +104,8 @@ async def test_the_evidence_of_a_model_is_that_of_its_active_version(database: D
         )
     async with database.reading() as connection:
         after = await RecountRepository(connection).evidence()
-    assert before["goal"]["performance_metrics"]["comparison"] == {"candidate": 0.7}  # the newest
-    assert after["goal"]["performance_metrics"]["comparison"] == {"candidate": 0.8}
+    assert before["goal"].performance_metrics["comparison"] == {"candidate": 0.7}  # the newest
+    assert after["goal"].performance_metrics["comparison"] == {"candidate": 0.8}
 
 
 async def test_the_way_from_a_crossing_to_the_last_replica_is_measured(database: Database) -> None:
@@ -116,9 +123,9 @@ async def test_the_way_from_a_crossing_to_the_last_replica_is_measured(database:
         await work.connection.execute(epochs.update().values(reached_at=AT - dt.timedelta(seconds=12)))
     async with database.reading() as connection:
         [served] = await RecountRepository(connection).crossing_to_served()
-        [acknowledged] = await QuestionRepository(connection).acknowledgements()
-    assert (served["model_type"], served["version"], served["seconds"]) == ("goal", "1.0.0", 12.0)
-    assert acknowledged["served_since"] == AT
+        [acknowledged] = await QueryRepository(connection).acknowledgements()
+    assert (served.model_type, served.version, served.seconds) == ("goal", "1.0.0", 12.0)
+    assert acknowledged.served_since == AT
 
 
 async def test_open_work_is_what_somebody_still_has_to_do(database: Database) -> None:
@@ -128,16 +135,16 @@ async def test_open_work_is_what_somebody_still_has_to_do(database: Database) ->
         idle = await RecountRepository(connection).open_work()
     await rows.data_set()  # a crossing without a job
     await rows.training()  # a job that runs, and a win that nobody has decided about
-    await rows.add(outbox, room="streams", topic="t", payload=b"")
+    await rows.add(outbox, service="streams", topic="t", payload=b"")
     async with database.reading() as connection:
         busy = await RecountRepository(connection).open_work()
     async with database.transaction() as work:
         await work.connection.execute(sa.update(outbox).values(published_at=sa.func.now()))
     async with database.reading() as connection:
         published = await RecountRepository(connection).open_work()
-    assert idle == {"jobs": 0, "unpublished": 0, "undecided": 0, "unheard": 0}
-    assert busy == {"jobs": 1, "unpublished": 1, "undecided": 1, "unheard": 1}
-    assert published == {**busy, "unpublished": 0}
+    assert idle == OpenWork()
+    assert busy == OpenWork(jobs=1, unpublished=1, undecided=1, unheard=1)
+    assert published == msgspec.structs.replace(busy, unpublished=0)
 
 
 async def test_without_a_closed_loop_there_is_no_chain(database: Database) -> None:

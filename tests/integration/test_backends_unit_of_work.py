@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from backends.database.unit_of_work import Database
 from schemas.errors import DatabaseAwayError, InvalidMessageError
-from schemas.tables import audit_log, epochs, outbox, training_jobs
+from schemas.tables import audit_log, epochs, exceeded_limits, outbox, training_jobs
 from schemas.topics import ALERTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.ports import free_port
 from tests.integration.backends_topics import database_of
 
@@ -48,7 +48,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(database_url: str)
             message = "after everything was written"
             raise ZeroDivisionError(message)
 
-    async with database_of(Room.TRAINERS, database_url) as database:
+    async with database_of(Service.TRAINERS, database_url) as database:
         with pytest.raises(ZeroDivisionError):
             await fail_in_the_end(database)
         assert await rows(database, outbox) == []
@@ -57,7 +57,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(database_url: str)
 
 async def test_state_and_announcement_are_committed_together(database_url: str) -> None:
     """A decision would be made and nobody be told."""
-    async with database_of(Room.TRAINERS, database_url) as database:
+    async with database_of(Service.TRAINERS, database_url) as database:
         async with database.transaction() as work:
             await work.publish_raw(ALERTS, b"goal", b'{"a":1}', headers={"reason": "r"})
             await work.publish_raw(ALERTS, None, b"")
@@ -65,7 +65,7 @@ async def test_state_and_announcement_are_committed_together(database_url: str) 
             assert await rows(database, outbox) == []  # nobody sees it before the end
         first, second = await rows(database, outbox)
         [entry] = await rows(database, audit_log)
-    assert (first.room, first.topic, first.key, first.payload) == ("trainers", ALERTS.name, b"goal", b'{"a":1}')
+    assert (first.service, first.topic, first.key, first.payload) == ("trainers", ALERTS.name, b"goal", b'{"a":1}')
     assert (first.headers, first.published_at) == ({"reason": "r"}, None)
     assert (second.key, second.payload, second.headers) == (None, b"", {})
     assert (entry.actor, entry.action, entry.details) == ("ann", "act", {"why": 1})
@@ -79,11 +79,11 @@ async def test_the_drivers_connection_is_inside_the_transaction(database_url: st
             await work.connection.execute(sa.text("SELECT 1"))
             driver = await work.driver()
             row = ("streams", ALERTS.name, b"{}")
-            await driver.copy_records_to_table("outbox", records=[row], columns=["room", "topic", "payload"])
+            await driver.copy_records_to_table("outbox", records=[row], columns=["service", "topic", "payload"])
             assert await work.connection.scalar(sa.select(sa.func.count()).select_from(outbox)) == 1
             raise ZeroDivisionError
 
-    async with database_of(Room.STREAMS, database_url) as database:
+    async with database_of(Service.STREAMS, database_url) as database:
         with pytest.raises(ZeroDivisionError):
             await copy_and_fail(database)
         assert await rows(database, outbox) == []
@@ -91,14 +91,14 @@ async def test_the_drivers_connection_is_inside_the_transaction(database_url: st
 
 async def test_a_question_changes_nothing(database_url: str) -> None:
     """A list of the command line could leave something behind."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         async with database.reading() as connection:
-            await connection.execute(outbox.insert().values(room="admin", topic="t", payload=b"x"))
+            await connection.execute(outbox.insert().values(service="admin", topic="t", payload=b"x"))
         assert await rows(database, outbox) == []
 
 
 async def test_a_frozen_owner_of_a_lock_stalls_nobody_for_long(database_url: str) -> None:
-    """A process that hangs inside a transaction would stop its room until somebody kills it."""
+    """A process that hangs inside a transaction would stop its service until somebody kills it."""
     lock = sa.text("SELECT pg_advisory_xact_lock(1, 1)")
 
     async def freeze_while_others_wait(frozen: Database, other: Database) -> None:
@@ -109,8 +109,8 @@ async def test_a_frozen_owner_of_a_lock_stalls_nobody_for_long(database_url: str
             await work.publish_raw(ALERTS, None, b"the frozen one wakes up")
 
     async with (
-        database_of(Room.STREAMS, database_url, name="frozen", idle_in_transaction_seconds=0.3) as frozen,
-        database_of(Room.STREAMS, database_url, name="next") as other,
+        database_of(Service.STREAMS, database_url, name="frozen", idle_in_transaction_seconds=0.3) as frozen,
+        database_of(Service.STREAMS, database_url, name="next") as other,
     ):
         with pytest.raises(DatabaseAwayError):
             await freeze_while_others_wait(frozen, other)
@@ -120,7 +120,7 @@ async def test_a_frozen_owner_of_a_lock_stalls_nobody_for_long(database_url: str
 async def test_a_database_that_is_away_is_recognised() -> None:
     """A worker would take a database that restarts for a bug, and stop."""
     url = f"postgresql+asyncpg://nobody:x@127.0.0.1:{free_port()}/none"
-    async with database_of(Room.STREAMS, url) as database:
+    async with database_of(Service.STREAMS, url) as database:
         with pytest.raises(DatabaseAwayError):
             async with database.transaction():
                 pass
@@ -128,7 +128,10 @@ async def test_a_database_that_is_away_is_recognised() -> None:
 
 async def test_a_connection_that_the_server_ended_is_replaced(database_url: str) -> None:
     """After a restart of the database each pooled connection would fail once more."""
-    async with database_of(Room.STREAMS, database_url) as database, database_of(Room.ADMIN, database_url) as admin:
+    async with (
+        database_of(Service.STREAMS, database_url) as database,
+        database_of(Service.ADMIN, database_url) as admin,
+    ):
         async with database.reading() as connection:
             pid = await connection.scalar(sa.text("SELECT pg_backend_pid()"))
         async with admin.reading() as connection:
@@ -138,15 +141,15 @@ async def test_a_connection_that_the_server_ended_is_replaced(database_url: str)
             assert await connection.scalar(sa.text("SHOW application_name")) == "test"
 
 
-ROW = {"room": "admin", "topic": "t", "payload": b"x"}
+ROW = {"service": "admin", "topic": "t", "payload": b"x"}
 REFUSED: dict[str, sa.Executable] = {
     "too long": outbox.insert().values(ROW | {"topic": "t" * 300}),
     "out of range": training_jobs.insert().values(model_type="goal", epoch=2**31),
     "no number": sa.text("SELECT CAST('x' AS int)"),
     "more than JSON holds": sa.text("SELECT CAST('1e200000' AS jsonb)"),
     "a character that texts do not have": outbox.insert().values(ROW | {"topic": "a\0b"}),
-    "nothing": outbox.insert().values(room="admin", topic="t"),
-    "against a rule": outbox.insert().values(ROW | {"room": "kitchen"}),
+    "nothing": outbox.insert().values(service="admin", topic="t"),
+    "against a rule": outbox.insert().values(ROW | {"service": "kitchen"}),
     "about what is not there": epochs.insert().values(
         model_type="goal", epoch=1, training_dataset_id=uuid.UUID(int=1), evaluation_id=uuid.UUID(int=2), event_id=uuid.UUID(int=3),
         counted=1, threshold=1, quality_score=1, ranges=[],
@@ -159,7 +162,7 @@ async def test_what_the_database_can_never_hold_is_an_invalid_message(
     database_url: str, statement: sa.Executable
 ) -> None:
     """A record that no column or rule takes is put aside with the database's own words, not tried for ever."""
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         with pytest.raises(InvalidMessageError, match="the database cannot hold it: ") as caught:
             await execute(database, statement)
         assert caught.value.reason == "invalid_field"
@@ -169,7 +172,7 @@ async def test_what_the_database_can_never_hold_is_an_invalid_message(
 @pytest.mark.parametrize("question", ["SELECT 1 / 0", "SELECT repeat('x', 300)::jsonb"])
 async def test_the_drivers_own_words_are_translated_too(database_url: str, question: str) -> None:
     """A bulk statement, which goes past SQLAlchemy, ends as any other one does."""
-    async with database_of(Room.STREAMS, database_url) as database:
+    async with database_of(Service.STREAMS, database_url) as database:
         with pytest.raises(InvalidMessageError):
             await drive(database, question)
         with pytest.raises(asyncpg.UndefinedTableError):
@@ -178,8 +181,8 @@ async def test_the_drivers_own_words_are_translated_too(database_url: str, quest
 
 async def test_a_wrong_statement_is_a_bug(database_url: str) -> None:
     """A mistake of ours, or what only a mistake can bring about, stops the process: it is neither waited for nor put aside."""
-    twice = outbox.insert().values(ROW | {"id": 7})
-    async with database_of(Room.ADMIN, database_url) as database:
+    twice = exceeded_limits.insert().values(producer="p", alert_id=uuid.UUID(int=1), detail="")
+    async with database_of(Service.ADMIN, database_url) as database:
         for wrong in (sa.text("SELEKT 1"), sa.text("SELECT * FROM nowhere")):
             with pytest.raises(sa.exc.ProgrammingError):
                 await execute(database, wrong)
@@ -198,8 +201,8 @@ AWAY = {
 async def test_what_another_try_may_mend_is_retried(database_url: str, statement: str) -> None:
     """A server that restarts, a statement that is cancelled and a lock that is held are over in a moment."""
     async with (
-        database_of(Room.ADMIN, database_url) as database,
-        database_of(Room.ADMIN, database_url, name="other") as other,
+        database_of(Service.ADMIN, database_url) as database,
+        database_of(Service.ADMIN, database_url, name="other") as other,
         other.transaction() as holder,
     ):
         await holder.connection.execute(sa.text("LOCK TABLE outbox"))
@@ -215,7 +218,7 @@ async def test_what_the_block_itself_raises_comes_out_as_it_is(database_url: str
             await work.connection.execute(outbox.insert().values(ROW))
             raise error
 
-    async with database_of(Room.ADMIN, database_url) as database:
+    async with database_of(Service.ADMIN, database_url) as database:
         for error in (ZeroDivisionError("a bug"), InvalidMessageError("not_json", "no JSON"), LookupError("gone")):
             with pytest.raises(type(error)) as caught:
                 await write_and_raise(database, error)

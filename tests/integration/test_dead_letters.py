@@ -21,7 +21,7 @@ from backends.broker.kafka import BrokerProducer
 from backends.clock import SystemClock
 from backends.control import CommandHandler
 from backends.database.outbox import OutboxRelay
-from backends.database.repositories.dead_letters import DeadLetterQuestions, LetterFilter, RetryRule
+from backends.database.repositories.dead_letters import DeadLetterQueries, LetterFilter, RetryRule
 from backends.database.unit_of_work import Database
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
 from schemas.codec import decode, encode
@@ -33,7 +33,6 @@ from streams.batches.golden import BrokenReceiverError
 from streams.batches.retries import checked_filter, retry_dead_letters
 from streams.bootstrap import Worker
 from streams.settings import StreamsSettings
-from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import records_on
 from tests.integration.streams_workers import (
     begin_at_the_end,
@@ -90,7 +89,7 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Release:
 
 
 @dataclass
-class Room:
+class Bench:
     """A running worker with its relay and its commands, one step at a time."""
 
     worker: Worker
@@ -109,9 +108,7 @@ class Room:
             event_id=uuid.uuid4(), occurred_at=now, issuer="tester", expires_at=now + dt.timedelta(minutes=1), **fields
         )
         record = Record(topic=CONTROL.name, partition=0, offset=0, key=b"", value=encode(command), timestamp=now)
-        handler = CommandHandler(
-            self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters}, models=FOUR_MODELS
-        )
+        handler = CommandHandler(self.database, SystemClock(), {RetryDeadLetters: retry_dead_letters}, models=())
         await handler.handle(record)
         async with self.database.transaction() as work:
             driver = await work.driver()
@@ -127,7 +124,7 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def room(settings: StreamsSettings) -> AsyncIterator[Room]:
+async def bench(settings: StreamsSettings) -> AsyncIterator[Bench]:
     """Run a worker whose outbox is published when the test says so."""
     url = settings.database_url.get_secret_value()
     async with (
@@ -135,7 +132,7 @@ async def room(settings: StreamsSettings) -> AsyncIterator[Room]:
         producing(settings.brokers) as producer,
         running_worker(settings) as worker,
     ):
-        yield Room(worker, database, producer, OutboxRelay(database, producer))
+        yield Bench(worker, database, producer, OutboxRelay(database, producer))
 
 
 async def letters(connection: asyncpg.Connection) -> list[asyncpg.Record]:
@@ -161,7 +158,7 @@ def unreadable_yet(number: int, *, source: str = "host") -> TransactionCreated:
 async def test_a_letter_says_where_from_who_and_why(settings: StreamsSettings, connection: asyncpg.Connection) -> None:
     """Nobody could find the record again, blame its producer, or send it to where it was."""
     event = transaction(1, source=f"shop-{uuid.uuid4().hex[:8]}")
-    async with room(settings) as yard:
+    async with bench(settings) as yard:
         await yard.producer.publish_batch([(BEHAVIORAL_EVENTS.name, b"\xff\x00", outgoing(event)[2], {"trace": "1"})])
         (letter,) = await until_letters(connection, 1)
         await yard.publish()
@@ -195,7 +192,7 @@ async def test_what_is_valid_after_a_fix_is_archived_once(
 ) -> None:
     """Events that were put aside by an old release would be lost, or counted twice when somebody retries twice."""
     events = [unreadable_yet(number) for number in range(5)]
-    async with room(settings) as yard:
+    async with bench(settings) as yard:
         await yard.send([*events, transaction(100)])
         await until_letters(connection, 5)
         release.is_upgraded = True
@@ -221,7 +218,7 @@ async def test_what_fails_again_is_linked_to_its_first_letter_until_it_was_tried
 ) -> None:
     """A record that nobody can mend would be sent for ever, or each try look like a new defect."""
     assert not release.is_upgraded
-    async with room(settings) as yard:
+    async with bench(settings) as yard:
         await yard.send([unreadable_yet(1)])
         await until_letters(connection, 1)
         for attempt in range(1, 6):
@@ -250,7 +247,7 @@ async def test_a_chain_is_settled_as_a_whole(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
     """The list would show a record as lost that was taken in at its second try."""
-    async with room(settings) as yard:
+    async with bench(settings) as yard:
         await yard.send([unreadable_yet(1)])
         await until_letters(connection, 1)
         await yard.command(everything=True)
@@ -278,7 +275,7 @@ async def test_a_relay_that_dies_between_publishing_and_marking_archives_nothing
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
     """Every crash in the wrong moment would double the retried events."""
-    async with room(settings) as yard:
+    async with bench(settings) as yard:
         await yard.send([unreadable_yet(number) for number in range(3)])
         await until_letters(connection, 3)
         release.is_upgraded = True
@@ -298,7 +295,7 @@ async def test_two_commands_at_the_same_moment_send_each_letter_once(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
     """Two operators would send the same records twice."""
-    async with room(settings) as yard:
+    async with bench(settings) as yard:
         await yard.send([unreadable_yet(number) for number in range(40)])
         await until_letters(connection, 40)
         release.is_upgraded = True
@@ -315,7 +312,7 @@ async def test_letters_are_chosen_by_everything_that_is_known_of_them(
 ) -> None:
     """A retry would send what nobody asked for."""
     assert not release.is_upgraded
-    async with room(settings) as yard:
+    async with bench(settings) as yard:
         await yard.send([unreadable_yet(1, source="shop"), unreadable_yet(2, source="bank")])
         await yard.send([transaction(3)], raw=b"no json")
         rows = await until_letters(connection, 3)
@@ -335,7 +332,7 @@ async def test_letters_are_chosen_by_everything_that_is_known_of_them(
         ]
         async with yard.database.reading() as asked:
             for one, number in chosen:
-                fates = await DeadLetterQuestions(asked).fates(one, RetryRule(most_attempts=5))
+                fates = await DeadLetterQueries(asked).fates(one, RetryRule(most_attempts=5))
                 assert sum(fate.letters for fate in fates) == number, one
 
 
@@ -344,7 +341,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ids": (0,)}, "an id is a positive number"),
     ({"ids": (2**63,)}, "an id is a positive number"),
     ({"partition": -1}, "there is no partition -1"),
-    ({"everything": True, "limit": 0}, "one command sends 1 to 10000 letters"),
+    ({"everything": True, "limit": 0}, "one command sends 1 to 10000 dead letters"),
     ({"since": dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=14)))}, "outside the calendar"),
 ]
 
@@ -363,7 +360,7 @@ async def test_one_command_sends_what_one_transaction_may_hold(
 ) -> None:
     """A retry of a whole topic would fill the memory of the relay, or end in the database's time-out."""
     assert not release.is_upgraded
-    async with room(settings) as yard:
+    async with bench(settings) as yard:
         await yard.send([unreadable_yet(number) for number in range(5)])
         await until_letters(connection, 5)
         answer = await yard.command(everything=True, limit=2)
@@ -385,7 +382,7 @@ async def test_a_broken_producer_raises_one_alert_and_the_rest_flows(
     strict = settings.model_copy(
         update={"dead_letter_consecutive": 50, "dead_letter_window_seconds": 3.0, "batch_records": 20}
     )
-    async with room(strict) as yard:
+    async with bench(strict) as yard:
         for first in range(0, 200, 20):
             await yard.send([transaction(number) for number in range(first, first + 20)])
             await yard.send([transaction(number) for number in range(first, first + 20)], raw=bad_bytes(shop))
@@ -402,7 +399,7 @@ async def test_a_broken_producer_raises_one_alert_and_the_rest_flows(
     sums = await pane_sums(connection)
     assert (sums["archived"], sums["dead_lettered"]) == (200, 200)
     assert [type(alert).__name__ for alert in raised] == ["AlertRaised"]
-    assert (raised[0].name, raised[0].room) == ("dead_letter_limit", "streams")
+    assert (raised[0].name, raised[0].service) == ("dead_letter_limit", "streams")
     assert f"records of {shop} one after the other" in raised[0].detail
     assert [type(alert).__name__ for alert in both] == ["AlertRaised", "AlertCleared"]
     assert both[1].causation_id == raised[0].event_id
@@ -414,7 +411,7 @@ async def test_a_producer_with_too_great_a_share_of_dead_letters_raises_an_alert
     """A producer whose every third record is lost would stay unseen, because good ones lie in between; or one be blamed for another."""
     shop, calm = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("shop", "calm"))
     strict = settings.model_copy(update={"dead_letter_ratio": 0.2, "dead_letter_records": 100, "batch_records": 30})
-    async with room(strict) as yard:
+    async with bench(strict) as yard:
         for first in range(0, 400, 20):
             numbers = range(first, first + 20)
             await yard.send([transaction(number, source=shop) for number in numbers])
@@ -453,7 +450,7 @@ async def test_a_broken_worker_stops_before_it_puts_a_topic_aside(
     strict = settings.model_copy(update={"dead_letter_consecutive": 20})
     monkeypatch.setattr("streams.batches.events.decode_storable_event", refused)
     before = await connection.fetch("SELECT * FROM ledger ORDER BY topic, partition")
-    async with room(strict) as yard:
+    async with bench(strict) as yard:
         user = transaction(1).user_id
         await yard.send([transaction(number, user_id=user) for number in range(30)])
         with pytest.raises(BrokenReceiverError, match="its own decoder or rules are broken"):
@@ -463,7 +460,7 @@ async def test_a_broken_worker_stops_before_it_puts_a_topic_aside(
         "SELECT topic, generation, partition, next_offset FROM ledger ORDER BY topic, partition"
     ) == [tuple(row)[:4] for row in before]
     monkeypatch.undo()
-    async with room(strict):  # the build that ran before takes everything in
+    async with bench(strict):  # the build that ran before takes everything in
         await until_read(connection, 30)
     assert (await pane_sums(connection))["archived"] == 30
 
@@ -479,7 +476,7 @@ async def test_a_broken_reducer_stops_the_worker_too(
 
     monkeypatch.setattr("streams.batches.folding.fold", broken)
     strict = settings.model_copy(update={"dead_letter_consecutive": 20})
-    async with room(strict) as yard:
+    async with bench(strict) as yard:
         user = transaction(1).user_id
         await yard.send([transaction(number, user_id=user) for number in range(30)])
         with pytest.raises(BrokenReceiverError, match="reducer_error"):
@@ -493,7 +490,7 @@ async def test_a_record_that_no_client_may_send_again_is_announced_by_its_beginn
     """Compressed it came through; the relay would try to send it for ever, and announce nothing behind it."""
     huge = b'{"source":"' + uuid.uuid4().hex.encode() + b'","x":"' + b"x" * (7 * MIB) + b'"}'
     sender = AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=8 * MIB, compression_type="zstd")
-    async with room(settings) as yard, sender:
+    async with bench(settings) as yard, sender:
         await sender.send_and_wait(BEHAVIORAL_EVENTS.name, huge, key=b"bulk")
         (letter,) = await until_letters(connection, 1)
         await yard.publish()

@@ -1,4 +1,4 @@
-"""Whole deployer processes and replicas on a real broker and database: from a candidate to what a caller is answered."""
+"""Whole deployer processes and replicas on a real broker and database: from a candidate to an answer."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from schemas.topics import (
     REPLICA_STATUS,
     Topic,
 )
-from tests.rooms import RunningRoom, eventually, running
+from tests.processes import RunningService, eventually, running
 from tests.services import connect
-from tests.versions import Shelf, desired, ready
+from tests.versions import Installation, desired, ready
 
 TOPICS = (MODEL_READY, MODEL_DEPLOYMENTS, REPLICA_STATUS, PREDICTIONS, CONTROL, CONTROL_RESULTS, ALERTS, DEAD_LETTERS)
 USER = "6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11"
@@ -55,17 +55,17 @@ class System:
     producer: BrokerProducer
 
     @property
-    def shelf(self) -> Shelf:
+    def installation(self) -> Installation:
         """Return keys and store of the installation."""
-        return Shelf(self.folder)
+        return Installation(self.folder)
 
-    def deployer(self, **settings: object) -> contextlib.AbstractAsyncContextManager[RunningRoom]:
+    def deployer(self, **settings: object) -> contextlib.AbstractAsyncContextManager[RunningService]:
         """Run a deployer."""
         return running("deployer", self.folder, **self._settings("deployer-1", **settings))
 
     def replica(
         self, name: str = "replica-1", **settings: object
-    ) -> contextlib.AbstractAsyncContextManager[RunningRoom]:
+    ) -> contextlib.AbstractAsyncContextManager[RunningService]:
         """Run a replica."""
         return running("serving", self.folder, **self._settings(name, **settings))
 
@@ -132,7 +132,7 @@ async def recreate_topics(address: str) -> None:
         await admin.close()
 
 
-async def serves(replica: RunningRoom, version: str) -> bool:
+async def serves(replica: RunningService, version: str) -> bool:
     """Say whether the replica serves that version of goal."""
     response = await replica.get("/health/ready")
     served = response.json()["facts"]["models"].get("goal", {}) if response is not None else {}
@@ -156,13 +156,13 @@ def deploy(version: str) -> DeployModel:
 
 
 async def test_a_candidate_reaches_every_replica_and_goes_back_within_a_second(system: System) -> None:
-    """This is the loop's second half: if any link between model-ready and an answer is broken, it ends here."""
+    """A candidate reaches every replica, and a rollback reaches them within a second."""
     async with system.deployer() as deployer, system.replica() as one, system.replica("replica-2") as two:
         await asyncio.gather(deployer.ready(), one.ready(), two.ready())
         baseline = await one.post("/predict/goal", {"user_id": USER})
         assert (baseline.json()["kind"], baseline.json()["model_version"]) == ("baseline", "0.0.0")
 
-        await system.publish(MODEL_READY, ready(system.shelf.goal(0.8)))
+        await system.publish(MODEL_READY, ready(system.installation.goal(0.8)))
         for replica in (one, two):
             await eventually(lambda replica=replica: serves(replica, "1.0.0"), what="version 1.0.0 on a replica")  # type: ignore[misc]
         learned = await one.post("/predict/goal", {"user_id": USER})
@@ -204,10 +204,10 @@ async def _predictions_are_logged(system: System, wanted: set[str]) -> None:
 
 
 async def test_a_replica_starts_from_its_own_disk_without_broker_and_database(system: System) -> None:
-    """When Kafka and Postgres are away a restarted replica must go on answering what it served last."""
+    """A restarted replica serves what it served last, while Kafka and Postgres are away."""
     async with system.deployer() as deployer, system.replica() as replica:
         await asyncio.gather(deployer.ready(), replica.ready())
-        await system.publish(MODEL_READY, ready(system.shelf.goal(0.8)))
+        await system.publish(MODEL_READY, ready(system.installation.goal(0.8)))
         await eventually(lambda: serves(replica, "1.0.0"), what="version 1.0.0")
         await replica.end(signal.SIGKILL)
     away = {
@@ -223,7 +223,7 @@ async def test_a_replica_starts_from_its_own_disk_without_broker_and_database(sy
 
 
 async def test_a_replica_with_nothing_waits_and_says_so(system: System) -> None:
-    """A replica without versions must not be called ready, and must answer with a sentence instead of a stack trace."""
+    """A replica without versions is not ready, and answers with a sentence."""
     async with system.replica() as replica:
         await replica.live()
         response = await replica.get("/v2/health/ready")
@@ -234,7 +234,7 @@ async def test_a_replica_with_nothing_waits_and_says_so(system: System) -> None:
 
 
 async def test_a_stopped_replica_leaves_a_tombstone(system: System) -> None:
-    """A replica that left must not be shown as one that fell silent."""
+    """A replica that stops leaves a tombstone, so that it does not look silent."""
     async with system.deployer() as deployer, system.replica() as replica:
         await asyncio.gather(deployer.ready(), replica.ready())
         assert await replica.end() == 0
@@ -243,11 +243,11 @@ async def test_a_stopped_replica_leaves_a_tombstone(system: System) -> None:
 
 
 async def test_a_desired_version_that_cannot_be_loaded_leaves_the_old_one_serving(system: System) -> None:
-    """One bad announcement must not take a model down; the error must be seen and alerted."""
+    """A version that cannot be loaded raises an alert, and the old one goes on serving."""
     async with system.deployer() as deployer, system.replica() as replica:
         await asyncio.gather(deployer.ready(), replica.ready())
-        reference = system.shelf.goal(0.8)
-        system.shelf.store.delete(reference.artifact_uri)
+        reference = system.installation.goal(0.8)
+        system.installation.store.delete(reference.artifact_uri)
         await system.publish(MODEL_DEPLOYMENTS, desired(7, reference))
 
         async def alerted() -> bool:
@@ -261,12 +261,12 @@ async def test_a_desired_version_that_cannot_be_loaded_leaves_the_old_one_servin
 
 
 async def test_a_deployer_that_is_killed_carries_on_where_it_was(system: System) -> None:
-    """A candidate and a command that arrive while no deployer lives must be taken up by the next one, once."""
+    """A candidate and a command that arrive while no deployer runs are handled once, by the next one."""
     async with system.deployer() as deployer:
         await deployer.ready()
         await deployer.end(signal.SIGKILL)
     order = deploy("9.9.9")
-    await system.publish(MODEL_READY, ready(system.shelf.goal(0.8)))
+    await system.publish(MODEL_READY, ready(system.installation.goal(0.8)))
     await system.publish(CONTROL, order)
     async with system.deployer() as deployer:
         await deployer.ready()
@@ -286,7 +286,7 @@ async def _last_goal_state(system: System) -> DeploymentState:
 
 
 async def test_a_wiped_topic_is_filled_again_from_the_database(system: System) -> None:
-    """A broker that lost its data must not leave new replicas without desired states."""
+    """A wiped topic is filled again from the database."""
     async with system.deployer() as deployer:
         await deployer.ready()
     await recreate_topics(system.broker)
@@ -296,9 +296,9 @@ async def test_a_wiped_topic_is_filled_again_from_the_database(system: System) -
 
 
 async def test_a_restored_database_publishes_nothing_until_a_person_decides(system: System) -> None:
-    """A database from last week must not overwrite what replicas serve today."""
-    shelf = system.shelf
-    await system.publish(MODEL_DEPLOYMENTS, desired(41, shelf.goal(0.8)))
+    """A restored database publishes nothing until a person decides."""
+    installation = system.installation
+    await system.publish(MODEL_DEPLOYMENTS, desired(41, installation.goal(0.8)))
     async with system.deployer() as deployer:
         await deployer.live()
 

@@ -24,7 +24,7 @@ from deployer.consumer import ReplicaStatusConsumer
 from deployer.housekeeping import ArtifactHousekeeping
 from deployer.service import ModelDeploymentService
 from deployer.settings import DeployerSettings
-from deployer.store import ArtifactShelf
+from deployer.store import ArtifactStorage
 from modelkit.manifest import GOLDEN, Golden, build_artifact, golden_file, open_artifact
 from schemas import codec
 from schemas.codec import encode
@@ -40,10 +40,10 @@ from schemas.messages.control import (
 from schemas.messages.deployment import DeploymentState, ReplicaStatus, ServedModel, VersionReference
 from schemas.tables import audit_log, model_versions, outbox, replica_acknowledgements, replicas, rollout_decisions
 from schemas.topics import ALERTS, CONTROL, CONTROL_RESULTS, MODEL_DEPLOYMENTS, REPLICA_STATUS
-from schemas.vocabulary import ArtifactKind, DeploymentPhase, Room
+from schemas.vocabulary import ArtifactKind, DeploymentPhase, Service
 from tests.four_models import FOUR_MODELS
-from tests.rooms import eventually
-from tests.versions import Shelf, goal_artifact, ready, reference_of
+from tests.processes import eventually
+from tests.versions import Installation, goal_artifact, ready, reference_of
 
 GOAL = "goal"
 
@@ -53,11 +53,13 @@ class Bench:
 
     def __init__(self, database: Database, folder: Path, clock: ManualClock) -> None:
         self.database, self.clock = database, clock
-        self.shelf = Shelf(folder)
-        self.artifacts = ArtifactShelf(self.shelf.store_url)
-        settings = DeployerSettings(folder=folder, store_url=self.shelf.store_url, keys_folder=self.shelf.keys_folder)
+        self.installation = Installation(folder)
+        self.artifacts = ArtifactStorage(self.installation.store_url)
+        settings = DeployerSettings(
+            folder=folder, store_url=self.installation.store_url, keys_folder=self.installation.keys_folder
+        )
         self.service = ModelDeploymentService(database, self.artifacts, clock, settings=settings)
-        self.baselines = BaselineDeployment(database, self.artifacts, clock, keys_folder=self.shelf.keys_folder)
+        self.baselines = BaselineDeployment(database, self.artifacts, clock, keys_folder=self.installation.keys_folder)
         executions: Any = {DeployModel: self.service.deploy_known, RollBackModel: self.service.rollback_model}
         self._commands = CommandHandler(database, clock, executions, models=FOUR_MODELS)
 
@@ -68,10 +70,10 @@ class Bench:
         assert row is not None
         return row
 
-    async def rows(self, question: sa.Select[Any]) -> list[Any]:
-        """Return the rows of a question."""
+    async def rows(self, query: sa.Select[Any]) -> list[Any]:
+        """Return the rows of a query."""
         async with self.database.reading() as connection:
-            return list((await connection.execute(question)).all())
+            return list((await connection.execute(query)).all())
 
     async def announced(self, topic: str, key: str = "goal") -> list[bytes]:
         """Return what the outbox holds for a topic and key, oldest first."""
@@ -80,7 +82,7 @@ class Bench:
 
     async def promote(self, rate: float) -> VersionReference:
         """Bring a candidate that answers ``rate`` into service."""
-        reference = self.shelf.goal(rate)
+        reference = self.installation.goal(rate)
         current = await self.desired()
         await self.service.consider(ready(reference, parent_digest=current.active.artifact_digest))
         return reference
@@ -115,7 +117,7 @@ def record(topic: str, value: bytes, *, key: bytes = b"goal", at: dt.datetime | 
 @pytest.fixture
 async def bench(database_url: str, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Bench]:
     """Give a deployer whose models all serve their baselines."""
-    database = Database(create_engine(database_url, application_name="test-deployer"), Room.DEPLOYER)
+    database = Database(create_engine(database_url, application_name="test-deployer"), Service.DEPLOYER)
     bench = Bench(database, tmp_path, clock)
     await bench.baselines.ensure()
     yield bench
@@ -123,7 +125,7 @@ async def bench(database_url: str, tmp_path: Path, clock: ManualClock) -> AsyncI
 
 
 async def test_every_model_begins_with_its_signed_baseline(bench: Bench) -> None:
-    """Without a version 0 a cold system would answer nobody."""
+    """Every model begins with its signed baseline."""
     async with bench.database.reading() as connection:
         everything = await DeploymentRepository(connection).all_desired()
     assert {
@@ -131,7 +133,7 @@ async def test_every_model_begins_with_its_signed_baseline(bench: Bench) -> None
     } == dict.fromkeys(FOUR_MODELS, (1, DeploymentPhase.BASELINE, "0.0.0", ArtifactKind.BASELINE))
     (payload,) = await bench.announced(MODEL_DEPLOYMENTS.name)
     state = codec.decode(MODEL_DEPLOYMENTS, payload)
-    assert bench.shelf.store.exists(state.active.artifact_uri)
+    assert bench.installation.store.exists(state.active.artifact_uri)
     decisions = await bench.rows(sa.select(rollout_decisions.c.decision))
     assert [row.decision for row in decisions] == ["baseline"] * len(FOUR_MODELS)
 
@@ -139,8 +141,8 @@ async def test_every_model_begins_with_its_signed_baseline(bench: Bench) -> None
 async def test_several_deployers_starting_at_once_deploy_one_baseline(
     database_url: str, tmp_path: Path, clock: ManualClock
 ) -> None:
-    """If starting were no compare-and-set, two deployers would announce two first states of one model."""
-    database = Database(create_engine(database_url, application_name="test-deployers"), Room.DEPLOYER)
+    """Several deployers that start at once deploy one baseline."""
+    database = Database(create_engine(database_url, application_name="test-deployers"), Service.DEPLOYER)
     benches = [Bench(database, tmp_path, clock) for _ in range(3)]
     done = await asyncio.gather(*(bench.baselines.ensure() for bench in benches))
     assert sorted(model for models in done for model in models) == sorted(FOUR_MODELS)
@@ -150,7 +152,7 @@ async def test_several_deployers_starting_at_once_deploy_one_baseline(
 
 
 async def test_a_good_candidate_becomes_the_next_version_in_one_transaction(bench: Bench) -> None:
-    """A promotion must leave version, desired state, decision, audit row and announcement that agree."""
+    """A promotion leaves version, desired state, decision, audit row and announcement that agree."""
     reference = await bench.promote(0.8)
     current = await bench.desired()
     assert (current.sequence, current.phase, current.active.version) == (2, DeploymentPhase.STABLE, "1.0.0")
@@ -173,18 +175,18 @@ async def test_a_good_candidate_becomes_the_next_version_in_one_transaction(benc
 
 
 async def test_the_active_version_is_backed_up_before_it_is_replaced(bench: Bench) -> None:
-    """Without a second copy a damaged artifact would make the rollback impossible."""
+    """The active version is backed up before it is replaced."""
     first = await bench.promote(0.8)
     await bench.promote(0.7)
-    folder = Path(bench.shelf.store.path(first.artifact_uri))
+    folder = Path(bench.installation.store.path(first.artifact_uri))
     (folder / "parameters.json").write_bytes(b"{}")
     assert isinstance(await bench.command(RollBackModel), CommandSucceeded)
-    assert bench.shelf.store.get(first.artifact_uri)
+    assert bench.installation.store.get(first.artifact_uri)
 
 
 async def test_the_same_candidate_twice_is_deployed_once(bench: Bench) -> None:
-    """Messages come again after a crash; a second version of the same artifact would be a lie."""
-    message = ready(bench.shelf.goal(0.8))
+    """A candidate that is announced twice is deployed once."""
+    message = ready(bench.installation.goal(0.8))
     await bench.service.consider(message)
     await bench.service.consider(message)
     assert (await bench.desired()).sequence == 2
@@ -202,8 +204,8 @@ async def test_the_same_candidate_twice_is_deployed_once(bench: Bench) -> None:
 async def test_a_bad_artifact_is_rejected_with_its_reason(
     bench: Bench, tmp_path: Path, damage: str, reason: str
 ) -> None:
-    """A corrupted, foreign or wrong artifact must never reach a replica, and a person must learn why."""
-    message = ready(_damaged(bench.shelf, tmp_path, damage))
+    """A corrupted, foreign or wrong artifact is rejected with its reason."""
+    message = ready(_damaged(bench.installation, tmp_path, damage))
     await bench.service.consider(message)
     await bench.service.consider(message)
     assert (await bench.desired()).sequence == 1
@@ -213,37 +215,39 @@ async def test_a_bad_artifact_is_rejected_with_its_reason(
     assert codec.decode(ALERTS, raised).name == "candidate_rejected"
 
 
-def _damaged(shelf: Shelf, tmp_path: Path, damage: str) -> VersionReference:
+def _damaged(installation: Installation, tmp_path: Path, damage: str) -> VersionReference:
     if damage == "missing":
         return reference_of(f"artifacts/{'0' * 64}", version="1.0.0")
     if damage == "unsigned":
-        stranger = Shelf(tmp_path / "stranger")
-        return reference_of(shelf.store.put("artifacts", goal_artifact(stranger.key, 0.8)), version="1.0.0")
+        stranger = Installation(tmp_path / "stranger")
+        return reference_of(installation.store.put("artifacts", goal_artifact(stranger.key, 0.8)), version="1.0.0")
     if damage == "golden":
-        loaded = open_artifact(goal_artifact(shelf.key, 0.8), shelf.key.trusted())
+        loaded = open_artifact(goal_artifact(installation.key, 0.8), installation.key.trusted())
         golden = msgspec.json.decode(loaded.files[GOLDEN], type=Golden)
         golden.outputs[0][0] += 1e-3
         files = {**loaded.files, GOLDEN: golden_file(golden.inputs, golden.outputs)}
         manifest = msgspec.structs.replace(loaded.manifest, files={})
-        return reference_of(shelf.store.put("artifacts", build_artifact(manifest, files, shelf.key)), version="1.0.0")
-    reference = shelf.goal(0.8)
-    path = Path(shelf.store.path(reference.artifact_uri)) / "parameters.json"
+        return reference_of(
+            installation.store.put("artifacts", build_artifact(manifest, files, installation.key)), version="1.0.0"
+        )
+    reference = installation.goal(0.8)
+    path = Path(installation.store.path(reference.artifact_uri)) / "parameters.json"
     path.write_bytes(path.read_bytes().replace(b"0.8", b"0.9"))
     return reference
 
 
 async def test_a_candidate_that_is_worse_than_the_baseline_is_rejected(bench: Bench) -> None:
-    """The last gate must not trust that somebody else looked at the evidence."""
-    await bench.service.consider(ready(bench.shelf.goal(0.8), candidate=0.3))
+    """The deployer itself rejects a candidate that is worse than the baseline."""
+    await bench.service.consider(ready(bench.installation.goal(0.8), candidate=0.3))
     (decision,) = await bench.rows(sa.select(rollout_decisions).where(rollout_decisions.c.decision == "rejected"))
     assert "worse than the trivial baseline" in decision.reason
 
 
 async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url: str) -> None:
-    """A rejection waits for the other deployer's decision and looks again: one decision, one alert, one audit row."""
-    message = ready(bench.shelf.goal(0.8), candidate=0.3)
+    """Two deployers reject a candidate with one decision, one alert and one audit row."""
+    message = ready(bench.installation.goal(0.8), candidate=0.3)
     other = Database(
-        create_engine(database_url, application_name="other-deployer", idle_in_transaction_seconds=60), Room.DEPLOYER
+        create_engine(database_url, application_name="other-deployer", idle_in_transaction_seconds=60), Service.DEPLOYER
     )
     async with other.transaction() as work:
         await DeploymentRepository(work.connection).lock(GOAL)
@@ -271,18 +275,18 @@ async def test_two_deployers_refuse_a_candidate_once(bench: Bench, database_url:
 
 
 async def test_a_candidate_that_was_compared_with_another_champion_is_rejected(bench: Bench) -> None:
-    """A candidate that beat an old champion may be worse than the one served now."""
+    """A candidate that was compared with another champion is rejected."""
     await bench.promote(0.8)
-    await bench.service.consider(ready(bench.shelf.goal(0.7), parent_digest="f" * 64))
+    await bench.service.consider(ready(bench.installation.goal(0.7), parent_digest="f" * 64))
     current = await bench.desired()
     assert current.active.version == "1.0.0"
 
 
 async def test_a_deployer_that_was_frozen_fails_the_compare(bench: Bench) -> None:
-    """A deployer that wakes up with an old view must not undo what another one decided meanwhile."""
+    """A deployer with an old view fails the compare, and what another one decided stays."""
     stale = await bench.desired()
     await bench.promote(0.8)
-    message = ready(bench.shelf.goal(0.7), parent_digest=stale.active.artifact_digest)
+    message = ready(bench.installation.goal(0.7), parent_digest=stale.active.artifact_digest)
     report = await bench.service.validate_deployment(message)
     with pytest.raises(RetryLaterError, match="moved on"):
         await bench.service.deploy_model(message, report, stale)
@@ -292,7 +296,7 @@ async def test_a_deployer_that_was_frozen_fails_the_compare(bench: Bench) -> Non
 
 
 async def test_a_rollback_serves_the_previous_version_with_a_higher_sequence(bench: Bench) -> None:
-    """A lower or equal sequence would be ignored by every replica."""
+    """A rollback serves the previous version under a higher sequence, since replicas ignore lower ones."""
     await bench.promote(0.8)
     await bench.promote(0.7)
     answer = await bench.command(RollBackModel)
@@ -311,7 +315,7 @@ async def test_a_rollback_serves_the_previous_version_with_a_higher_sequence(ben
 
 
 async def test_a_rollback_with_nothing_before_it_is_refused_with_a_sentence(bench: Bench) -> None:
-    """A person who asks for the impossible must be told what to do instead."""
+    """A rollback with nothing before it is refused with what to do instead."""
     answer = await bench.command(RollBackModel)
     assert isinstance(answer, CommandRejected)
     assert "nothing before version 0.0.0 of goal" in answer.detail
@@ -319,7 +323,7 @@ async def test_a_rollback_with_nothing_before_it_is_refused_with_a_sentence(benc
 
 
 async def test_a_known_version_is_served_again_by_command(bench: Bench) -> None:
-    """Rolling forward is a deployment of a later version; the answer names what is served."""
+    """A known version is served again by command, and the answer names it."""
     await bench.promote(0.8)
     await bench.command(RollBackModel)
     answer = await bench.command(DeployModel, version="1.0.0")
@@ -335,14 +339,14 @@ async def test_a_known_version_is_served_again_by_command(bench: Bench) -> None:
 async def test_a_version_that_cannot_be_deployed_is_refused_with_the_known_ones(
     bench: Bench, version: str, sentence: str
 ) -> None:
-    """Unknown and already served versions must be answered, not ignored."""
+    """A command for an unknown or active version is refused with the known ones."""
     answer = await bench.command(DeployModel, version=version)
     assert isinstance(answer, CommandRejected)
     assert sentence in answer.detail
 
 
 async def test_a_version_whose_artifact_is_gone_is_refused(bench: Bench) -> None:
-    """Announcing a version that no replica can load would leave it in every error field."""
+    """A version whose artifact is gone is refused."""
     first = await bench.promote(0.8)
     await bench.command(RollBackModel)
     await bench.artifacts.delete(first.artifact_uri)
@@ -352,7 +356,7 @@ async def test_a_version_whose_artifact_is_gone_is_refused(bench: Bench) -> None
 
 
 async def test_an_unknown_command_is_answered(bench: Bench) -> None:
-    """A command that nobody executes would otherwise wait for ever."""
+    """An unknown command is answered."""
     raw = (
         b'{"type":"LaunchRocket","event_id":"6f1d7c5e-3a0e-4d0b-9d55-0f6f5b1f7a11","occurred_at":"2026-03-04T12:00:00Z",'
         b'"issuer":"tester","expires_at":"2026-03-04T12:05:00Z","model_type":"goal"}'
@@ -364,13 +368,13 @@ async def test_an_unknown_command_is_answered(bench: Bench) -> None:
 
 
 async def test_a_command_for_an_unknown_model_is_refused_with_the_known_ones(bench: Bench) -> None:
-    """A misspelt model must be answered with the right names."""
+    """A command for an unknown model is refused with the known ones."""
     answer = await bench.command(RollBackModel, "gaol")
     assert "choose one of recommendation" in answer.detail
 
 
 async def test_replicas_are_known_and_each_acknowledgement_is_noted_once(bench: Bench) -> None:
-    """The time from crossing to served is measured from first acknowledgements; heartbeats must not move them."""
+    """An acknowledgement is recorded once; heartbeats do not move it."""
     consumer = ReplicaStatusConsumer(bench.database)
     began = bench.clock.now()
     for seconds in (0, 5, 3):
@@ -409,10 +413,10 @@ UNHOLDABLE_STATUS: dict[str, Callable[[ReplicaStatus], ReplicaStatus]] = {
 
 
 @pytest.mark.parametrize("changed", UNHOLDABLE_STATUS.values(), ids=list(UNHOLDABLE_STATUS))
-async def test_what_no_table_holds_of_a_replica_is_put_aside(
+async def test_a_status_that_no_table_holds_is_dead_lettered(
     bench: Bench, changed: Callable[[ReplicaStatus], ReplicaStatus]
 ) -> None:
-    """One replica with a name, number or version that fits no column holds up no other replica."""
+    """A status with a name, number or version that fits no column holds up no other replica."""
     status = changed(_status(bench.clock.now(), swaps=0))
     with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
         await ReplicaStatusConsumer(bench.database).handle(record(REPLICA_STATUS.name, encode(status)))
@@ -420,18 +424,18 @@ async def test_what_no_table_holds_of_a_replica_is_put_aside(
     assert await bench.rows(sa.select(replica_acknowledgements)) == []
 
 
-async def test_a_farewell_that_names_no_possible_replica_is_put_aside(bench: Bench) -> None:
-    """An empty record under a key that no text can be holds up no other replica."""
+async def test_a_tombstone_that_names_no_possible_replica_is_dead_lettered(bench: Bench) -> None:
+    """An empty record under a key that is no text holds up no other replica."""
     with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
         await ReplicaStatusConsumer(bench.database).handle(record(REPLICA_STATUS.name, b"", key=b"a\0b"))
 
 
-async def test_a_candidate_that_no_table_holds_is_put_aside(bench: Bench) -> None:
-    """A signed artifact whose manifest holds what no column does holds up no other candidate."""
-    loaded = open_artifact(goal_artifact(bench.shelf.key, 0.8), bench.shelf.key.trusted())
+async def test_a_candidate_that_no_table_holds_is_dead_lettered(bench: Bench) -> None:
+    """A candidate whose manifest fits no column holds up no other candidate."""
+    loaded = open_artifact(goal_artifact(bench.installation.key, 0.8), bench.installation.key.trusted())
     parameters = {**loaded.manifest.parameters, "family": "a\0b"}
-    files = goal_artifact(bench.shelf.key, 0.8, parameters=parameters)
-    reference = reference_of(bench.shelf.store.put("artifacts", files), version="1.0.0")
+    files = goal_artifact(bench.installation.key, 0.8, parameters=parameters)
+    reference = reference_of(bench.installation.store.put("artifacts", files), version="1.0.0")
     current = await bench.desired()
     message = ready(reference, parent_digest=current.active.artifact_digest)
     with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
@@ -440,12 +444,12 @@ async def test_a_candidate_that_no_table_holds_is_put_aside(bench: Bench) -> Non
 
 
 async def test_a_store_that_is_away_is_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A candidate whose artifact cannot be copied just now is considered again, not lost."""
+    """A candidate is considered again while its artifact cannot be copied."""
 
     async def away(_address: str) -> str:
         raise OSError("the store does not answer")
 
-    message = ready(bench.shelf.goal(0.8), parent_digest=(await bench.desired()).active.artifact_digest)
+    message = ready(bench.installation.goal(0.8), parent_digest=(await bench.desired()).active.artifact_digest)
     monkeypatch.setattr(bench.artifacts, "back_up", away)
     with pytest.raises(RetryLaterError, match="the store does not answer"):
         await bench.service.consider(message)
@@ -453,12 +457,12 @@ async def test_a_store_that_is_away_is_waited_for(bench: Bench, monkeypatch: pyt
 
 
 async def test_housekeeping_keeps_what_a_rollback_needs(bench: Bench) -> None:
-    """Deleting the active, the previous or the baseline artifact would break serving or its way back."""
+    """Housekeeping keeps the active, the previous and the baseline artifact."""
     references = [await bench.promote(rate) for rate in (0.9, 0.8, 0.7, 0.6)]
     keeper = ArtifactHousekeeping(bench.database, bench.artifacts, versions_kept=1, pause_seconds=60)
     assert await keeper.clean_once() == sorted(reference.artifact_uri for reference in references[:2])
     current = await bench.desired()
     assert current.previous is not None
     for kept in (current.active, current.previous):
-        assert bench.shelf.store.exists(kept.address)
-    assert bench.shelf.store.exists(bench.shelf.baseline(GOAL).artifact_uri)
+        assert bench.installation.store.exists(kept.address)
+    assert bench.installation.store.exists(bench.installation.baseline(GOAL).artifact_uri)

@@ -1,4 +1,4 @@
-"""Dead letters of other rooms: from their topic into the table, once, and back to where they came from."""
+"""Dead letters of other services: from their topic into the table, once, and back to where they came from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backends.database.repositories.dead_letters import DeadLetterRepository, Le
 from backends.dead_letters import DeadLetterTopic, dead_letter_headers
 from schemas.errors import InvalidMessageError
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, DEAD_LETTERS
-from streams.batches.foreign_dead_letters import ForeignLetters, row_of
+from streams.batches.foreign_dead_letters import ForeignDeadLetters, row_of
 from tests.integration.streams_workers import database_of, producing, until
 from tests.services import WIDE_PARTITIONS, connect, unique
 
@@ -39,7 +39,7 @@ async def keeping(brokers: str, database_url: str, group: str) -> AsyncIterator[
     await consumer.start()
     try:
         async with database_of(database_url) as database, producing(brokers) as producer:
-            handle = ForeignLetters(database).handle
+            handle = ForeignDeadLetters(database).handle
             task = asyncio.ensure_future(Processor(consumer, handle, DeadLetterTopic(producer), name=group).run())
             try:
                 yield
@@ -51,13 +51,13 @@ async def keeping(brokers: str, database_url: str, group: str) -> AsyncIterator[
 
 
 def refused(topic: str, value: bytes) -> Record:
-    """Return a record that another room cannot handle."""
+    """Return a record that another service cannot handle."""
     offset = uuid.uuid4().int >> 70
     return Record(topic=topic, partition=0, offset=offset, key=b"goal", value=value, timestamp=SystemClock().now())
 
 
 async def put_aside(producer: BrokerProducer, record: Record) -> None:
-    """Put ``record`` aside as the processor of another room does."""
+    """Put ``record`` aside as the processor of another service does."""
     await DeadLetterTopic(producer)(record, "missing_field", "planted")
 
 
@@ -66,7 +66,7 @@ async def rows_of(connection: asyncpg.Connection, value: bytes) -> list[asyncpg.
     return list(await connection.fetch("SELECT * FROM dead_letters WHERE raw = $1", value))
 
 
-async def test_a_letter_of_another_room_is_kept_once_and_can_be_retried(
+async def test_a_letter_of_another_service_is_kept_once_and_can_be_retried(
     broker_address: str, database_url: str, connection: asyncpg.Connection
 ) -> None:
     """A command that nobody could read would be on a topic that nobody looks at."""
@@ -122,8 +122,8 @@ SAID = {
         {"source_key_base64": "%"},
     ],
 )
-def test_what_is_no_letter_of_another_room_is_passed_over(changed: dict[str, str]) -> None:
-    """One strange record on the topic would stop the room, or stand in the table as something that it is not."""
+def test_what_is_no_letter_of_another_service_is_passed_over(changed: dict[str, str]) -> None:
+    """One strange record on the topic would stop the service, or stand in the table as something that it is not."""
     record = Record(topic="t", partition=0, offset=1, key=None, value=b"", timestamp=SystemClock().now(), headers=SAID)
     assert row_of(record) is not None
     assert row_of(dataclasses.replace(record, headers=SAID | changed)) is None
@@ -138,4 +138,4 @@ async def test_a_letter_that_the_table_cannot_hold_stops_nobody(
     letter = dataclasses.replace(record, headers=dead_letter_headers(record, "missing_field", "planted"))
     async with database_of(database_url) as database:
         with pytest.raises(InvalidMessageError, match="the database cannot hold it"):
-            await ForeignLetters(database).handle(letter)
+            await ForeignDeadLetters(database).handle(letter)

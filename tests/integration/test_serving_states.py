@@ -28,7 +28,7 @@ async def rows(database_url: str) -> AsyncIterator[UserStateRows]:
 
 
 async def write(database_url: str, user_id: UUID, state: UserState) -> None:
-    """Write a state as the streams room does."""
+    """Write a state as the streams service does."""
     connection = await connect(database_url)
     statement = (
         "INSERT INTO user_states (user_id, reducer_version, partition, state_offset, state) VALUES ($1, $2, 0, 41, $3)"
@@ -45,7 +45,7 @@ def reader_of(rows: UserStateRows) -> UserStateReader:
 
 
 async def test_a_state_comes_back_as_it_was_written(rows: UserStateRows, database_url: str) -> None:
-    """If the replica read another column or another encoding, everybody would get the cold-start answer."""
+    """A state comes back as it was written."""
     known, unknown, state = uuid4(), uuid4(), UserState(transactions=12, goals_achieved=2)
     await write(database_url, known, state)
     reader = reader_of(rows)
@@ -55,7 +55,7 @@ async def test_a_state_comes_back_as_it_was_written(rows: UserStateRows, databas
 
 
 async def test_many_requests_share_the_few_connections(rows: UserStateRows, database_url: str) -> None:
-    """A burst of requests must queue for connections, not open as many."""
+    """A burst of requests queues for the few connections."""
     user = uuid4()
     await write(database_url, user, UserState())
     reader = reader_of(rows)
@@ -68,7 +68,7 @@ async def test_many_requests_share_the_few_connections(rows: UserStateRows, data
 
 
 async def test_a_broken_connection_is_replaced(rows: UserStateRows, database_url: str) -> None:
-    """A restart of the database must be over for a replica as soon as it is over for the database."""
+    """A broken connection is replaced within a few reads."""
     user = uuid4()
     await write(database_url, user, UserState())
     reader = reader_of(rows)
@@ -83,7 +83,7 @@ async def test_a_broken_connection_is_replaced(rows: UserStateRows, database_url
 
 
 async def test_a_database_that_is_away_is_said_to_be_away() -> None:
-    """Any other error would end the request instead of giving it the cold-start answer."""
+    """A database that is away raises the error that leads to a cold-start answer."""
     rows = UserStateRows("postgresql+asyncpg://nobody@127.0.0.1:1/none", connections=1)
     with pytest.raises(RetryLaterError, match="not started"):
         await rows.read(uuid4())

@@ -103,7 +103,7 @@ class Callers:
                     self.failures.append(repr(error))
 
     async def _ask_once(self, client: httpx.AsyncClient, number: int) -> None:
-        """A quarter of the callers ask for a hundred rows, which are scored in a thread: those hold leases over a swap."""
+        """Send one request; a quarter of the callers ask for a hundred rows, whose lease spans a swap."""
         if number % 4 == 0:
             response = await client.post("/v2/models/goal/infer", json={"inputs": [TENSOR]})
         else:
@@ -112,10 +112,10 @@ class Callers:
 
 
 def test_swaps_under_load_lose_no_request(served: ServedReplica) -> None:
-    """A request that falls between two versions is a failed prediction, which was promised never to happen."""
+    """Swaps under load lose no request."""
     replica = served.replica
-    versions = [replica.shelf.goal(0.3 + number / 100, version=f"1.{number}.0") for number in range(SWAPS)]
-    previous = replica.shelf.baseline(GOAL)
+    versions = [replica.installation.goal(0.3 + number / 100, version=f"1.{number}.0") for number in range(SWAPS)]
+    previous = replica.installation.baseline(GOAL)
     seen = []
     with Callers(served.url) as callers:
         for number, version in enumerate(versions, start=2):
@@ -133,7 +133,7 @@ def test_swaps_under_load_lose_no_request(served: ServedReplica) -> None:
 def _wait_for_version(callers: Callers, version: str) -> None:
     deadline = time.monotonic() + 30
     while not callers.answers[200, version]:
-        assert time.monotonic() < deadline, f"nobody was answered by {version} for 30 s"
+        assert time.monotonic() < deadline, f"no caller was answered by {version} for 30 s"
         time.sleep(0.002)
 
 
@@ -145,10 +145,10 @@ def _wait_for_answers(callers: Callers, wanted: int) -> None:
 
 
 def test_a_drained_version_closes_only_when_its_last_request_is_answered(served: ServedReplica) -> None:
-    """Closing at the swap would break the answer that is being made; never closing would eat the memory."""
+    """A drained version closes when its last request is answered, and not before."""
     replica = served.replica
     first, second, third = (
-        replica.shelf.goal(rate, version=f"1.{number}.0") for number, rate in enumerate((0.4, 0.5, 0.6))
+        replica.installation.goal(rate, version=f"1.{number}.0") for number, rate in enumerate((0.4, 0.5, 0.6))
     )
     served.do(replica.serve_goal(2, first))
     lease = replica.registry.lease(GOAL)
@@ -160,7 +160,7 @@ def test_a_drained_version_closes_only_when_its_last_request_is_answered(served:
 
 
 def test_a_stop_answers_what_was_accepted_and_sends_callers_away(served: ServedReplica) -> None:
-    """A replica that is stopped during an upgrade must not cut answers in the middle."""
+    """A stopping replica answers what it accepted and sends callers away."""
     with Callers(served.url) as callers:
         _wait_for_answers(callers, 200)
         served.do(served.http.stop())

@@ -95,7 +95,7 @@ def shell() -> Iterator[Shell]:
         started = shell("up", "--detach", "--replicas", "2", "--partitions", "3")
         try:
             assert started.returncode == 0, started.stdout + started.stderr
-            assert "ready; `fincoach-learning status` looks at it" in started.stdout
+            assert "ready; `fincoach-learning status` shows its state" in started.stdout
             yield shell
         finally:
             shell("down")
@@ -116,7 +116,7 @@ def test_the_status_of_a_running_system_is_whole(shell: Shell) -> None:
 def test_every_process_answers_for_its_health_and_metrics(shell: Shell) -> None:
     """An operator's monitoring would have nothing to look at."""
     for process in shell.installation.processes:
-        path = "/v2/health/live" if process.room == "serving" else "/health/live"
+        path = "/v2/health/live" if process.service == "serving" else "/health/live"
         assert httpx.get(process.url + path).status_code == 200, process.name
         assert httpx.get(f"{process.url}/health/ready").status_code == 200, process.name
         metrics = httpx.get(f"{process.url}/metrics")

@@ -1,4 +1,4 @@
-"""Rows on their way into the archive of a real database: what stands there already is found, whoever knows of it."""
+"""Inserting rows into the archive of a real database: rows that are already there are always recognised."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Give the sizes of the parts that are tried in the search for refused rows."""
+    """Record the sizes of the parts that the search for rejected rows tries."""
     sizes: list[int] = []
     refusal = IngestionRepository._refusal
 
@@ -68,7 +68,7 @@ async def archived(database: Database, rows: Sequence[EventRow], *, suspects: Se
 
 
 async def test_a_row_is_stored_as_it_is(database: Database, database_url: str) -> None:
-    """A column would hold another one's value, or a moment be off by the thirty years between two epochs."""
+    """Each column holds its own value, and moments are exact."""
     made = row(7, consent=False)
     await archived(database, [made])
     connection = await connect(database_url)
@@ -82,7 +82,7 @@ async def test_a_row_is_stored_as_it_is(database: Database, database_url: str) -
 
 
 async def test_more_rows_than_one_part_arrive_once(database: Database, database_url: str) -> None:
-    """Rows at the seam of two parts of a COPY would be lost."""
+    """A COPY of several parts inserts every row."""
     rows = [row(number) for number in range(1_000)]
     assert await archived(database, rows) == set(range(1_000))
     connection = await connect(database_url)
@@ -94,7 +94,7 @@ async def test_more_rows_than_one_part_arrive_once(database: Database, database_
 async def test_repetitions_are_found_whoever_is_suspected(
     database: Database, database_url: str, suspects: Sequence[int]
 ) -> None:
-    """A wrong suspicion would drop an event, a missing one let a repetition in."""
+    """Neither wrong nor missing suspicions change what is archived."""
     await archived(database, [row(3), row(8)])
     again = [row(number, offset=number) for number in range(10)]
     assert await archived(database, again, suspects=suspects) == set(range(10)) - {3, 8}
@@ -104,13 +104,13 @@ async def test_repetitions_are_found_whoever_is_suspected(
 
 
 async def test_the_same_id_at_another_time_is_another_event(database: Database) -> None:
-    """An event would be taken for a repetition of one that it only shares its id with."""
+    """Only rows with the same id and the same time are repeats."""
     await archived(database, [row(3)])
     assert await archived(database, [row(3, at=AT, offset=20), row(3, offset=21)], suspects=[20, 21]) == {20}
 
 
 async def test_what_another_transaction_inserts_meanwhile_is_no_error(database: Database) -> None:
-    """Two workers that are sent the same event under different keys would stop each other."""
+    """An event that another transaction inserts in the meantime is a duplicate, not an error."""
     async with database.transaction() as work:
         repository = IngestionRepository(work, BEHAVIORAL_EVENTS, 3)
         await repository.advance_ledger(0, 0)
@@ -127,7 +127,7 @@ async def test_what_another_transaction_inserts_meanwhile_is_no_error(database: 
 
 
 async def test_what_the_database_cannot_hold_is_named(database: Database) -> None:
-    """One such event would stop its partition for ever, or take its neighbours with it."""
+    """Rows that the database rejects are found, and the others are inserted."""
     async with database.transaction() as work:
         repository = IngestionRepository(work, BEHAVIORAL_EVENTS, 3)
         await repository.advance_ledger(0, 0)
@@ -138,7 +138,7 @@ async def test_what_the_database_cannot_hold_is_named(database: Database) -> Non
 
 
 async def test_a_batch_of_refused_repetitions_has_nothing_to_try(database: Database, tried: list[int]) -> None:
-    """A batch that holds only refused repetitions of archived events is a batch of duplicates, and costs no try at all."""
+    """A batch of only rejected repeats of archived events is a batch of duplicates, and needs no search."""
     await archived(database, [row(1), row(2)])
     again = [row(1, payload=REFUSED, offset=8), row(2, payload=REFUSED, offset=9)]
     async with database.transaction() as work:
@@ -149,7 +149,7 @@ async def test_a_batch_of_refused_repetitions_has_nothing_to_try(database: Datab
 
 
 async def test_the_search_for_refused_rows_is_bounded_by_their_number(database: Database, tried: list[int]) -> None:
-    """Halving a batch of n rows of which each is refused takes 2n - 1 tries, and no part is empty."""
+    """If all n rows are rejected, halving takes 2n - 1 tries, and no part is empty."""
     async with database.transaction() as work:
         repository = IngestionRepository(work, BEHAVIORAL_EVENTS, 3)
         await repository.advance_ledger(0, 0)
@@ -161,7 +161,7 @@ async def test_the_search_for_refused_rows_is_bounded_by_their_number(database: 
 
 @pytest.mark.parametrize("table", [EVENTS, PREDICTIONS])
 async def test_no_rows_are_copied_as_no_rows(database: Database, table: ArchiveTable) -> None:
-    """A COPY of nothing is complete: the server takes it and inserts nothing."""
+    """A COPY without rows succeeds and inserts nothing."""
     async with database.transaction() as work:
         await work.connection.execute(sa.text("SELECT 1"))
         await _copy_rows(await work.driver(), table, [], into=table.name)

@@ -1,4 +1,4 @@
-"""Events on a real broker into a real database: what a worker archives, counts, refuses, and survives."""
+"""Events from a real broker into a real database: what a worker archives, counts, rejects and survives."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from tests.services import WIDE_PARTITIONS, connect
 
 @pytest.fixture
 async def settings(own_broker: str, database_url: str, tmp_path: Path) -> StreamsSettings:
-    """Give the settings of a worker that sees only what this module sends: commands of others would be carried out too."""
+    """Give the settings of a worker with a broker of its own, so that it executes no commands of other tests."""
     await begin_at_the_end(own_broker, database_url)
     return settings_for(own_broker, database_url, tmp_path)
 
 
 async def test_a_producer_may_compress_as_it_likes(settings: StreamsSettings, database_url: str) -> None:
-    """One producer's choice would stop the partition, and with it everybody's events."""
+    """A worker reads every compression codec of Kafka."""
     codecs = ("gzip", "snappy", "lz4", "zstd")
     for number, codec in enumerate(codecs):
         producer = AIOKafkaProducer(bootstrap_servers=settings.brokers, compression_type=codec)
@@ -68,7 +68,7 @@ async def test_a_producer_may_compress_as_it_likes(settings: StreamsSettings, da
 
 
 async def test_good_and_bad_records_balance(settings: StreamsSettings, database_url: str) -> None:
-    """A record would be lost, counted twice, or stop the ones behind it."""
+    """Good, bad and repeated records each end where they belong, exactly once."""
     good = [transaction(number) for number in range(300)]
     future = transaction(900, occurred_at=SystemClock().now() + dt.timedelta(hours=2))
     bad = [
@@ -108,7 +108,7 @@ async def test_good_and_bad_records_balance(settings: StreamsSettings, database_
 
 
 async def test_predictions_are_archived_once(settings: StreamsSettings, database_url: str) -> None:
-    """A served prediction would be missing from the archive, stand there twice, or count as data."""
+    """A prediction is archived once and does not count as data."""
     served = [prediction(number) for number in range(20)]
     records: list[Outgoing] = [(PREDICTIONS.name, str(one.user_id).encode(), encode(one), {}) for one in served]
     broken: Outgoing = (PREDICTIONS.name, records[0][1], b'{"type":"PredictionServed"}', {})
@@ -152,7 +152,7 @@ def prediction(number: int) -> PredictionServed:
 
 
 async def test_a_restarted_worker_goes_on_where_the_ledger_stands(settings: StreamsSettings, database_url: str) -> None:
-    """Events would be skipped or counted again when a worker stops in between."""
+    """A second worker continues where the first stopped."""
     records = [outgoing(transaction(number)) for number in range(600)]
     connection = await connect(database_url)
     async with producing(settings.brokers) as producer:
@@ -178,7 +178,7 @@ async def state_transactions(connection: asyncpg.Connection) -> int:
 
 
 async def test_a_ledger_ahead_of_its_topic_stops_the_worker(settings: StreamsSettings, database_url: str) -> None:
-    """A topic that was created anew would be counted from the middle, or not at all, without a word."""
+    """A worker whose ledger is ahead of the topic stops with an error."""
     connection = await connect(database_url)
     await connection.execute("UPDATE ledger SET next_offset = next_offset + 1000 WHERE partition = 2")
     await connection.close()
@@ -192,7 +192,7 @@ async def test_a_ledger_ahead_of_its_topic_stops_the_worker(settings: StreamsSet
 
 
 async def test_exact_after_kills(settings: StreamsSettings, database_url: str) -> None:
-    """Work would be lost or done twice when a worker is killed in the middle of a batch."""
+    """Killed workers neither lose nor repeat work."""
     total, repeated = 6_000, 300
     records = [outgoing(transaction(number, users=200)) for number in range(total)]
     records += records[:repeated]
@@ -221,7 +221,7 @@ async def test_exact_after_kills(settings: StreamsSettings, database_url: str) -
 
 
 async def test_a_worker_process_shows_itself_and_stops_quickly(settings: StreamsSettings, database_url: str) -> None:
-    """Nobody could tell whether a worker is ready, or it would have to be killed."""
+    """A worker shows its readiness and its facts, and stops on request."""
     connection = await connect(database_url)
     with worker_process(settings, name="shown") as process:
 
@@ -252,20 +252,20 @@ async def test_a_worker_process_shows_itself_and_stops_quickly(settings: Streams
 
 
 async def has_taken(connection: asyncpg.Connection, number: int) -> bool:
-    """Say whether the first data set of spending holds ``number`` transactions: its view may be ahead of it."""
+    """Return whether spending's first data set holds ``number`` transactions; its live view may be ahead of it."""
     query = "SELECT data_count FROM training_datasets WHERE dataset_type = 'spending' AND epoch = 1"
     return bool(await connection.fetchval(query) == number)
 
 
 async def facts_of(process: WorkerProcess) -> dict[str, Any]:
-    """Return what a worker says of itself."""
+    """Return the facts that a worker reports."""
     answer = await asyncio.to_thread(process.get, "/health/ready")
     facts: dict[str, Any] = msgspec.json.decode(answer[1])["facts"]
     return facts
 
 
 def shows(process: WorkerProcess, *, epoch: int, counted: int) -> Callable[[], Awaitable[bool]]:
-    """Return a condition: the worker's live view of spending stands there."""
+    """Return the condition that the worker's live view of spending has reached these values."""
 
     async def stands() -> bool:
         spending = (await facts_of(process))["datasets"].get("spending", {})
@@ -275,7 +275,7 @@ def shows(process: WorkerProcess, *, epoch: int, counted: int) -> Callable[[], A
 
 
 def lower_threshold(*, to: int) -> UpdateThresholds:
-    """Return a command that lives for seconds only: other tests share the topic."""
+    """Return a command that expires within seconds, because other tests share the topic."""
     now = SystemClock().now()
     return UpdateThresholds(
         event_id=uuid.uuid4(), occurred_at=now, issuer="tester", expires_at=now + dt.timedelta(seconds=20),
@@ -287,7 +287,7 @@ def lower_threshold(*, to: int) -> UpdateThresholds:
 async def test_a_bug_stops_the_worker(
     settings: StreamsSettings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faust would acknowledge the batch that failed and go on behind it."""
+    """A bug in a batch ends the worker, and the batch stays uncommitted."""
 
     def broken(*_: object, **__: object) -> None:
         raise ArithmeticError("planted")

@@ -1,4 +1,4 @@
-"""The database goes away under a running worker, and another worker takes its place in the ledger."""
+"""Outages: the database goes away under a running worker, or another worker has advanced the ledger."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def settings(broker_address: str, database_url: str, tmp_path: Path) -> St
 
 
 async def close_database(server: asyncpg.Connection, name: str, *, closed: bool) -> None:
-    """Refuse connections to a database and end those it has, or let them in again."""
+    """Reject connections to a database and end existing ones, or allow them again."""
     await server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {"false" if closed else "true"}')
     if closed:
         await server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
@@ -56,7 +56,7 @@ async def close_database(server: asyncpg.Connection, name: str, *, closed: bool)
 async def test_events_wait_in_the_broker_while_the_database_is_away(
     settings: StreamsSettings, database_url: str, postgres_server: str
 ) -> None:
-    """An outage would lose events, count them twice, or end the worker."""
+    """An outage of the database loses no event, repeats none, and does not end the worker."""
     server = await connect(database_address(postgres_server, "postgres"))
     name = urlsplit(database_url).path.lstrip("/")
     records = [outgoing(transaction(number)) for number in range(900)]
@@ -86,7 +86,7 @@ async def test_events_wait_in_the_broker_while_the_database_is_away(
 
 
 def healthy(worker: Worker) -> Callable[[], Awaitable[bool]]:
-    """Return a condition: all checks of the worker hold."""
+    """Return the condition that all checks of the worker hold."""
 
     async def hold() -> bool:
         worker.facts()
@@ -174,7 +174,7 @@ async def test_records_that_expired_are_a_gap_that_panes_bridge(settings: Stream
 
 
 async def test_a_topic_that_lost_its_end_stops_a_running_worker(database_url: str, tmp_path: Path) -> None:
-    """What is sent afterwards would be taken for read, and counted nowhere, until the next rebalance."""
+    """A running worker stops with an error when the broker has lost records that it has read."""
     broker, connection = EmbeddedBroker(tmp_path / "broker"), await connect(database_url)
     settings = settings_for(broker.address, database_url, tmp_path, session_timeout_seconds=30.0)
     with contextlib.ExitStack() as ends:

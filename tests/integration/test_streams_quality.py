@@ -1,4 +1,4 @@
-"""The quality of an epoch on a real database: what was wrong with its data stands in its row, with its parts."""
+"""The quality of an epoch on a real database: its row shows each defect, with its parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from fincoach_events.events import PageViewed
 from schemas.vocabulary import ModelType
-from tests.integration.streams_room import Room, feedback
+from tests.integration.streams_bench import Bench, feedback
 from tests.integration.streams_workers import EVENT_TIME, transaction
 
 
@@ -24,8 +24,8 @@ async def judgement(connection: asyncpg.Connection, model_type: ModelType) -> as
     )
 
 
-async def test_what_is_wrong_with_an_epoch_stands_in_its_row(room: Room, connection: asyncpg.Connection) -> None:
-    """A person could not see why a model was not retrained, or would be shown other rates than there are."""
+async def test_what_is_wrong_with_an_epoch_stands_in_its_row(bench: Bench, connection: asyncpg.Connection) -> None:
+    """The stored quality shows the true rate of each defect."""
     sound = [transaction(number) for number in range(1_000)]
     odd = [
         *(transaction(number, currency="EUR") for number in range(1_000, 1_050)),
@@ -33,10 +33,10 @@ async def test_what_is_wrong_with_an_epoch_stands_in_its_row(room: Room, connect
         *(transaction(number, amount_minor=0) for number in range(1_100, 1_150)),
         *(transaction(number, occurred_at=EVENT_TIME - dt.timedelta(days=60)) for number in range(1_150, 1_200)),
     ]
-    await room.feed(sound[:500])
-    await room.feed([transaction(2_000)] * 25, raw=b'{"event_type":"transaction_creation","amount_minor":-1}')
-    await room.feed([*odd, *sound[:30], *sound[500:]])
-    await room.check("spending")
+    await bench.feed(sound[:500])
+    await bench.feed([transaction(2_000)] * 25, raw=b'{"event_type":"transaction_creation","amount_minor":-1}')
+    await bench.feed([*odd, *sound[:30], *sound[500:]])
+    await bench.check("spending")
     row = await judgement(connection, "spending")
     parts = msgspec.json.decode(row["parts"])
     assert float(row["validity_score"]) == pytest.approx((1_200 - 50) / 1_225, abs=1e-4)
@@ -49,8 +49,8 @@ async def test_what_is_wrong_with_an_epoch_stands_in_its_row(room: Room, connect
     assert parts["users"] == pytest.approx(50, abs=3)
 
 
-async def test_silence_is_kept_apart_from_answers(room: Room, connection: asyncpg.Connection) -> None:
-    """Views without an answer, or time on a page, would be counted as feedback, or lost."""
+async def test_silence_is_kept_apart_from_answers(bench: Bench, connection: asyncpg.Connection) -> None:
+    """Views and page times are recorded as implicit feedback and never counted."""
     views = [feedback(number, recommendation_id=f"r{number}", interaction_type="view") for number in range(900)]
     answers = [
         feedback(1_000 + number, recommendation_id=f"r{number}", user_id=views[number].user_id) for number in range(600)
@@ -61,8 +61,8 @@ async def test_silence_is_kept_apart_from_answers(room: Room, connection: asyncp
         )
         for _ in range(10)
     ]  # fmt: skip
-    await room.feed([*views, *answers, *pages])
-    assert (await room.check("recommendation")).startswith("600 of 500")
+    await bench.feed([*views, *answers, *pages])
+    assert (await bench.check("recommendation")).startswith("600 of 500")
     parts = msgspec.json.decode((await judgement(connection, "recommendation"))["parts"])
     implicit = parts["implicit"]
     assert (implicit["views"], implicit["unanswered"], implicit["page_views"], implicit["page_seconds"]) == (

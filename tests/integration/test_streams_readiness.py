@@ -1,4 +1,4 @@
-"""Data sets on a real database: panes become epochs once, quality holds back, commands change the rule."""
+"""Data sets on a real database: panes form epochs, quality can block them, and commands change the rule."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from modelkit.features import REDUCER_VERSION, UserState, decode_state, encode_s
 from schemas.topics import BEHAVIORAL_EVENTS
 from streams.batches.batch import LostCompareError
 from streams.batches.intake import microseconds
-from streams.epochs.collecting import PaneHoleError
+from streams.epochs.collecting import PaneGapError
 from tests.four_models import FOUR_MODELS
-from tests.integration.streams_room import Room, answers, crossings, feedback, send
+from tests.integration.streams_bench import Bench, answers, crossings, feedback, send
 from tests.integration.streams_workers import transaction
 
 
-async def test_an_epoch_is_closed_once(room: Room, connection: asyncpg.Connection) -> None:
-    """A model would be trained twice for one crossing, or on events that belong to the next epoch."""
+async def test_an_epoch_is_closed_once(bench: Bench, connection: asyncpg.Connection) -> None:
+    """Concurrent evaluations close an epoch once, with its exact ranges."""
     for start in range(0, 1_200, 100):
-        await room.feed([transaction(number) for number in range(start, start + 100)])
-    await asyncio.gather(*(room.check("spending") for _ in range(3)))
-    await room.check("spending")
+        await bench.feed([transaction(number) for number in range(start, start + 100)])
+    await asyncio.gather(*(bench.check("spending") for _ in range(3)))
+    await bench.check("spending")
     announced = [one for one in await crossings(connection) if one.model_type == "spending"]
     assert [(one.epoch, one.counted, one.ranges[0].from_offset, one.ranges[0].to_offset) for one in announced] == [
         (1, 1_000, 0, 1_000)
@@ -51,12 +51,12 @@ async def test_an_epoch_is_closed_once(room: Room, connection: asyncpg.Connectio
     assert (epoch["event_id"], epoch["training_dataset_id"]) == (announced[0].event_id, rows[0]["id"])
 
 
-async def test_a_burst_makes_epochs_of_whole_panes(room: Room, connection: asyncpg.Connection) -> None:
-    """A pane would be split between epochs, or events between two epochs would belong to neither."""
-    await send(room, adaptive=False)
+async def test_a_burst_makes_epochs_of_whole_panes(bench: Bench, connection: asyncpg.Connection) -> None:
+    """Consecutive epochs consist of whole panes and leave no gap."""
+    await send(bench, adaptive=False)
     for start in range(0, 5_000, 700):
-        await room.feed([transaction(number) for number in range(start, start + 700)], partition=start // 700 % 2)
-    await room.check("spending")
+        await bench.feed([transaction(number) for number in range(start, start + 700)], partition=start // 700 % 2)
+    await bench.check("spending")
     announced = [one for one in await crossings(connection) if one.model_type == "spending"]
     assert [one.counted for one in announced] == [1_400, 1_400, 1_400, 1_400]
     panes = {(row["partition"], row["to_offset"]) for row in await connection.fetch("SELECT * FROM panes")}
@@ -67,12 +67,12 @@ async def test_a_burst_makes_epochs_of_whole_panes(room: Room, connection: async
         assert [span.from_offset for span in spans[1:]] == [span.to_offset for span in spans[:-1]]
 
 
-async def test_rubbish_does_not_train(room: Room, connection: asyncpg.Connection) -> None:
-    """A threshold would be enough, whatever the data is worth."""
-    await room.feed([feedback(number) for number in range(600)])
-    await room.feed([transaction(1)] * 400, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
-    sentence = await room.check("recommendation")
-    again = await room.check("recommendation")
+async def test_rubbish_does_not_train(bench: Bench, connection: asyncpg.Connection) -> None:
+    """A data set of poor quality waits in spite of its count."""
+    await bench.feed([feedback(number) for number in range(600)])
+    await bench.feed([transaction(1)] * 400, raw=b'{"event_type":"recommendation_interaction","user_id":1}')
+    sentence = await bench.check("recommendation")
+    again = await bench.check("recommendation")
     assert sentence == again
     assert sentence.startswith("600 of 500, quality 0.")
     assert sentence.endswith("waiting")
@@ -83,30 +83,30 @@ async def test_rubbish_does_not_train(room: Room, connection: asyncpg.Connection
     assert await crossings(connection) == []
 
 
-async def test_a_bot_does_not_push_a_threshold(room: Room, connection: asyncpg.Connection) -> None:
-    """One user would decide when a model learns, and mostly from what."""
+async def test_a_bot_does_not_push_a_threshold(bench: Bench, connection: asyncpg.Connection) -> None:
+    """A single user's events do not trigger a training."""
     bot = uuid.uuid4()
-    await room.feed([feedback(number, user_id=bot) for number in range(5_000)])
-    alone = await room.check("recommendation")
+    await bench.feed([feedback(number, user_id=bot) for number in range(5_000)])
+    alone = await bench.check("recommendation")
     assert alone.startswith("250 of 500 (5000 counted, 4750 beyond 250 a user)")
-    await room.feed([feedback(number) for number in range(5_000, 5_400)])
-    with_others = await room.check("recommendation")
+    await bench.feed([feedback(number) for number in range(5_000, 5_400)])
+    with_others = await bench.check("recommendation")
     assert with_others.startswith("436 of 500 (5400 counted, 4964 beyond 36 a user)")
     assert await crossings(connection) == []
     row = await connection.fetchrow("SELECT * FROM training_datasets WHERE dataset_type = 'recommendation'")
     assert (row["data_count"], row["threshold_reached"]) == (5_400, False)
 
 
-async def test_goals_and_answers_count_as_the_plan_says(room: Room) -> None:
-    """A model would wait for data that it has, or be trained on what does not count."""
+async def test_goals_and_answers_count_as_the_plan_says(bench: Bench) -> None:
+    """Each model counts its own events, and only those that count."""
     goals = [goal(number, step) for number in range(30) for step in ("create", "update", "achieve")]
     answers = [
         feedback(number, interaction_type="view" if number % 2 else "click", prediction_id=uuid.uuid4())
         for number in range(20)
     ]
-    await room.feed([*goals, *answers])
-    await room.check("goal")
-    live = {model: (await room.service.live_dataset(model)).counts for model in FOUR_MODELS}
+    await bench.feed([*goals, *answers])
+    await bench.check("goal")
+    live = {model: (await bench.service.live_dataset(model)).counts for model in FOUR_MODELS}
     assert (live["goal"].counted, live["goal"].relevant) == (30, 90)
     assert live["goal"].inconsistent == 0
     assert (live["recommendation"].counted, live["recommendation"].relevant) == (10, 20)
@@ -129,49 +129,49 @@ def goal(number: int, step: str) -> GoalModified:
     )
 
 
-async def test_a_missing_pane_is_noticed(room: Room, connection: asyncpg.Connection) -> None:
-    """An epoch would claim offsets that it has not counted."""
+async def test_a_missing_pane_is_noticed(bench: Bench, connection: asyncpg.Connection) -> None:
+    """A missing pane raises an error."""
     for start in range(0, 400, 100):
-        await room.feed([transaction(number) for number in range(start, start + 100)])
-        await room.check("spending") if start == 0 else None
+        await bench.feed([transaction(number) for number in range(start, start + 100)])
+        await bench.check("spending") if start == 0 else None
     await connection.execute("DELETE FROM panes WHERE from_offset = 200")
-    with pytest.raises(PaneHoleError):
-        await room.check("spending")
+    with pytest.raises(PaneGapError):
+        await bench.check("spending")
 
 
-async def test_a_lost_compare_writes_nothing(room: Room, connection: asyncpg.Connection) -> None:
-    """A woken zombie would archive and count what its successor has counted."""
-    await room.feed([transaction(number) for number in range(10)])
+async def test_a_lost_compare_writes_nothing(bench: Bench, connection: asyncpg.Connection) -> None:
+    """A batch behind the ledger is dropped and writes nothing."""
+    await bench.feed([transaction(number) for number in range(10)])
     await connection.execute("UPDATE ledger SET next_offset = 50")
     with pytest.raises(LostCompareError):
-        await room.feed([transaction(number) for number in range(10, 20)])
+        await bench.feed([transaction(number) for number in range(10, 20)])
     assert await connection.fetchval("SELECT count(*) FROM behavioral_events") == 10
     assert await connection.fetchval("SELECT count(*) FROM panes") == 1
 
 
-async def test_what_the_database_cannot_hold_is_isolated(room: Room, connection: asyncpg.Connection) -> None:
-    """One event whose payload the database refuses would stop its partition for ever."""
+async def test_what_the_database_cannot_hold_is_isolated(bench: Bench, connection: asyncpg.Connection) -> None:
+    """An event that the database rejects becomes a dead letter."""
     deep: dict[str, Any] = {"a": 1}
     for _ in range(400):
         deep = {"a": deep}
     half = encode_event(transaction(7)).replace(b'"dine_out"', b'"\\ud800x"')
     endless = encode_event(transaction(7, additional_data={"n": 1})).replace(b'"n":1', b'"n":1e200000')
-    await room.feed([transaction(number) for number in range(7)])
+    await bench.feed([transaction(number) for number in range(7)])
     for raw in (half, endless):
-        outcome = await room.feed([transaction(7)], raw=raw)
+        outcome = await bench.feed([transaction(7)], raw=raw)
         assert (outcome.archived, outcome.dead_lettered) == (0, 1)
-    outcome = await room.feed([transaction(8), transaction(9, additional_data={"deep": deep})])
+    outcome = await bench.feed([transaction(8), transaction(9, additional_data={"deep": deep})])
     assert outcome.archived == 2
     reasons = await connection.fetch("SELECT reason FROM dead_letters ORDER BY id")
     assert {row["reason"] for row in reasons} <= {"not_json", "invalid_field"}
 
 
-async def test_a_refused_row_is_found_among_many(room: Room, connection: asyncpg.Connection) -> None:
-    """All events of a batch would be lost with the one that the database refuses."""
+async def test_a_refused_row_is_found_among_many(bench: Bench, connection: asyncpg.Connection) -> None:
+    """If the database rejects one row, the others of the batch are archived."""
     events = [transaction(number) for number in range(200)]
     rows = [row_of(number, event) for number, event in enumerate(events)]
     rows[123] = (*rows[123][:7], b"{broken", *rows[123][8:])
-    async with room.database.transaction() as work:
+    async with bench.database.transaction() as work:
         await begun_driver(work)
         archived = await IngestionRepository(work, BEHAVIORAL_EVENTS, 0).archive(EVENTS, rows)
     assert set(archived.refused) == {123}
@@ -189,9 +189,9 @@ def row_of(offset: int, event: TransactionCreated) -> tuple[Any, ...]:
 
 
 async def test_an_event_that_breaks_the_reducer_is_put_aside(
-    room: Room, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug in the reducer would stop every user of the partition."""
+    """An event on which the reducer fails becomes a dead letter, and others are folded."""
 
     def failing(state: UserState | None, event: AnyBehavioralEvent, *, at: int | None = None) -> UserState:
         if isinstance(event, TransactionCreated) and event.amount_minor == 666:
@@ -202,7 +202,7 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
     monkeypatch.setattr("streams.batches.folding.fold", failing)
     events = [transaction(number, users=3) for number in range(30)]
     events[14] = transaction(14, users=3, amount_minor=666)
-    outcome = await room.feed(events)
+    outcome = await bench.feed(events)
     assert (outcome.archived, outcome.dead_lettered) == (29, 1)
     assert await connection.fetchval("SELECT reason FROM dead_letters") == "reducer_error"
     assert await connection.fetchval("SELECT count(*) FROM behavioral_events") == 29
@@ -211,18 +211,18 @@ async def test_an_event_that_breaks_the_reducer_is_put_aside(
 
 
 async def test_states_of_an_older_reducer_are_folded_anew(
-    room: Room, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a new reducer version users would keep states that no training sample has, or one old event stop their partition."""
+    """States of an old reducer version are folded anew, without events that the current code rejects."""
     monkeypatch.setattr("backends.database.repositories.ingestion.PAGE_ROWS", 7)
     events = [transaction(number, users=2) for number in range(22)]
-    await room.feed(events[:20])
+    await bench.feed(events[:20])
     await connection.execute("UPDATE user_states SET reducer_version = 0, state = 'broken'")
     await connection.execute(
         "UPDATE behavioral_events SET payload = payload - 'currency' WHERE event_id = $1", events[11].event_id
     )
-    room.forget_states()
-    await room.feed(events[20:])
+    bench.forget_states()
+    await bench.feed(events[20:])
     expected: dict[uuid.UUID, UserState] = {}
     for event in [*events[:11], *events[12:]]:
         expected[event.user_id] = fold(expected.get(event.user_id), event)
@@ -233,11 +233,11 @@ async def test_states_of_an_older_reducer_are_folded_anew(
     assert {row["reducer_version"] for row in rows} == {REDUCER_VERSION}
 
 
-async def test_a_lower_threshold_is_looked_at_at_once(room: Room, connection: asyncpg.Connection) -> None:
-    """A changed threshold would wait for the next event, or change only in one of its two places."""
-    await room.feed([transaction(number) for number in range(300)])
-    await room.check("spending")
-    await send(room, threshold=250)
+async def test_a_lower_threshold_is_looked_at_at_once(bench: Bench, connection: asyncpg.Connection) -> None:
+    """A changed threshold takes effect at once, in all places."""
+    await bench.feed([transaction(number) for number in range(300)])
+    await bench.check("spending")
+    await send(bench, threshold=250)
     assert [one.counted for one in await crossings(connection) if one.model_type == "spending"] == [300]
     rule = await connection.fetchrow("SELECT threshold, updated_by FROM thresholds WHERE model_type = 'spending'")
     assert tuple(rule) == (250, "tester")
@@ -258,35 +258,35 @@ async def test_a_lower_threshold_is_looked_at_at_once(room: Room, connection: as
     ],
 )
 async def test_wrong_rules_are_refused_with_a_sentence(
-    room: Room, connection: asyncpg.Connection, fields: dict[str, Any], expected: str
+    bench: Bench, connection: asyncpg.Connection, fields: dict[str, Any], expected: str
 ) -> None:
-    """A rule that can never hold, or always does, would be taken."""
-    await send(room, **fields)
+    """A rule that could never hold, or always would, is rejected."""
+    await send(bench, **fields)
     outcome, detail = (await answers(connection))[0]
     assert outcome == "rejected"
     assert expected in detail
     assert await connection.fetchval("SELECT threshold FROM thresholds WHERE model_type = 'spending'") == 1_000
 
 
-async def test_cool_down_holds_back_and_then_lets_go(room: Room, connection: asyncpg.Connection) -> None:
-    """A model would be trained again within its cool-down, or never again after it."""
-    await send(room, threshold=100, cool_down_seconds=3_600)
-    await room.feed([transaction(number) for number in range(150)])
-    await room.check("spending")
-    await room.feed([transaction(number) for number in range(150, 300)])
-    assert "cooling down" in await room.check("spending")
+async def test_cool_down_holds_back_and_then_lets_go(bench: Bench, connection: asyncpg.Connection) -> None:
+    """No crossing happens within the cool-down, and the next one after it."""
+    await send(bench, threshold=100, cool_down_seconds=3_600)
+    await bench.feed([transaction(number) for number in range(150)])
+    await bench.check("spending")
+    await bench.feed([transaction(number) for number in range(150, 300)])
+    assert "cooling down" in await bench.check("spending")
     await connection.execute("UPDATE epochs SET reached_at = reached_at - interval '2 hours'")
-    await room.check("spending")
+    await bench.check("spending")
     assert [one.counted for one in await crossings(connection) if one.model_type == "spending"] == [150, 150]
 
 
-async def test_the_live_view_agrees_with_the_panes(room: Room, connection: asyncpg.Connection) -> None:
-    """Status and dashboard would show numbers that no pane holds."""
+async def test_the_live_view_agrees_with_the_panes(bench: Bench, connection: asyncpg.Connection) -> None:
+    """The live data set equals the sum of the panes."""
     for start in range(0, 300, 100):
-        await room.feed([transaction(number) for number in range(start, start + 100)])
+        await bench.feed([transaction(number) for number in range(start, start + 100)])
         if start == 100:
-            await room.check("spending")
-    live = await room.service.live_dataset("spending")
+            await bench.check("spending")
+    live = await bench.service.live_dataset("spending")
     rows = await connection.fetch("SELECT counts FROM panes")
     assert live.counts.counted == sum(msgspec.json.decode(row["counts"])["spending"]["counted"] for row in rows) == 300
     assert live.through == {0: 300}

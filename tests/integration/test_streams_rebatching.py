@@ -1,4 +1,4 @@
-"""However a log is repeated and cut into batches, a real database holds the same archive, states and sums afterwards."""
+"""Archive, states and sums in a real database do not depend on how a log is repeated and cut into batches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOW = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 EVENTS = 25
 Plan = tuple[
     list[int], list[int], list[int]
-]  # numbers of events as they were sent, where batches end, when all is forgotten
+]  # numbers of events as they were sent, where batches end, when the memory is lost
 
 
 class Fetched:
@@ -45,13 +45,13 @@ class Fetched:
 
 
 def refused_by_the_database(event: AnyBehavioralEvent) -> bytes:
-    """Return ``event`` with a field that nobody reads, and in it a number that is JSON and more than a column can hold."""
+    """Return ``event`` with an unknown field whose number is valid JSON but too large for a column."""
     return encode_event(event)[:-1] + b',"unknown":1e200000}'
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Draw a log in which every event stands once or more, the first times in their order, and how it is delivered."""
+    """Draw a log that holds every event at least once, first times in order, and how it is delivered."""
     sent = list(range(EVENTS))
     for again in draw(st.lists(st.integers(0, EVENTS - 1), max_size=20)):
         first = sent.index(again)
@@ -61,14 +61,14 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 def worker(database: Database, *, state_cache_bytes: int) -> EventIngestion:
-    """Return the ingestion of a worker that was just started."""
+    """Return the ingestion of a newly started worker."""
     clock = ManualClock(NOW)
     letters = DeadLetterService(clock, LimitPolicy(), check=lambda: None)
     return EventIngestion(database, clock, letters, data_sets=data_sets_of_four(), state_cache_bytes=state_cache_bytes)
 
 
 async def outcome(database: Database, connection: asyncpg.Connection, plan: Plan) -> dict[str, Any]:
-    """Deliver a log to a worker that now and then forgets what it remembers; return what the database holds."""
+    """Deliver a log to a worker that sometimes loses its memory; return what the database holds."""
     sent, ends, forgets = plan
     records = [Fetched(transaction(number, users=4), offset) for offset, number in enumerate(sent)]
     return await delivered(database, connection, records, ends=ends, forgets=forgets)
@@ -82,7 +82,7 @@ async def delivered(
     ends: Sequence[int],
     forgets: Collection[int],
 ) -> dict[str, Any]:
-    """Deliver ``records`` in batches to an empty database; return what it holds then."""
+    """Deliver ``records`` in batches to an empty database; return what it holds afterwards."""
     await connection.execute("TRUNCATE behavioral_events, user_states, panes, ledger, outbox, dead_letters")
     await next_offsets(database, BEHAVIORAL_EVENTS, [0])
     ingestion = worker(database, state_cache_bytes=1_500)
@@ -108,7 +108,7 @@ def batch(records: Sequence[Fetched], start: int, *, partition: int = 0) -> Ledg
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=plans())
 def test_repetitions_and_batches_do_not_matter(database_url: str, plan: Plan) -> None:
-    """A producer that sends again, or another cut of the same log, would change what is archived, folded or counted."""
+    """Repeats and other batches do not change what is archived, folded or counted."""
 
     async def both() -> None:
         connection = await connect(database_url)
@@ -135,14 +135,14 @@ Copies = list[tuple[int, bool]]  # numbers of events as they were sent, and whet
     cuts=st.lists(st.integers(1, 13), max_size=4),
     forgets=st.lists(st.integers(0, 4), max_size=2),
 )
-# An archived event comes again in a form that the database refuses, and alone in its batch, after a restart.
+# An archived event comes again in a form that the database rejects, alone in its batch, after a restart.
 @example(sent=[(0, False), (0, True)], cuts=[1], forgets=[1])
-# An event on which the reducer fails comes twice in one batch: both are letters, neither is a duplicate.
+# An event on which the reducer fails comes twice in one batch: both are dead letters, neither is a duplicate.
 @example(sent=[(BREAKING, False), (0, False), (BREAKING, False)], cuts=[], forgets=[])
 def test_batches_do_not_matter_for_what_cannot_be_taken_in(
     database_url: str, sent: Copies, cuts: list[int], forgets: list[int]
 ) -> None:
-    """A sound copy would be lost for one that the database refuses, or a letter be a duplicate, where both stand in one batch."""
+    """A good and a rejected copy of one event in a batch end as if they came in two batches."""
 
     def failing(state: UserState | None, event: AnyBehavioralEvent, *, at: int | None = None) -> UserState:
         if event.event_id == transaction(BREAKING).event_id:
@@ -158,7 +158,7 @@ def test_batches_do_not_matter_for_what_cannot_be_taken_in(
             found = await delivered(database, connection, records, ends=ends, forgets=forgets)
         await connection.close()
         assert found["sums"]["records"] == len(sent)
-        if (BREAKING, True) in sent:  # one event, two reasons: which one is told depends on the batch
+        if (BREAKING, True) in sent:  # one event, two reasons: which one is recorded depends on the batch
             one_by_one["dead"], found["dead"] = ([row["offset"] for row in rows] for rows in (one_by_one["dead"], found["dead"]))  # fmt: skip
         assert found == one_by_one
 
@@ -168,7 +168,7 @@ def test_batches_do_not_matter_for_what_cannot_be_taken_in(
 
 
 async def test_states_in_hand_stay_within_their_bound(database_url: str) -> None:
-    """A worker of many partitions would hold the states of all users it ever saw, however small its share of memory is."""
+    """A worker keeps its cached states within its share of memory."""
     async with database_of(database_url) as database:
         await next_offsets(database, BEHAVIORAL_EVENTS, [0, 1, 2])
         ingestion = worker(database, state_cache_bytes=20_000)

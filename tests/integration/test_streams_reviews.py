@@ -1,4 +1,4 @@
-"""A person's word about a data set: released in spite of its quality, or kept out of all training, on real services."""
+"""Reviews of data sets on real services: approved in spite of their quality, or quarantined."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ from schemas.messages.envelope import OffsetRange
 from schemas.topics import BEHAVIORAL_EVENTS, CONTROL, CONTROL_RESULTS, TOPICS
 from tests.four_models import FOUR_MODELS
 from tests.integration.backends_topics import consuming, producing
-from tests.integration.streams_room import Room, alerts, answers, crossings, feedback, send
+from tests.integration.streams_bench import Bench, alerts, answers, crossings, feedback, send
 from tests.integration.streams_workers import transaction
 
 
-def executions_of(room: Room) -> dict[type[Command], Execution]:
-    """Return what the room does with reviews."""
-    return {ApproveDataset: room.service.approve_dataset, QuarantineDataset: room.service.quarantine_dataset}
+def executions_of(bench: Bench) -> dict[type[Command], Execution]:
+    """Return the executors of review commands."""
+    return {ApproveDataset: bench.service.approve_dataset, QuarantineDataset: bench.service.quarantine_dataset}
 
 
-async def give(room: Room, kind: type[Command], **fields: Any) -> None:  # noqa: ANN401 - fields of the command
-    """Give the room a command about spending, unless said otherwise."""
+async def give(bench: Bench, kind: type[Command], **fields: Any) -> None:  # noqa: ANN401 - fields of the command
+    """Handle a command, about spending by default."""
     command = kind(
-        event_id=uuid.uuid4(), occurred_at=room.clock.now(), issuer="alice", expires_at=room.clock.now() + dt.timedelta(minutes=5),
+        event_id=uuid.uuid4(), occurred_at=bench.clock.now(), issuer="alice", expires_at=bench.clock.now() + dt.timedelta(minutes=5),
         **{"model_type": "spending", "reason": "a bot", **fields},
     )  # fmt: skip
     record = Record(
-        topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=room.clock.now()
+        topic=CONTROL.name, partition=0, offset=0, key=b"spending", value=encode(command), timestamp=bench.clock.now()
     )
-    await CommandHandler(room.database, room.clock, executions_of(room), models=FOUR_MODELS).handle(record)
+    await CommandHandler(bench.database, bench.clock, executions_of(bench), models=FOUR_MODELS).handle(record)
 
 
 def doubtful(number: int) -> RecommendationInteraction:
-    """Return an answer in a set of which half contradicts what is known: nobody was shown anything."""
+    """Return an answer to a recommendation that was never shown, which is inconsistent."""
     return feedback(number)
 
 
-async def waiting(room: Room, connection: asyncpg.Connection) -> None:
-    """Let recommendation wait for its quality."""
+async def waiting(bench: Bench, connection: asyncpg.Connection) -> None:
+    """Bring recommendation to wait for its quality."""
     await connection.execute("UPDATE thresholds SET quality_gate = 1.0 WHERE model_type = 'recommendation'")
-    await room.feed([doubtful(number) for number in range(600)])
-    assert "waiting" in await room.check("recommendation")
+    await bench.feed([doubtful(number) for number in range(600)])
+    assert "waiting" in await bench.check("recommendation")
 
 
 async def dataset(connection: asyncpg.Connection, model_type: str, epoch: int) -> asyncpg.Record:
@@ -86,11 +86,11 @@ def ranges_in(raw: str | None) -> list[OffsetRange]:
 
 
 async def test_an_approved_data_set_trains_at_once_and_says_who_accepted_it(
-    room: Room, connection: asyncpg.Connection
+    bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """A person who has looked at the data would have to lower the gate for all time, or nobody could say who let it through."""
-    await waiting(room, connection)
-    await give(room, ApproveDataset, model_type="recommendation", reason=" a sale ")
+    """An approval releases this data set only, and the audit log records by whom."""
+    await waiting(bench, connection)
+    await give(bench, ApproveDataset, model_type="recommendation", reason=" a sale ")
     ((outcome, detail),) = await answers(connection)
     assert outcome == "succeeded"
     assert "accepted by alice: train" in detail
@@ -103,16 +103,16 @@ async def test_an_approved_data_set_trains_at_once_and_says_who_accepted_it(
 
 
 async def test_approval_waits_for_the_cool_down_and_is_not_given_twice(
-    room: Room, connection: asyncpg.Connection
+    bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """An approved data set would break through the pause between trainings, or the second person not learn of the first."""
-    await waiting(room, connection)
-    await give(room, ApproveDataset, model_type="recommendation")
+    """An approved data set still keeps the cool-down, and a second approval names the first."""
+    await waiting(bench, connection)
+    await give(bench, ApproveDataset, model_type="recommendation")
     await connection.execute("UPDATE thresholds SET cool_down_seconds = 3600 WHERE model_type = 'recommendation'")
-    await room.feed([doubtful(number) for number in range(600, 2_400)])
-    await room.check("recommendation")
+    await bench.feed([doubtful(number) for number in range(600, 2_400)])
+    await bench.check("recommendation")
     for _ in range(2):
-        await give(room, ApproveDataset, model_type="recommendation")
+        await give(bench, ApproveDataset, model_type="recommendation")
     told = (await answers(connection))[1:]
     assert [outcome for outcome, _ in told] == ["succeeded", "rejected"]
     assert "accepted by alice, cooling down" in told[0][1]
@@ -130,11 +130,11 @@ async def test_approval_waits_for_the_cool_down_and_is_not_given_twice(
     ],
 )
 async def test_what_does_not_wait_for_its_quality_is_not_approved(
-    room: Room, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
+    bench: Bench, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
 ) -> None:
-    """An approval would be given in advance, to the wrong data, or without a reason that can be asked about."""
-    await waiting(room, connection)
-    await give(room, ApproveDataset, **fields)
+    """An approval in advance, of the wrong epoch or without a reason is rejected."""
+    await waiting(bench, connection)
+    await give(bench, ApproveDataset, **fields)
     ((outcome, detail),) = await answers(connection)
     assert outcome == "rejected"
     assert sentence in detail
@@ -145,21 +145,21 @@ async def test_what_does_not_wait_for_its_quality_is_not_approved(
 
 
 async def test_a_quarantined_data_set_never_crosses_and_the_next_begins_behind_it(
-    room: Room, connection: asyncpg.Connection
+    bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """What a bot has sent would train after all, count towards the next epoch, or tear a hole into the panes."""
-    await send(room, threshold=500, adaptive=False)
-    await room.feed([transaction(number) for number in range(300)])
-    await room.feed([transaction(number) for number in range(300, 350)], partition=1)
-    await room.check("spending")
-    await give(room, QuarantineDataset)
+    """Quarantined events neither train nor count towards the next epoch, and panes stay contiguous."""
+    await send(bench, threshold=500, adaptive=False)
+    await bench.feed([transaction(number) for number in range(300)])
+    await bench.feed([transaction(number) for number in range(300, 350)], partition=1)
+    await bench.check("spending")
+    await give(bench, QuarantineDataset)
     outcome, detail = (await answers(connection))[-1]
     assert outcome == "succeeded"
     assert detail == (
         "spending epoch 1 is quarantined by alice: its 350 data points reach no further training; epoch 2 collects behind it"
     )
-    await room.feed([transaction(number) for number in range(350, 900)])
-    await room.check("spending")
+    await bench.feed([transaction(number) for number in range(350, 900)])
+    await bench.check("spending")
     (crossing,) = [one for one in await crossings(connection) if one.model_type == "spending"]
     assert (crossing.epoch, crossing.counted, crossing.ranges) == (2, 550, (span(300, 850),))
     row = await dataset(connection, "spending", 1)
@@ -174,22 +174,22 @@ async def test_a_quarantined_data_set_never_crosses_and_the_next_begins_behind_i
 
 
 async def test_other_models_keep_the_events_of_a_quarantined_data_set(
-    room: Room, connection: asyncpg.Connection
+    bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """Purchases that are wrong for spending would vanish from segmentation without anybody having said so."""
-    await room.feed([transaction(number) for number in range(300)])
-    await give(room, QuarantineDataset, model_type="segmentation")
-    await room.check("spending")
+    """A quarantine concerns only the model that it names."""
+    await bench.feed([transaction(number) for number in range(300)])
+    await give(bench, QuarantineDataset, model_type="segmentation")
+    await bench.check("spending")
     assert (await dataset(connection, "spending", 1))["data_count"] == 300
 
 
-async def test_a_closed_epoch_is_quarantined_by_its_number(room: Room, connection: asyncpg.Connection) -> None:
-    """Poison that is found the next morning would be replayed into every later training."""
-    await send(room, threshold=200, adaptive=False)
-    await room.feed([transaction(number) for number in range(200)])
-    await room.feed([transaction(number) for number in range(200, 250)])
-    await room.check("spending")
-    await give(room, QuarantineDataset, epoch=1)
+async def test_a_closed_epoch_is_quarantined_by_its_number(bench: Bench, connection: asyncpg.Connection) -> None:
+    """A closed data set can be quarantined later."""
+    await send(bench, threshold=200, adaptive=False)
+    await bench.feed([transaction(number) for number in range(200)])
+    await bench.feed([transaction(number) for number in range(200, 250)])
+    await bench.check("spending")
+    await give(bench, QuarantineDataset, epoch=1)
     outcome, detail = (await answers(connection))[-1]
     assert outcome == "succeeded"
     assert detail.endswith("its training, which has not begun, will find nothing new")
@@ -199,14 +199,14 @@ async def test_a_closed_epoch_is_quarantined_by_its_number(room: Room, connectio
 
 
 async def test_a_training_that_has_begun_is_named_and_the_way_back_with_it(
-    room: Room, connection: asyncpg.Connection
+    bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """An operator would believe that the model that is served has never seen the data."""
-    await send(room, threshold=200, adaptive=False)
-    await room.feed([transaction(number) for number in range(200)])
-    await room.check("spending")
+    """The answer names trainings that already began with the data set."""
+    await send(bench, threshold=200, adaptive=False)
+    await bench.feed([transaction(number) for number in range(200)])
+    await bench.check("spending")
     run = await connection.fetchval("INSERT INTO model_training_events (model_type, epochs) VALUES ('spending', '{1}') RETURNING id")  # fmt: skip
-    await give(room, QuarantineDataset, epoch=1)
+    await give(bench, QuarantineDataset, epoch=1)
     raw = await connection.fetchval("SELECT payload FROM outbox WHERE topic = $1 ORDER BY id DESC LIMIT 1", CONTROL_RESULTS.name)  # fmt: skip
     answer = decode(CONTROL_RESULTS, raw)
     assert "1 training(s) began with it before" in answer.detail
@@ -225,13 +225,13 @@ async def test_a_training_that_has_begun_is_named_and_the_way_back_with_it(
     ],
 )
 async def test_what_cannot_be_quarantined_is_refused_with_a_sentence(
-    room: Room, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
+    bench: Bench, connection: asyncpg.Connection, fields: dict[str, Any], sentence: str
 ) -> None:
-    """A second look would close an empty data set, or an unknown one be taken for done."""
-    await room.feed([transaction(number) for number in range(300)])
-    await room.check("spending")
-    await give(room, QuarantineDataset)
-    await give(room, QuarantineDataset, **fields)
+    """A quarantine that is not possible is rejected with the reason, and changes nothing."""
+    await bench.feed([transaction(number) for number in range(300)])
+    await bench.check("spending")
+    await give(bench, QuarantineDataset)
+    await give(bench, QuarantineDataset, **fields)
     outcome, detail = (await answers(connection))[-1]
     assert outcome == "rejected"
     assert sentence in detail
@@ -239,14 +239,14 @@ async def test_what_cannot_be_quarantined_is_refused_with_a_sentence(
 
 
 async def test_the_alert_about_single_users_ends_with_their_data_set(
-    room: Room, connection: asyncpg.Connection
+    bench: Bench, connection: asyncpg.Connection
 ) -> None:
-    """The alert that brought a person here would stay raised after the person has acted."""
-    await send(room, threshold=500, adaptive=False)
-    await room.feed([transaction(number, users=1) for number in range(350)])
-    await room.check("spending")
+    """A quarantine clears the alert about single users."""
+    await send(bench, threshold=500, adaptive=False)
+    await bench.feed([transaction(number, users=1) for number in range(350)])
+    await bench.check("spending")
     assert [type(alert).__name__ for alert in await alerts(connection)] == ["AlertRaised"]
-    await give(room, QuarantineDataset)
+    await give(bench, QuarantineDataset)
     assert [type(alert).__name__ for alert in await alerts(connection)] == ["AlertRaised", "AlertCleared"]
 
 
@@ -254,17 +254,17 @@ async def test_the_alert_about_single_users_ends_with_their_data_set(
 
 
 @contextlib.asynccontextmanager
-async def executing(room: Room, brokers: str) -> AsyncIterator[None]:
-    """Carry out commands from a real topic as a worker does, and publish the answers."""
+async def executing(bench: Bench, brokers: str) -> AsyncIterator[None]:
+    """Execute commands from a real topic as a worker does, and publish the answers."""
     async with consuming(brokers, [CONTROL]) as consumer, producing(brokers) as producer:
-        handler = CommandHandler(room.database, room.clock, executions_of(room), models=FOUR_MODELS)
+        handler = CommandHandler(bench.database, bench.clock, executions_of(bench), models=FOUR_MODELS)
 
         async def run() -> None:
             while True:
                 for record in await consumer.fetch(timeout_seconds=0.1):
                     await handler.handle(record)
 
-        lives = [asyncio.create_task(run()), asyncio.create_task(OutboxRelay(room.database, producer).run())]
+        lives = [asyncio.create_task(run()), asyncio.create_task(OutboxRelay(bench.database, producer).run())]
         try:
             yield
         finally:
@@ -274,24 +274,24 @@ async def executing(room: Room, brokers: str) -> AsyncIterator[None]:
 
 
 async def command(*arguments: str, folder: Path) -> Result:
-    """Return what a command of the command line does."""
+    """Return the result of a command of the command line."""
     return await asyncio.to_thread(lambda: CliRunner().invoke(app, [*arguments, "--folder", str(folder)]))
 
 
 async def test_the_command_line_reviews_over_the_broker(
-    room: Room, connection: asyncpg.Connection, own_broker: str, database_url: str, tmp_path: Path
+    bench: Bench, connection: asyncpg.Connection, own_broker: str, database_url: str, tmp_path: Path
 ) -> None:
-    """The commands would exist and reach nobody, or a refusal look like a success to a script."""
+    """Commands from the command line reach the service, and a rejection has a failing exit code."""
     await create_topics(own_broker, wide_partitions=1, topics=[topic for topic in TOPICS.values() if not topic.wide])
     save(tmp_path, Installation(
         database_url=database_url, brokers=own_broker, store_url="", keys_folder="", wide_partitions=1, processes=(),
     ))  # fmt: skip
-    await waiting(room, connection)
-    await room.feed([transaction(number) for number in range(300)], partition=1)
-    await room.check("spending")
+    await waiting(bench, connection)
+    await bench.feed([transaction(number) for number in range(300)], partition=1)
+    await bench.check("spending")
     explained = await command("datasets", "explain", "recommendation", folder=tmp_path)
     assert "datasets approve recommendation --reason" in explained.stdout
-    async with executing(room, own_broker):
+    async with executing(bench, own_broker):
         approved = await command("datasets", "approve", "recommendation", "--reason", "looked at it", folder=tmp_path)
         quarantined = await command("datasets", "quarantine", "spending", "--reason", "a bot", "--json", folder=tmp_path)  # fmt: skip
         refused = await command("datasets", "quarantine", "spending", "--reason", "again", "--epoch", "1", folder=tmp_path)  # fmt: skip

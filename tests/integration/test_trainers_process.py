@@ -34,10 +34,10 @@ from tests.four_models import FOUR_MODELS
 from tests.services import WIDE_PARTITIONS
 from tests.training_factories import archive, crossing, database_of, record_epoch, record_quarantine, shop_history
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 180.0  # a bound, no promise: other tests run beside this one
 Start = Callable[[], "asyncio.Future[asyncio.subprocess.Process]"]
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ class Trainers:
         return process
 
     async def end(self) -> None:
-        """Stop what still runs, so that it leaves its consumer group: the next test's trainer need not wait for that."""
+        """Stop what still runs and let it leave its consumer group, so that the next test need not wait."""
         for process in self._processes:
             if process.returncode is None:
                 process.terminate()
@@ -89,6 +89,7 @@ async def trainers(database_url: str, own_broker: str, tmp_path: Path) -> AsyncI
     settings = {
         "FINCOACH_DATABASE_URL": database_url, "FINCOACH_BROKERS": own_broker, "FINCOACH_FOLDER": str(tmp_path),
         "FINCOACH_TRAINING_LEASE_SECONDS": "3", "FINCOACH_TRAINING_RETRY_SECONDS": "0.1", "FINCOACH_TRAINING_POLL_SECONDS": "0.1",
+        "FINCOACH_TRAINING_NICENESS": "0",  # other tests run beside it
     }  # fmt: skip
     started = Trainers({**os.environ, **settings})  # noqa: TID251 - the test is the operator
     yield started
@@ -104,7 +105,7 @@ async def rows_of(database: Database, table: sa.Table) -> list[sa.RowMapping]:
 async def until(
     database: Database, table: sa.Table, *, holds: Callable[[list[sa.RowMapping]], bool], what: str
 ) -> list[sa.RowMapping]:
-    """Wait until the rows of a table are as they should be; fail with ``what`` was waited for."""
+    """Wait until the rows of a table are as they should be; a failure names ``what``."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     while not holds(rows := await rows_of(database, table)):
         assert asyncio.get_running_loop().time() < deadline, f"waited for {what}, found {rows}"
@@ -128,14 +129,14 @@ async def messages_of(broker: str, topic: Topic, *, holds: Callable[[list[object
 
 
 async def cross(database: Database, producer: BrokerProducer, *, users: int, weeks: int) -> None:
-    """Archive a history of purchases and tell the trainers that the first epoch is over."""
+    """Archive a history of purchases and announce that the first epoch is over."""
     ranges = await archive(database, shop_history(users=users, weeks=weeks))
     message = crossing(epoch=1, ranges=ranges)
     await producer.publish(THRESHOLD_REACHED.name, b"spending", encode(message))
 
 
 async def make_champion(database: Database, folder: Path) -> None:
-    """Do what the deployer does first: store version 0 and say that it is served."""
+    """Store version 0 and record that it is served, as the deployer does first."""
     artifact = baseline_artifact(definition_of("spending"), installation_key(folder / "keys"), SystemClock().now())
     address = ContentStore(f"file://{folder}/store").put("artifacts", artifact)
     async with database.transaction() as work:
@@ -153,7 +154,7 @@ def of_this_test(messages: list[object], run_id: object) -> list[object]:
 async def test_a_crossing_ends_in_a_model_that_is_ready_or_a_champion_that_is_kept(
     trainers: Trainers, database: Database, producer: BrokerProducer, own_broker: str, tmp_path: Path
 ) -> None:
-    """The loop would stop between the threshold and the deployment."""
+    """A crossing ends in a model that is ready or a champion that is kept."""
     await make_champion(database, tmp_path)
     await cross(database, producer, users=400, weeks=30)
     await trainers.start()
@@ -188,7 +189,7 @@ async def test_a_crossing_ends_in_a_model_that_is_ready_or_a_champion_that_is_ke
 async def test_too_little_history_keeps_the_champion_with_a_reason(
     trainers: Trainers, database: Database, producer: BrokerProducer
 ) -> None:
-    """A young installation would see failed trainings, or models fitted on nothing."""
+    """Too little history keeps the champion, with a reason."""
     await cross(database, producer, users=50, weeks=3)
     await trainers.start()
     (event,) = await until(
@@ -214,7 +215,7 @@ async def running_child(process: asyncio.subprocess.Process) -> psutil.Process:
 async def test_a_killed_trainer_takes_its_training_along_and_another_one_completes_it_once(
     trainers: Trainers, database: Database, producer: BrokerProducer
 ) -> None:
-    """After a kill -9 an epoch would be lost, trained twice, or go on as an orphan."""
+    """A training dies with its killed trainer, and another trainer completes it once."""
     await cross(database, producer, users=400, weeks=30)
     victim = await trainers.start()
     child = await running_child(victim)
@@ -237,7 +238,7 @@ async def test_a_killed_trainer_takes_its_training_along_and_another_one_complet
 async def test_a_stopped_trainer_gives_its_training_back_at_once(
     trainers: Trainers, database: Database, producer: BrokerProducer
 ) -> None:
-    """A restart would leave an orphan training, and its epoch waiting for a lease to run out."""
+    """A stopped trainer gives its training back at once."""
     await cross(database, producer, users=400, weeks=30)
     stopped = await trainers.start()
     child = await running_child(stopped)
@@ -251,7 +252,7 @@ async def test_a_stopped_trainer_gives_its_training_back_at_once(
 async def test_a_killed_training_is_tried_again_by_the_same_trainer(
     trainers: Trainers, database: Database, producer: BrokerProducer
 ) -> None:
-    """The out-of-memory killer would end an epoch."""
+    """A killed training is tried again by the same trainer."""
     await cross(database, producer, users=400, weeks=30)
     trainer = await trainers.start()
     (await running_child(trainer)).kill()
@@ -268,7 +269,7 @@ async def test_a_killed_training_is_tried_again_by_the_same_trainer(
 async def test_a_trainer_that_lost_its_lease_stops_that_training_and_goes_on(
     trainers: Trainers, database: Database, producer: BrokerProducer
 ) -> None:
-    """A trainer that was frozen would go on training for nothing beside the one that took over."""
+    """A trainer that lost its lease stops that training and goes on working."""
     await cross(database, producer, users=400, weeks=30)
     trainer = await trainers.start()
     child = await running_child(trainer)
@@ -299,7 +300,7 @@ def order(model_type: str = "spending") -> TriggerTraining:
 async def test_a_crossing_that_was_quarantined_before_its_training_began_ends_without_one(
     trainers: Trainers, database: Database, producer: BrokerProducer, tmp_path: Path
 ) -> None:
-    """A model would be trained for a data set that a person has refused, or its job wait for ever."""
+    """A crossing that is quarantined before its training begins ends without one."""
     await make_champion(database, tmp_path)
     ranges = await archive(database, shop_history(users=30, weeks=3))
     message = crossing(epoch=1, ranges=ranges)
@@ -320,7 +321,7 @@ async def test_a_crossing_that_was_quarantined_before_its_training_began_ends_wi
 async def test_a_training_by_command_is_queued_answered_and_audited(
     trainers: Trainers, database: Database, producer: BrokerProducer, own_broker: str
 ) -> None:
-    """An administrator would order a training and never hear whether it was accepted."""
+    """A training by command is queued, answered and audited."""
     await archive(database, shop_history(users=30, weeks=3))
     command, refused = order(), order("weather")
     await trainers.start()

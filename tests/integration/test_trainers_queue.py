@@ -22,7 +22,7 @@ from schemas.messages.training import MetricComparison, ModelReady, ThresholdRea
 from schemas.tables import model_training_events, outbox, rollout_decisions, training_jobs
 from schemas.topics import MODEL_READY, THRESHOLD_REACHED
 from schemas.vocabulary import JobStatus, TrainingStatus, Verdict
-from tests.rooms import eventually
+from tests.processes import eventually
 from tests.training_factories import FIRST_DAY, crossing, database_of, queue_of, record_epoch, settings_of, span
 from trainers.consumer import CrossingConsumer
 from trainers.running.orchestrator import OrchestratorParts, TrainingOrchestrator
@@ -37,7 +37,7 @@ KEPT = Ending(verdict=Verdict.CHAMPION_KEPT, reasons=("not better",), metrics={"
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give a room's database."""
+    """Give a service's database."""
     database = database_of(database_url)
     yield database
     await database.close()
@@ -69,27 +69,27 @@ async def leased(queue: TrainingQueue) -> Run:
 
 
 async def expire_leases(database: Database) -> None:
-    """Let every lease be over, as if its trainer had been silent for long."""
+    """End every lease, as if its trainer had been silent for long."""
     async with database.transaction() as work:
         past = sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 1)
         await work.connection.execute(sa.update(training_jobs).values(lease_until=past))
 
 
 async def end_back_off(database: Database) -> None:
-    """Let every back-off be over."""
+    """End every back-off."""
     async with database.transaction() as work:
         await work.connection.execute(sa.update(training_jobs).values(not_before=sa.func.now()))
 
 
-async def test_a_crossing_told_twice_is_one_job(queue: TrainingQueue, database: Database) -> None:
-    """A message that is delivered again would train twice."""
+async def test_a_crossing_that_is_announced_twice_is_one_job(queue: TrainingQueue, database: Database) -> None:
+    """A crossing that is announced twice is one job."""
     assert await queue.add_crossing(crossing(epoch=1)) is True
     assert await queue.add_crossing(crossing(epoch=1)) is False
     assert len(await rows_of(database, training_jobs)) == 1
 
 
 async def test_one_run_takes_all_waiting_epochs_of_its_model_and_no_other(queue: TrainingQueue) -> None:
-    """A burst of crossings would be trained one after the other on ever the same data."""
+    """One run takes all waiting epochs of its model, and of no other."""
     for epoch in (1, 2, 3):
         await queue.add_crossing(crossing(epoch=epoch, ranges=[span(10 * epoch, from_offset=10 * epoch - 10)]))
     await queue.add_crossing(crossing("goal", epoch=1))
@@ -100,7 +100,7 @@ async def test_one_run_takes_all_waiting_epochs_of_its_model_and_no_other(queue:
 
 
 async def test_a_model_that_trains_is_not_leased_again(queue: TrainingQueue, rival: TrainingQueue) -> None:
-    """Two trainings of one model would run at a time and race for the verdict."""
+    """A model that trains is not leased again."""
     await queue.add_crossing(crossing(epoch=1))
     await leased(queue)
     await queue.add_crossing(crossing(epoch=2))
@@ -108,7 +108,7 @@ async def test_a_model_that_trains_is_not_leased_again(queue: TrainingQueue, riv
 
 
 async def test_many_trainers_that_ask_at_once_get_one_run(queue: TrainingQueue, rival: TrainingQueue) -> None:
-    """A race between trainers would lease one run twice."""
+    """Of many trainers that ask at once one gets the run."""
     await queue.add_crossing(crossing(epoch=1))
     runs = await asyncio.gather(*(asker.lease() for asker in (queue, rival) * 3))
     assert len([run for run in runs if run is not None]) == 1
@@ -125,7 +125,7 @@ async def expired_run(queue: TrainingQueue, database: Database) -> Run:
 async def test_the_late_end_of_a_zombie_is_refused(
     queue: TrainingQueue, rival: TrainingQueue, database: Database
 ) -> None:
-    """A trainer that was frozen and wakes up would overwrite the verdict of the one that took over."""
+    """The late end of a trainer that lost its lease is refused."""
     zombie = await expired_run(queue, database)
     heir = await leased(rival)
     assert (heir.run_id, heir.attempt) == (zombie.run_id, 2)
@@ -149,7 +149,7 @@ async def test_the_late_end_of_a_zombie_is_refused(
 async def test_a_zombie_is_refused_after_the_heir_has_finished(
     queue: TrainingQueue, rival: TrainingQueue, database: Database
 ) -> None:
-    """One epoch would end in two completed runs."""
+    """A trainer that lost its lease is refused also after its successor has finished."""
     zombie = await expired_run(queue, database)
     await rival.finish(await leased(rival), KEPT, None)
     with pytest.raises(LostLeaseError):
@@ -159,7 +159,7 @@ async def test_a_zombie_is_refused_after_the_heir_has_finished(
 async def test_a_run_that_ends_while_a_rival_takes_over_is_not_gone_on_with(
     queue: TrainingQueue, rival: TrainingQueue, database: Database
 ) -> None:
-    """The rival would train the next epoch under the ended run's name, and the row of that run would forget its own epoch."""
+    """A run that ends while a rival takes over is not continued."""
     ending = await expired_run(queue, database)
     await queue.add_crossing(crossing(epoch=2))
     async with database.transaction() as work:
@@ -174,13 +174,13 @@ async def test_a_run_that_ends_while_a_rival_takes_over_is_not_gone_on_with(
 
 async def waits_for_a_lock(database: Database) -> bool:
     """Say whether a session of this database waits for another's lock."""
-    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with database.reading() as connection:
-        return bool(await connection.scalar(sa.text(question)))
+        return bool(await connection.scalar(sa.text(query)))
 
 
 async def test_a_winner_is_announced_with_its_verdict_or_not_at_all(queue: TrainingQueue, database: Database) -> None:
-    """A model could be announced whose training never ended, or end without being announced."""
+    """A winner is announced together with its verdict, or not at all."""
     await queue.add_crossing(crossing(epoch=1))
     run = await leased(queue)
     comparison = MetricComparison(metric="crps", higher_is_better=False, candidate=1.0, champion=2.0)
@@ -216,7 +216,7 @@ async def test_a_winner_is_announced_with_its_verdict_or_not_at_all(queue: Train
 
 
 async def test_a_training_fails_after_its_last_attempt_and_says_so(queue: TrainingQueue, database: Database) -> None:
-    """A poisoned training would be tried for ever, or given up silently."""
+    """A training fails after its last attempt, and each failure is announced."""
     await queue.add_crossing(crossing(epoch=1))
     again = []
     for _ in range(3):
@@ -224,19 +224,19 @@ async def test_a_training_fails_after_its_last_attempt_and_says_so(queue: Traini
         await end_back_off(database)
     assert again == [True, True, False]
     assert await queue.lease() is None
-    told = [
+    messages = [
         decode(MODEL_READY, row["payload"])
         for row in await rows_of(database, outbox)
         if row["topic"] == MODEL_READY.name
     ]
-    assert [message.will_retry for message in told if isinstance(message, TrainingFailed)] == [True, True, False]
-    assert len({message.event_id for message in told}) == 3
+    assert [message.will_retry for message in messages if isinstance(message, TrainingFailed)] == [True, True, False]
+    assert len({message.event_id for message in messages}) == 3
     (event,) = await rows_of(database, model_training_events)
     assert (event["status"], event["verdict"], event["error"]) == (TrainingStatus.FAILED, Verdict.FAILED, "no luck")
 
 
 async def test_a_training_that_is_given_back_loses_no_attempt(queue: TrainingQueue, rival: TrainingQueue) -> None:
-    """Three restarts of a trainer would make a healthy training fail."""
+    """A training that is given back loses no attempt."""
     await queue.add_crossing(crossing(epoch=1))
     run = await leased(queue)
     await queue.give_back(run)
@@ -246,7 +246,7 @@ async def test_a_training_that_is_given_back_loses_no_attempt(queue: TrainingQue
 async def test_an_epoch_that_comes_during_a_run_has_its_own_run_after_it(
     queue: TrainingQueue, database: Database
 ) -> None:
-    """An epoch would be closed by a run whose snapshot does not hold it."""
+    """An epoch that comes during a run has its own run afterwards."""
     await queue.add_crossing(crossing(epoch=1))
     first = await leased(queue)
     await queue.add_crossing(crossing(epoch=2))
@@ -262,7 +262,7 @@ async def test_an_epoch_that_comes_during_a_run_has_its_own_run_after_it(
 
 
 async def test_a_training_names_the_data_set_of_its_epoch(queue: TrainingQueue, database: Database) -> None:
-    """The plan's foreign key from a training to its data set would stay empty."""
+    """A training names the data set of its epoch."""
     message = crossing(epoch=1)
     await record_epoch(database, message)
     await queue.add_crossing(message)
@@ -274,7 +274,7 @@ async def test_a_training_names_the_data_set_of_its_epoch(queue: TrainingQueue, 
 async def test_a_model_trains_only_after_the_decision_about_its_last_winner(
     queue: TrainingQueue, database: Database
 ) -> None:
-    """The next candidate would be compared with a champion that is on its way out, and turned away by the deployer."""
+    """A model trains only after the decision about its last winner."""
     winner = uuid4()
     won = {
         "id": winner,
@@ -300,7 +300,7 @@ async def test_a_model_trains_only_after_the_decision_about_its_last_winner(
 
 
 async def test_a_decision_that_never_comes_stops_no_training(queue: TrainingQueue, database: Database) -> None:
-    """Models would grow stale for as long as the deployer is away."""
+    """A decision that never comes stops no training."""
     long_ago = sa.func.now() - sa.text("interval '3 minutes'")
     async with database.transaction() as work:
         await work.connection.execute(
@@ -314,7 +314,7 @@ async def test_a_decision_that_never_comes_stops_no_training(queue: TrainingQueu
 
 
 @pytest.mark.parametrize("epoch", [2**31, 2**70, -(2**31) - 1])
-async def test_a_crossing_that_no_column_holds_is_put_aside(
+async def test_a_crossing_that_no_column_holds_is_dead_lettered(
     queue: TrainingQueue, database: Database, epoch: int
 ) -> None:
     """An epoch beyond 32 bits ends as a dead letter, and the crossing behind it is queued."""

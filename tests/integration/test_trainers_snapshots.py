@@ -42,7 +42,7 @@ from trainers.snapshots.service import SnapshotService, StoredSnapshot, without
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """Give a room's database."""
+    """Give a service's database."""
     database = database_of(database_url)
     yield database
     await database.close()
@@ -80,7 +80,7 @@ def opened(store: ContentStore, stored: StoredSnapshot) -> Snapshot:
 async def test_it_holds_the_consented_events_below_the_cut_in_the_order_of_the_log(
     database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """Training would see events of a later epoch, without consent, or in another order than serving did."""
+    """A snapshot holds the consented events below the cut, in the order of the log."""
     events = [transaction(f"user-{number % 3}", number, 100 + number, consent=number % 5 != 4) for number in range(40)]
     ranges = await archive(database, events)
     before_cut = [msgspec.structs.replace(item, to_offset=item.to_offset - 2) for item in ranges]
@@ -105,7 +105,7 @@ async def test_it_holds_the_consented_events_below_the_cut_in_the_order_of_the_l
 async def test_reading_the_same_ranges_again_gives_the_same_digest(
     database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """A model could not be traced back to, and made again from, its data."""
+    """Reading the same ranges again gives the same digest."""
     ranges = await archive(database, [transaction(f"user-{number % 4}", number, 100) for number in range(50)])
     run = await run_of(database, database_url, tmp_path, ranges=ranges)
     first = await taken(database, store, run)
@@ -117,7 +117,7 @@ async def test_reading_the_same_ranges_again_gives_the_same_digest(
 async def test_the_decisions_about_unclean_events_travel_with_the_snapshot(
     database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """Nobody could say later which events a model did not learn from, or other decisions would stand under the same digest."""
+    """A snapshot holds the decisions about its unclean events, and its digest names them."""
     events = [transaction(f"user-{number % 4}", number + 0.01, 100 + number) for number in range(50)]
     again = msgspec.structs.replace(events[7], event_id=uuid4())
     ranges = await archive(database, [*events, again, transaction("user-1", 60.01, 0)])
@@ -135,11 +135,11 @@ async def test_the_decisions_about_unclean_events_travel_with_the_snapshot(
 async def test_what_is_quarantined_reaches_no_snapshot_neither_as_new_nor_as_replay(
     database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """Data that a person has called poisoned would come back with the next training, as replay."""
+    """Quarantined data reaches no snapshot, neither as new nor as replay."""
     await archive(database, [transaction("user", number, 100) for number in range(30)], partitions=1)
     run = await run_of(database, database_url, tmp_path, ranges=[span(30)], epoch=4)
-    for epoch, hole in ((2, span(8, from_offset=5)), (3, span(22, from_offset=18))):
-        await record_quarantine(database, [hole], epoch=epoch)
+    for epoch, gap in ((2, span(8, from_offset=5)), (3, span(22, from_offset=18))):
+        await record_quarantine(database, [gap], epoch=epoch)
     await record_quarantine(database, [span(30)], epoch=2, model_type="goal")
     champion = ChampionVersion(
         version="1.0.0", address="artifacts/x", artifact_digest="x", cut=(span(20),), checkpoint=None
@@ -159,7 +159,7 @@ async def test_what_is_quarantined_reaches_no_snapshot_neither_as_new_nor_as_rep
 async def test_answers_within_quarantined_offsets_are_as_if_they_had_never_come(
     database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """A bot's clicks would earn rewards after a person has taken them away."""
+    """Answers within quarantined offsets count as if they had never come."""
     seen, poisoned = uuid4(), uuid4()
     for offset, prediction_id in enumerate([seen, poisoned]):
         await add_prediction(database, "a", prediction_id, offset=offset)
@@ -179,18 +179,20 @@ async def test_answers_within_quarantined_offsets_are_as_if_they_had_never_come(
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6), st.integers(0, 10), st.integers(10, 30))
-def test_holes_take_exactly_their_offsets_out_of_a_range(holes: list[tuple[int, int]], first: int, last: int) -> None:
-    """A quarantine would take more than its own data away, or leave some of it in."""
-    spans = [span(max(hole), from_offset=min(hole)) for hole in holes]
+def test_excluded_ranges_take_exactly_their_offsets_out_of_a_range(
+    gaps: list[tuple[int, int]], first: int, last: int
+) -> None:
+    """An excluded range takes exactly its own offsets away."""
+    spans = [span(max(gap), from_offset=min(gap)) for gap in gaps]
     left = [offset for piece in without(span(last, from_offset=first), spans) for offset in range(piece.from_offset, piece.to_offset)]  # fmt: skip
-    gone = {offset for hole in holes for offset in range(min(hole), max(hole))}
+    gone = {offset for gap in gaps for offset in range(min(gap), max(gap))}
     assert left == [offset for offset in range(first, last) if offset not in gone]
 
 
 async def test_the_ranges_are_stored_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """After a crash nobody could say what the training was about to read."""
+    """The ranges are stored before anything is read."""
     ranges = await archive(database, [transaction("user", number, 100) for number in range(9)])
     run = await run_of(database, database_url, tmp_path, ranges=ranges)
     service = SnapshotService(database, store, page_rows=7, seed=0)
@@ -213,7 +215,7 @@ def _fail(*_: object) -> StoredSnapshot:
 async def test_what_lies_behind_the_champions_cut_is_new_and_the_rest_is_replay(
     database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """Incremental training would take old data for new."""
+    """Events behind the champion's cut are new, and the rest is replay."""
     await archive(database, [transaction("user", number, 100) for number in range(10)], partitions=1)
     run = await run_of(database, database_url, tmp_path, ranges=[span(10)])
     champion = ChampionVersion(
@@ -257,7 +259,7 @@ def answer(user: str, kind: str, prediction_id: UUID, *, hour: int) -> Recommend
 async def test_feedback_is_joined_with_what_was_served(
     database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """The propensity and the features under which an action was shown would be guessed, and off-line judgement be worthless."""
+    """Feedback is joined with the propensity and the features that were served."""
     seen, ignored, foreign, late = (uuid4() for _ in range(4))
     for offset, (user, prediction_id) in enumerate([("a", seen), ("a", ignored), ("b", foreign), ("a", late)]):
         await add_prediction(database, user, prediction_id, offset=offset)
@@ -288,7 +290,7 @@ async def test_feedback_is_joined_with_what_was_served(
 async def test_an_epoch_without_a_range_of_a_partition_keeps_that_partitions_older_cut(
     database: Database, database_url: str, store: ContentStore, tmp_path: Path
 ) -> None:
-    """Users whose partition was quiet during the last epoch would vanish from the training set."""
+    """A partition without a range in an epoch keeps its older cut."""
     ranges = await archive(database, [transaction(f"user-{number}", number, 100) for number in range(12)])
     assert len(ranges) == 2
     queue = queue_of(database, settings_of(database_url, tmp_path))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from backends.database.engine import create_engine
-from migrations.create_continuous_learning_tables import create
 from tests.services import connect, database_address, unique
 
 
@@ -34,16 +32,6 @@ async def execute(server: str, statement: str) -> None:
         await connection.close()
 
 
-@pytest.fixture(scope="session")
-def migrated_template(postgres_server: str) -> Iterator[str]:
-    """Give the name of a database that was migrated once, for others to be copied from."""
-    name = unique("template")
-    asyncio.run(execute(postgres_server, f'CREATE DATABASE "{name}"'))
-    asyncio.run(create(database_address(postgres_server, name)))
-    yield name
-    asyncio.run(execute(postgres_server, f'DROP DATABASE "{name}" WITH (FORCE)'))
-
-
 @pytest.fixture
 async def empty_database(postgres_server: str) -> AsyncIterator[str]:
     """Give the address of a new database without any table."""
@@ -52,9 +40,9 @@ async def empty_database(postgres_server: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def migrated_database(postgres_server: str, migrated_template: str) -> AsyncIterator[str]:
+async def migrated_database(postgres_server: str, template_database: str) -> AsyncIterator[str]:
     """Give the address of a new database at the newest revision."""
-    async with new_database(postgres_server, template=migrated_template) as url:
+    async with new_database(postgres_server, template=template_database) as url:
         yield url
 
 

@@ -38,7 +38,7 @@ FILLS = {
     "model_versions": "(model_type, version, model_path, is_active, kind, artifact_digest, created_at)"
     f" SELECT {MODEL}, '1.0.' || n, 'store/' || n, n > {ROWS - 4}, 'learned', {HASH}, {MINUTE} FROM {SERIES}",
     "rollout_decisions": f"(model_type, decision, reason, decided_at) SELECT {MODEL}, 'promoted', 'better', {MINUTE} FROM {SERIES}",
-    "outbox": "(room, topic, payload, created_at, published_at)"
+    "outbox": "(service, topic, payload, created_at, published_at)"
     f" SELECT (ARRAY['streams', 'deployer'])[1 + n % 2], 'fincoach.alerts', 'x', {MINUTE}, CASE WHEN n <= {ROWS - 20} THEN now() END FROM {SERIES}",
     "audit_log": "(id, recorded_at, actor, action, subject, outcome, details, previous_hash, hash)"
     f" SELECT n, {MINUTE}, 'alice', 'DeployModel', 'goal', 'succeeded', '{{}}', '', {HASH} FROM {SERIES}",
@@ -128,7 +128,7 @@ CASES = (
     ),
     IndexCase(
         "ix_outbox_unpublished", "the relay looks for work",
-        "SELECT * FROM outbox WHERE room = 'streams' AND published_at IS NULL ORDER BY id LIMIT 500",
+        "SELECT * FROM outbox WHERE service = 'streams' AND published_at IS NULL ORDER BY id LIMIT 500",
     ),
     IndexCase("ix_audit_log_recorded_at", "acts of the last hour", f"SELECT * FROM audit_log WHERE recorded_at >= {LAST_HOUR}"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""However a log is cut into batches, repeated or looked at, the same is counted."""
+"""The counts of a log do not depend on its batches, repetitions or evaluations."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Appended:
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[AnyBehavioralEvent]:
-    """Draw a log of events of four users, some without consent, in no particular order of time."""
+    """Draw a log of events of four users, some without consent, in any order of time."""
     return [made(draw, number) for number in range(draw(st.integers(0, 60)))]
 
 
@@ -88,7 +88,7 @@ def cut(count: int, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def counted(log: Sequence[AnyBehavioralEvent], cuts: Sequence[int]) -> tuple[States, list[PaneStatistics]]:
-    """Fold and count a log in the batches that ``cuts`` make."""
+    """Fold and count a log in batches cut at ``cuts``."""
     states: States = {}
     watermarks = Watermarks()
     panes = []
@@ -102,7 +102,7 @@ def counted(log: Sequence[AnyBehavioralEvent], cuts: Sequence[int]) -> tuple[Sta
 
 
 def total(panes: Sequence[PaneStatistics], model_type: ModelType) -> tuple[object, ...]:
-    """Return what a model's panes sum up to, without what is only estimated."""
+    """Return the sum of a model's panes, without estimates."""
     statistics = DatasetStatistics()
     for pane in panes:
         statistics = merged(statistics, pane.datasets.get(model_type, DatasetStatistics()))
@@ -112,7 +112,7 @@ def total(panes: Sequence[PaneStatistics], model_type: ModelType) -> tuple[objec
 
 @given(logs(), st.lists(st.integers(0, 100), max_size=8), st.lists(st.integers(0, 100), max_size=8))
 def test_batches_do_not_matter(log: list[AnyBehavioralEvent], some: list[int], others: list[int]) -> None:
-    """Counts, statistics or states would depend on how the broker happened to deliver."""
+    """Counts, statistics and states do not depend on the batches."""
     states, panes = counted(log, some)
     other_states, other_panes = counted(log, others)
     assert {user: encode_state(state) for user, state in states.items()} == {
@@ -124,7 +124,7 @@ def test_batches_do_not_matter(log: list[AnyBehavioralEvent], some: list[int], o
 
 @given(logs(), st.lists(st.integers(0, 100), max_size=8))
 def test_what_counts_is_what_a_person_would_count(log: list[AnyBehavioralEvent], cuts: list[int]) -> None:
-    """A model would be retrained at another number than the plan's."""
+    """Each model counts what the plan says."""
     _, panes = counted(log, cuts)
     consented = [event for event in log if event.consent]
     paid = [event.user_id for event in consented if isinstance(event, TransactionCreated)]
@@ -146,7 +146,7 @@ def test_what_counts_is_what_a_person_would_count(log: list[AnyBehavioralEvent],
 
 @st.composite
 def pane_rows(draw: st.DrawFn) -> list[PaneSlice]:
-    """Draw panes of two partitions that join."""
+    """Draw contiguous panes of two partitions."""
     rows: list[PaneSlice] = []
     for partition in (0, 1):
         start, at = 0, 0
@@ -164,7 +164,7 @@ def pane_rows(draw: st.DrawFn) -> list[PaneSlice]:
 def epochs(
     panes: Sequence[PaneSlice], looks: Sequence[int], *, rule: ThresholdRule = RULE
 ) -> list[tuple[tuple[int, int], ...]]:
-    """Return (partition, end) of each epoch when the panes appear as ``looks`` say: how many more by each look."""
+    """Return (partition, end) of each epoch, if as many panes are visible at each evaluation as ``looks`` says."""
     cursors = {0: Cursor(0, 0), 1: Cursor(0, 0)}
     accumulated: bytes | None = None
     found = []
@@ -189,13 +189,13 @@ def epochs(
 @settings(deadline=None)
 @given(pane_rows(), st.lists(st.integers(0, 24), max_size=6).map(sorted))
 def test_crossings_depend_on_the_panes_alone(panes: list[PaneSlice], looks: list[int]) -> None:
-    """How often the data sets are looked at would decide where epochs end."""
+    """Epochs do not depend on how often the data sets are evaluated."""
     assert epochs(panes, looks) == epochs(panes, [])
 
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> tuple[list[AnyBehavioralEvent], list[int], list[int]]:
-    """Draw a log, the order in which its events are sent (each once or more, the first times in order), and where batches end."""
+    """Draw a log, the order in which its events are sent (repeated, but first times in order), and where batches end."""
     log = draw(logs().filter(bool))
     sent = list(range(len(log)))
     for again in draw(st.lists(st.sampled_from(sent), max_size=30)):
@@ -207,7 +207,7 @@ def deliveries(draw: st.DrawFn) -> tuple[list[AnyBehavioralEvent], list[int], li
 def delivered(
     log: Sequence[AnyBehavioralEvent], sent: Sequence[int], ends: Sequence[int]
 ) -> tuple[States, list[PaneSlice]]:
-    """Fold and count what was sent as a worker does: what the archive already holds is a duplicate."""
+    """Fold and count what was sent as a worker does: archived events are duplicates."""
     states: States = {}
     watermarks = Watermarks()
     seen: set[int] = set()
@@ -232,12 +232,10 @@ def delivered(
 def test_repeated_events_move_no_crossing(
     delivery: tuple[list[AnyBehavioralEvent], list[int], list[int]], threshold: int
 ) -> None:
-    """A producer that sends again would make a model train earlier, later or on other events than the same log sent once."""
+    """Repeated events change neither states nor crossings."""
     log, sent, ends = delivery
     rule = ThresholdRule(threshold=threshold, quality_gate=0.0, user_share=1.0)
-    known = {
-        end: len(set(sent[:end])) for end in ends
-    }  # of the repeated log's offsets, the same place in the log itself
+    known = {end: len(set(sent[:end])) for end in ends}  # offset in the repeated log -> offset in the log itself
     states, panes = delivered(log, sent, ends)
     once, plain_panes = delivered(log, list(range(len(log))), sorted(set(known.values())))
     assert {user: encode_state(state) for user, state in states.items()} == {

@@ -1,4 +1,4 @@
-"""What holds for every history: batches, bytes, moments, order, bounds."""
+"""Properties of features and states that hold for every history."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def folded(events: Sequence[AnyBehavioralEvent], state: UserState | None = None)
 
 
 def every_row(state: UserState | None, as_of: dt.datetime) -> npt.NDArray[np.float32]:
-    """Return the rows of all four models, one behind the other."""
+    """Return the concatenated rows of all four models."""
     return np.concatenate(
         [
             state_features(state, as_of),
@@ -82,7 +82,7 @@ def every_row(state: UserState | None, as_of: dt.datetime) -> npt.NDArray[np.flo
 
 @given(histories, st.data())
 def test_batches_may_be_cut_anywhere(events: list[AnyBehavioralEvent], data: st.DataObject) -> None:
-    """A worker that restarts between two events would go on with another state."""
+    """Cuts between batches do not change the state."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=4)))
     state: UserState | None = None
     for first, last in pairwise([0, *cuts, len(events)]):
@@ -93,7 +93,7 @@ def test_batches_may_be_cut_anywhere(events: list[AnyBehavioralEvent], data: st.
 
 @given(histories)
 def test_bytes_hold_the_whole_state(events: list[AnyBehavioralEvent]) -> None:
-    """A stored state would not be the one that was folded."""
+    """A state survives its bytes."""
     state = folded(events)
     if state is not None:
         assert decode_state(encode_state(state)) == state
@@ -102,7 +102,7 @@ def test_bytes_hold_the_whole_state(events: list[AnyBehavioralEvent]) -> None:
 
 @given(histories, moments)
 def test_rows_are_finite_and_leave_the_state_alone(events: list[AnyBehavioralEvent], as_of: dt.datetime) -> None:
-    """A valid history would give a row that no model can score, or reading it would change what is stored."""
+    """Rows are finite, and computing them leaves the state unchanged."""
     state = folded(events)
     before = encode_state(state) if state is not None else None
     assert np.isfinite(every_row(state, as_of)).all()
@@ -111,7 +111,7 @@ def test_rows_are_finite_and_leave_the_state_alone(events: list[AnyBehavioralEve
 
 @given(histories, moments)
 def test_serving_and_training_see_the_same(events: list[AnyBehavioralEvent], as_of: dt.datetime) -> None:
-    """Training rows would differ from what was served at that moment."""
+    """Training and serving compute the same rows for the same moment."""
     ordered = sorted(events, key=lambda event: event.occurred_at)
     ((_, replayed),) = replay(ordered, [as_of])
     served = folded([event for event in ordered if event.occurred_at < as_of])
@@ -120,7 +120,7 @@ def test_serving_and_training_see_the_same(events: list[AnyBehavioralEvent], as_
 
 @given(st.lists(transactions, max_size=30), moments)
 def test_what_comes_later_does_not_change_windows(events: list[TransactionCreated], as_of: dt.datetime) -> None:
-    """A request a little behind the newest event would see the future, or a hole in its window."""
+    """Events up to a day after a moment do not change its windows."""
     day = dt.timedelta(days=1)
     near = [event for event in events if event.occurred_at <= as_of + day]
     past = [event for event in near if event.occurred_at <= as_of]
@@ -132,17 +132,17 @@ def test_what_comes_later_does_not_change_windows(events: list[TransactionCreate
 def test_order_of_arrival_does_not_matter_for_transactions(
     events: list[TransactionCreated], data: st.DataObject
 ) -> None:
-    """A late partition would leave a user with other features than an early one."""
+    """The order of arrival of transactions does not change the state."""
     one, other = folded(events), folded(data.draw(st.permutations(events)))
     for state in (one, other):
         if state is not None:
-            state.balances.clear()  # the chain of balances goes by arrival, and no feature reads it
+            state.balances.clear()  # balances depend on the order of arrival, and no feature reads them
     assert (encode_state(one) if one else None) == (encode_state(other) if other else None)
 
 
 @given(histories)
 def test_state_keeps_its_bounds_and_its_order(events: list[AnyBehavioralEvent]) -> None:
-    """The binary searches of the windows would run over an unsorted list."""
+    """The state keeps its bounds, and its lists stay sorted."""
     state = folded(events)
     if state is None:
         return
@@ -157,7 +157,7 @@ def test_state_keeps_its_bounds_and_its_order(events: list[AnyBehavioralEvent]) 
 
 @given(st.lists(st.floats(0, 1e6, width=32), min_size=52, max_size=52), st.sampled_from(sorted(FORECASTS)))
 def test_forecasts_stay_between_nothing_and_the_largest_month(series: list[float], name: str) -> None:
-    """A baseline would forecast what its user never spent."""
+    """Forecasts lie between zero and the largest month."""
     rows = np.array([series], dtype=np.float32)
     forecast = FORECASTS[name](rows)
     assert forecast.shape == (1, 4)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.hangs import STATUS
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 HANGING = """
 import threading

@@ -23,12 +23,12 @@ def channel_id(topic: Topic) -> str:
 
 
 def message_names(topic: Topic) -> list[str]:
-    """Return the names of the message types; a topic of raw bytes has one of its own."""
+    """Return the names of the message types; a topic of raw bytes has a special one."""
     return [message.__name__ for message in topic.messages] or [RAW]
 
 
 def kafka_binding(topic: Topic) -> dict[str, Any]:
-    """Return what a broker has to know about ``topic``."""
+    """Return the Kafka binding of ``topic``."""
     configuration: dict[str, Any] = {"cleanup.policy": [topic.cleanup], "max.message.bytes": topic.max_message_bytes}
     if topic.retention_seconds is not None:
         configuration["retention.ms"] = topic.retention_seconds * 1000
@@ -51,16 +51,16 @@ def channel(topic: Topic) -> dict[str, Any]:
 
 
 def operations(topic: Topic) -> dict[str, Any]:
-    """Return one operation for each process that writes or reads ``topic``."""
-    ends = [("send", room) for room in topic.producers] + [("receive", room) for room in topic.consumers]
+    """Return one operation for each service that writes or reads ``topic``."""
+    ends = [("send", package) for package in topic.producers] + [("receive", package) for package in topic.consumers]
     identity = channel_id(topic)
     return {
-        f"{room}.{action}.{identity}": {
+        f"{package}.{action}.{identity}": {
             "action": action,
             "channel": {"$ref": f"#/channels/{identity}"},
-            "tags": [{"name": str(room)}],
+            "tags": [{"name": str(package)}],
         }
-        for action, room in ends
+        for action, package in ends
     }
 
 
@@ -79,13 +79,13 @@ def component_messages() -> dict[str, Any]:
     messages[RAW] = {
         "name": RAW,
         "contentType": "application/octet-stream",
-        "summary": "Bytes as they came; headers say why.",
+        "summary": "The original bytes; the headers give the reason.",
     }
     return messages
 
 
 def component_schemas() -> dict[str, Any]:
-    """Return the JSON schema of every message type and of what they are made of."""
+    """Return the JSON schema of every message type and of its parts."""
     types = [message for topic in TOPICS.values() for message in topic.messages]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     return dict(sorted(schemas.items()))

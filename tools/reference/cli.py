@@ -22,7 +22,7 @@ def parameter_row(parameter: Any) -> list[str]:  # noqa: ANN401 - typer's own cl
 
 
 def command_section(name: str, command: Any) -> str:  # noqa: ANN401 - typer's own click types are private
-    """Return the section of one command, or of each command below it."""
+    """Return the section of a command and its subcommands."""
     below = getattr(command, "commands", None)
     head = f"## {name}\n\n{first_paragraph(command.help)}"
     if below:
@@ -35,4 +35,4 @@ def render() -> str:
     """Return docs/reference/cli.md."""
     root: Any = typer.main.get_command(app)
     sections = [command_section(name, command) for name, command in root.commands.items()]
-    return page("Command line", "`fincoach-learning COMMAND --help` says the same.", *sections)
+    return page("Command line", "`fincoach-learning COMMAND --help` shows the same.", *sections)

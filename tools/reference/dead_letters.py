@@ -6,24 +6,25 @@ from schemas.dead_letters import HEADERS, REASONS
 from tools.reference.markdown import page, table
 
 BEGINNING = (
-    "A record that cannot be taken in is put aside byte for byte: on the topic `fincoach.dead-letters` and in the table"
-    " [`dead_letters`](tables.md#dead_letters). What stands behind it flows on. Letters of trainers and deployer"
-    " come into the table from the topic, where a worker of streams reads them. `fincoach-learning dead-letters` lists, shows,"
+    "An invalid record is dead-lettered byte for byte: on the topic `fincoach.dead-letters` and in the table"
+    " [`dead_letters`](tables.md#dead_letters). Later records are not held up. A streams worker copies the dead letters of"
+    " trainers and deployer from the topic into the table. `fincoach-learning dead-letters` lists, shows,"
     " retries and exports them: [command line](cli.md)."
 )
 LIMITS = (
-    "A worker watches the dead letters of each producer over a sliding window. More than a ratio of its records, or so many one"
-    " after the other, raise the alert `dead_letter_limit` about the producer, once for all workers; it is cleared when for a whole"
-    " window nothing exceeded a limit. The figures are [settings](settings.md) that begin with `FINCOACH_DEAD_LETTER_`.\n\n"
-    "Before it puts the batch aside that exceeds a limit, and at its start, a worker reads the golden messages of its own wheel."
-    " If it fails on them it is broken itself: it stops with exit status 1 and the batch uncommitted, and records wait in Kafka."
+    "A worker watches the dead letters of each producer over a sliding window. Too large a ratio of its records, or too many in"
+    " a row, raise the alert `dead_letter_limit` about the producer, once for all workers. The alert is cleared when no limit was"
+    " exceeded for a whole window. The [settings](settings.md) `FINCOACH_DEAD_LETTER_…` hold the limits.\n\n"
+    "At its start, and before it dead-letters a batch that exceeds a limit, a worker decodes the golden messages of its own wheel."
+    " If that fails, the worker itself is broken: it stops with exit status 1 and the batch uncommitted, and records wait in Kafka."
 )
 RETRIES = (
-    "A retry is a command: the chosen records go to their topics again, with their own key and bytes, through the outbox of one"
-    " transaction that also marks them. What was sent again before is left out (but with `--again`), as is what was taken in"
-    " meanwhile, what was tried too often, and all but the last letter of a record. A record that is valid now is archived once,"
-    " however often it is sent; one that fails again is a letter of its own that names the first one in `retry_of`. Records of"
-    " topics other than `fincoach.behavioral-events` and `fincoach.predictions` stay in the state *sent again*: who reads them does not say that it did."
+    "A retry is a command: it sends the chosen records to their topics again, with their original key and bytes, through the outbox"
+    " of one transaction that also marks them. It leaves out records that were sent again before (unless `--again` is given), that"
+    " were ingested in the meantime, or that were tried too often, and all but the last dead letter of a record. A record that is"
+    " valid now is archived once, however often it is sent. One that fails again becomes a new dead letter that names the first one in"
+    " `retry_of`. Records of topics other than `fincoach.behavioral-events` and `fincoach.predictions` stay in the state *sent again*,"
+    " because their readers do not confirm them."
 )
 
 

@@ -1,4 +1,4 @@
-"""The few shapes that the reference pages are made of."""
+"""The Markdown elements of the reference pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NOTICE = "<!-- Written by `make docs` from the code; edit the code instead. -->"
 
 
 def cell(text: str) -> str:
-    """Return ``text`` as it can stand in a table: on one line, bars escaped."""
+    """Return ``text`` as the cell of a table: on one line, with escaped bars."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
@@ -20,10 +20,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def first_paragraph(docstring: str | None) -> str:
-    """Return the promise of a docstring: everything before its first empty line."""
+    """Return the first paragraph of a docstring on one line."""
     return " ".join(inspect.cleandoc(docstring or "").partition("\n\n")[0].split())
 
 
 def page(title: str, *parts: str) -> str:
-    """Return a whole page with its notice."""
+    """Return a page with its notice."""
     return "\n\n".join([f"# {title}", NOTICE, *parts]) + "\n"

@@ -9,15 +9,15 @@ from tools.reference.markdown import page, table
 
 
 def metric_row(metric: MetricWrapperBase) -> list[str]:
-    """Return one metric as a row: its name as it is scraped, kind, labels, description."""
+    """Return one metric as a row: its scraped name, kind, labels, description."""
     family = next(iter(metric.describe()))
     suffix = "_total" if family.type == "counter" else ""
-    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - the library has no other way
+    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - the library has no public way
     return [f"`{family.name}{suffix}`", family.type, labels, family.documentation]
 
 
 def registered_metrics() -> list[MetricWrapperBase]:
-    """Return every metric of the register in the order of its declaration."""
+    """Return every metric of the register in order of declaration."""
     return [value for value in vars(MetricRegister).values() if isinstance(value, MetricWrapperBase)]
 
 

@@ -1,4 +1,4 @@
-"""Renders every room's Settings as a page for operators."""
+"""Renders the settings of every package as a page for operators."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from tools.reference.markdown import first_paragraph, page, table
-from tools.reference.rooms import settings_modules
+from tools.reference.packages import settings_modules
 
 MODULE_PREFIX = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")
 
 
 def settings_classes(module: ModuleType) -> list[type[BaseSettings]]:
-    """Return the settings classes that ``module`` itself defines, in the order of their names."""
+    """Return the settings classes that ``module`` itself defines, by name."""
     return [
         found
         for _, found in inspect.getmembers(module, inspect.isclass)
@@ -35,7 +35,7 @@ def variable(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
 
 
 def type_name(field: FieldInfo) -> str:
-    """Return the field's type as a person would write it."""
+    """Return the field's type without module names."""
     annotation: Any = field.annotation
     return annotation.__name__ if inspect.isclass(annotation) else MODULE_PREFIX.sub("", str(annotation))
 
@@ -54,26 +54,26 @@ def default_text(field: FieldInfo) -> str:
 
 
 def own_fields(settings: type[BaseSettings]) -> dict[str, FieldInfo]:
-    """Return the fields that ``settings`` adds to the settings it builds on."""
+    """Return the fields that ``settings`` adds to its base classes."""
     inherited = {name for base in settings.__mro__[1:] for name in getattr(base, "__pydantic_fields__", {})}
     return {name: field for name, field in settings.model_fields.items() if name not in inherited}
 
 
-def class_section(room: str, settings: type[BaseSettings]) -> str:
+def class_section(package: str, settings: type[BaseSettings]) -> str:
     """Return the section of one settings class."""
     rows = [
         [f"`{variable(settings, name, field)}`", f"`{type_name(field)}`", default_text(field), field.description or ""]
         for name, field in own_fields(settings).items()
     ]
-    head = f"## {room}: {settings.__name__}\n\n{first_paragraph(settings.__doc__)}"
+    head = f"## {package}: {settings.__name__}\n\n{first_paragraph(settings.__doc__)}"
     return f"{head}\n\n{table(['variable', 'type', 'default', 'meaning'], rows)}" if rows else head
 
 
 def render() -> str:
     """Return docs/reference/settings.md."""
     sections = [
-        class_section(room, settings)
-        for room, module in settings_modules().items()
+        class_section(package, settings)
+        for package, module in settings_modules().items()
         for settings in settings_classes(module)
     ]
     return page("Settings", "Environment variables. Thresholds are data in the database, not settings.", *sections)

@@ -1,4 +1,4 @@
-"""Renders the tables as a page: what each is for, which room writes it, and what it consists of."""
+"""Renders the tables as a page: purpose, writer and columns of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def overview_row(each: Table) -> list[str]:
 
 
 def column_row(column: Column[object]) -> list[str]:
-    """Return one column as a row: its type in PostgreSQL, and what is special about it."""
+    """Return one column as a row: its type in PostgreSQL and its properties."""
     default = getattr(column.server_default, "arg", None)
     facts = [
         "key" if column.primary_key else "",
@@ -29,7 +29,7 @@ def column_row(column: Column[object]) -> list[str]:
 
 
 def referred(key: ForeignKey) -> str:
-    """Return where a foreign key points."""
+    """Return the target of a foreign key in words."""
     return f"refers to `{key.target_fullname}`"
 
 
@@ -49,7 +49,7 @@ def render() -> str:
     overview = table(["table", "written by", "what it is for"], [overview_row(each) for each in tables])
     return page(
         "Tables",
-        "How they are made, checked and split: [database](../database.md).",
+        "How they are created, checked and partitioned: [database](../database.md).",
         overview,
         *(section(each) for each in tables),
     )

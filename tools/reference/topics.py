@@ -1,4 +1,4 @@
-"""Renders the register of topics as a page for people."""
+"""Renders the register of topics as a page."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def render() -> str:
         [topic_row(topic) for topic in TOPICS.values()],
     )
     messages = table(["topic", "message", "meaning"], [row for topic in TOPICS.values() for row in message_rows(topic)])
-    executors = table(["command", "carried out by"], [[f"`{k.__name__}`", v] for k, v in COMMAND_EXECUTORS.items()])
+    executors = table(["command", "executed by"], [[f"`{k.__name__}`", v] for k, v in COMMAND_EXECUTORS.items()])
     return page(
         "Topics",
-        f"Partitions of wide topics are those of the default ({DEFAULT_WIDE_PARTITIONS}); the number is part of the data.",
+        f"Wide topics are shown with the default number of partitions ({DEFAULT_WIDE_PARTITIONS}); the number is part of the data.",
         overview,
         f"## Messages\n\n{messages}",
         f"## Commands\n\n{executors}",

@@ -1,4 +1,4 @@
-"""One training from snapshot to verdict, the same for all four models. Runs in the child process; needs only the store.
+"""One training from snapshot to verdict, the same for all models. Runs in the child process; needs only the store.
 
 The candidate that is best on the validation part is packed and signed, loaded as a replica would load it, and measured
 once on the holdout. What is announced later is byte for byte what was measured here.
@@ -7,7 +7,6 @@ once on the holdout. What is announced later is byte for byte what was measured 
 from __future__ import annotations
 
 import importlib.metadata
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,30 +20,18 @@ from backends.store.content import ContentStore
 from modelkit.features import REDUCER_VERSION
 from modelkit.installation_key import installation_key
 from modelkit.interface import Runtime
-from modelkit.manifest import (
-    CALIBRATION,
-    FEATURES,
-    GOLDEN,
-    METRICS,
-    MODEL,
-    Manifest,
-    build_artifact,
-    golden_file,
-    open_artifact,
-)
+from modelkit.manifest import Manifest, open_artifact
 from modelkit.registry import definition_of, runtime_for
 from modelkit.signing import SigningKey
+from modelkit.training.artifacts import packed, sanity_checks
 from modelkit.training.interface import Candidate, Champion, FitContext, NotEnoughHistoryError, Snapshot, Trainer
-from modelkit.training.validation import Check, Judgement, judge
+from modelkit.training.validation import Judgement, judge
 from schemas.errors import ArtifactRejectedError
 from schemas.vocabulary import ArtifactKind, Verdict
 from trainers.pipe import WorkOrder, WorkResult
 
 Progress = Callable[[str, int, int, float | None], None]
 
-LARGEST_ARTIFACT_BYTES = 64 * 1024 * 1024
-SLOWEST_ROW_SECONDS = 0.005
-TIMED_ROWS = 50
 LIBRARIES = ("numpy", "onnxruntime", "torch", "lightgbm", "scikit-learn", "d3rlpy", "skl2onnx", "onnx", "pyarrow")
 
 
@@ -74,7 +61,7 @@ class Workbench:
         return Champion(runtime=runtime_for(loaded), digest=address.rsplit("/", 1)[-1], checkpoint=checkpoint)
 
 
-def conduct(trainer: Trainer[Any], order: WorkOrder, progress: Progress) -> WorkResult:
+def run_training(trainer: Trainer[Any], order: WorkOrder, progress: Progress) -> WorkResult:
     """Return the verdict of one training; when a candidate wins, its artifact is in the store."""
     bench = Workbench(order)
     champion = bench.champion()
@@ -106,7 +93,7 @@ def _judged(
     judgement = judge(evidence, trainer.policy, sanity=sanity, seed=order.seed)
     numbers = {
         **judgement.numbers,
-        # Then only the trivial baselines stand between the candidate and the users: people must see it.
+        # Such a candidate has beaten the trivial baselines alone: people must see that.
         "champion_unavailable": order.champion is not None and champion is None,
         "candidate": chosen.name,
         "family": chosen.parameters.get("family", chosen.name),
@@ -132,7 +119,7 @@ def _judged(
 
 
 def _trial(candidate: Candidate, bench: Workbench, champion: Champion | None) -> tuple[Runtime, np.ndarray]:
-    """Load the packed candidate as a replica would, and return it with what it really answers to the golden inputs."""
+    """Load the packed candidate as a replica would, and return it with its own answers to the golden inputs."""
     draft = open_artifact(pack(candidate, bench, champion, outputs=candidate.expected), bench.key.trusted())
     outputs = (
         definition_of(draft.manifest.model_type)
@@ -148,64 +135,17 @@ def pack(
 ) -> dict[str, bytes]:  # fmt: skip
     """Return the signed artifact; ``outputs`` become its golden predictions."""
     order = bench.order
-    files = {
-        FEATURES: msgspec.json.encode({"names": candidate.feature_names, "types": ["float32"] * len(candidate.feature_names)}),
-        **candidate.files,
-        GOLDEN: golden_file(candidate.golden_inputs.tolist(), outputs.tolist()),
-    }  # fmt: skip
-    if candidate.calibration:
-        files[CALIBRATION] = msgspec.json.encode(candidate.calibration, order="deterministic")
-    if candidate.model is not None:
-        files[MODEL] = candidate.model
-    if judgement is not None:
-        files[METRICS] = msgspec.json.encode(judgement.numbers, order="deterministic")
-    manifest = Manifest(
+    drafted = Manifest(
         model_type=order.model_type, kind=ArtifactKind.LEARNED, feature_names=candidate.feature_names, reducer_version=REDUCER_VERSION,
         created_at=bench.clock.now(), seed=order.seed, parent_digest=champion.digest if champion else None,
         snapshot_digest=order.snapshot.rsplit("/", 1)[-1], training_event_id=UUID(order.run_id), library_versions=library_versions(),
-        parameters=dict(candidate.parameters), metrics=msgspec.to_builtins(judgement.comparison) if judgement else {}, **candidate.manifest,
+        metrics=msgspec.to_builtins(judgement.comparison) if judgement else {},
     )  # fmt: skip
-    return build_artifact(manifest, files, bench.key)
-
-
-def sanity_checks(candidate: Candidate, runtime: Runtime, outputs: np.ndarray) -> list[Check]:
-    """Return the first gate: the exported model answers what the trained one answers, in numbers, small and fast."""
-    difference = (
-        float(np.max(np.abs(outputs - candidate.expected)))
-        if outputs.shape == candidate.expected.shape
-        else float("inf")
-    )
-    size = len(candidate.model or b"") + sum(len(content) for content in candidate.files.values())
-    seconds = _median_seconds(runtime, candidate)
-    return [
-        Check(stage="sanity", name="golden_finite", passed=bool(np.all(np.isfinite(outputs))), sentence="the golden outputs are finite"),
-        Check(
-            stage="sanity", name="parity", passed=difference <= candidate.tolerance * max(1.0, float(np.max(np.abs(candidate.expected)))),
-            sentence=f"the exported model differs by {difference:.2e} from the trained one", numbers={"difference": difference},
-        ),
-        Check(
-            stage="sanity", name="size", passed=size <= LARGEST_ARTIFACT_BYTES,
-            sentence=f"{size} bytes, at most {LARGEST_ARTIFACT_BYTES}", numbers={"bytes": size},
-        ),
-        Check(
-            stage="sanity", name="latency", passed=seconds <= SLOWEST_ROW_SECONDS,
-            sentence=f"one row takes {seconds * 1e3:.3f} ms, at most {SLOWEST_ROW_SECONDS * 1e3:.0f} ms", numbers={"seconds": seconds},
-        ),
-    ]  # fmt: skip
-
-
-def _median_seconds(runtime: Runtime, candidate: Candidate) -> float:
-    row = candidate.golden_inputs[:1]
-    times = []
-    for _ in range(TIMED_ROWS):
-        began = time.perf_counter()
-        runtime.scores(row)
-        times.append(time.perf_counter() - began)
-    return float(np.median(times))
+    return packed(candidate, drafted, bench.key, outputs=outputs, numbers=judgement.numbers if judgement else None)
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that decide what comes out of a fit."""
+    """Return the versions of the libraries that a fit depends on."""
     known = {}
     for name in LIBRARIES:
         try:

@@ -1,4 +1,4 @@
-"""The parent's side of a training process: start it, read what it says, and end it one way or the other.
+"""The parent's side of a training process: start it, read its messages, and end it.
 
 A training is a process of its own: it may leak, crash or be killed without harm to the queue, and it dies with its
 parent. It is a fresh interpreter rather than a fork: torch and threads do not survive forks.
@@ -17,11 +17,11 @@ import psutil
 
 from backends.telemetry.logs import get_logger
 from schemas.errors import FinCoachError
-from trainers.pipe import WorkFailed, WorkProgressed, WorkResult, line_of, said
+from trainers.pipe import WorkFailed, WorkProgressed, WorkResult, line_of, message_of
 from trainers.settings import child_environment
 
 if TYPE_CHECKING:
-    from trainers.pipe import WorkOrder, WorkSaid
+    from trainers.pipe import WorkMessage, WorkOrder
 
 log = get_logger("trainers.running.child")
 LONGEST_LINE_BYTES = 4 * 1024 * 1024
@@ -44,7 +44,7 @@ class TrainingProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def run(self, on_progress: Callable[[WorkProgressed], None]) -> WorkResult:
-        """Return the child's result. When this is cancelled, the child is gone before it returns.
+        """Return the child's result. After a cancellation the child has ended before this returns.
 
         Raises:
             TrainingProcessError: it died, reported an error, took too long or too much memory.
@@ -119,9 +119,9 @@ class TrainingProcess:
                     return
 
 
-def _read(line: bytes) -> WorkSaid:
+def _read(line: bytes) -> WorkMessage:
     try:
-        message: WorkSaid = said.decode(line)
+        message: WorkMessage = message_of.decode(line)
     except msgspec.MsgspecError as error:
-        raise TrainingProcessError(f"the training process said something unreadable: {line[:200]!r}") from error
+        raise TrainingProcessError(f"the training process sent an unreadable message: {line[:200]!r}") from error
     return message

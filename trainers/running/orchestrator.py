@@ -1,17 +1,18 @@
-"""The plan's TrainingOrchestrator: takes runs from the queue, sees them through, and says how they ended."""
+"""The plan's TrainingOrchestrator: leases runs from the queue, trains them, and records how they end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from backends.database.repositories.training import ChampionVersion, Ending, Run, TrainingRepository
+from backends.leases import kept_lease
 from backends.telemetry.logs import get_logger
 from backends.telemetry.metrics import METRICS
 from backends.waiting import wait_at_most
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 log = get_logger("trainers.running.orchestrator")
 Result = TypeVar("Result")
-# What ends one attempt of a training, not the trainer: of the database what it refuses about this run.
+# These end one attempt of a training, not the trainer. Of the database's errors: only what it refuses of this run.
 ATTEMPT_ERRORS: tuple[type[Exception], ...] = (TrainingProcessError, ArtifactRejectedError, InvalidMessageError)
 PATIENCE_SECONDS = 300.0
 AWAY_SECONDS = 1.0
@@ -63,11 +64,11 @@ class TrainingOrchestrator:
         self.database_answers = False
         self._wake = asyncio.Event()
         self._children: dict[str, TrainingProcess] = {}
-        self._tells: set[asyncio.Task[None]] = set()
+        self._reports: set[asyncio.Task[None]] = set()
         self.queue_counts: dict[str, int] = {}
 
     def wake(self) -> None:
-        """Say that the queue may have grown."""
+        """Look at the queue again: it may have grown."""
         self._wake.set()
 
     @property
@@ -96,7 +97,7 @@ class TrainingOrchestrator:
         await wait_at_most(self._wake, self._settings.training_poll_seconds)
 
     async def run_next_training(self) -> bool:
-        """Lease the next run and see it through to its end; return False when none is due."""
+        """Lease the next run and work on it to its end; return False when none is due."""
         run = await self.queue.lease()
         await self._count()
         if run is None:
@@ -106,7 +107,11 @@ class TrainingOrchestrator:
         )
         began = self._parts.clock.monotonic()
         try:
-            async with self._renewing(run):
+            async with kept_lease(
+                lambda: self.queue.renew(run),
+                lease_seconds=self._settings.training_lease_seconds,
+                subject=str(run.run_id),
+            ):
                 await self._attempt(run)
         except LostLeaseError:
             log.warning("training_lease_lost", run_id=str(run.run_id), model_type=run.model_type, fence=run.fence)
@@ -122,37 +127,39 @@ class TrainingOrchestrator:
             await self._record_failure(run, f"the trainer died {run.attempt - 1} times during this training")
             return
         try:
-            forbidden = await self._insisting(lambda: self._quarantine_of(run))
+            forbidden = await self._retried_while_away(lambda: self._quarantine_of(run))
             if forbidden:
-                await self._insisting(lambda: self.queue.finish(run, forbidden, None))
+                await self._retried_while_away(lambda: self.queue.finish(run, forbidden, None))
                 log.info(
                     "training_forbidden", run_id=str(run.run_id), model_type=run.model_type, reasons=forbidden.reasons
                 )
                 return
-            champion = await self._insisting(lambda: self._champion(run))
-            snapshot = await self._insisting(lambda: self._parts.snapshots.take(run, champion))
+            champion = await self._retried_while_away(lambda: self._champion(run))
+            snapshot = await self._retried_while_away(lambda: self._parts.snapshots.take(run, champion))
             result = await self._train(run, snapshot, champion)
             await self._record_verdict(run, snapshot, champion=champion, result=result)
         except ATTEMPT_ERRORS as error:
             await self._record_failure(run, str(error))
 
     async def _quarantine_of(self, run: Run) -> Ending | None:
-        """Return how a run ends of whose epochs each has been quarantined before it began; None for one that is to train."""
+        """Return the ending of a run whose epochs were all quarantined before it began; None for a run that is to train."""
         async with self._parts.database.reading() as connection:
             datasets = await TrainingRepository(connection).quarantined(run.model_type)
-        told = {
+        sentences = {
             dataset.epoch: f"the data set of epoch {dataset.epoch} was quarantined by {dataset.by}: {dataset.reason}"
             for dataset in datasets
         }
-        if run.by_command or not run.epochs or not set(run.epochs) <= told.keys():
+        if run.by_command or not run.epochs or not set(run.epochs) <= sentences.keys():
             return None
-        return Ending(verdict=Verdict.CHAMPION_KEPT, reasons=tuple(told[epoch] for epoch in run.epochs), metrics={})
+        return Ending(
+            verdict=Verdict.CHAMPION_KEPT, reasons=tuple(sentences[epoch] for epoch in run.epochs), metrics={}
+        )
 
-    async def _insisting(self, act: Callable[[], Awaitable[Result]]) -> Result:
-        """Do ``act``, again and again while the database is away: the work of a training is not thrown away for that.
+    async def _retried_while_away(self, act: Callable[[], Awaitable[Result]]) -> Result:
+        """Call ``act`` until the database answers, so that an outage does not waste the work of a training.
 
         Raises:
-            Exception: what the database said last, after :data:`PATIENCE_SECONDS`.
+            Exception: the last error, after :data:`PATIENCE_SECONDS`.
         """
         patience_ends = self._parts.clock.monotonic() + PATIENCE_SECONDS
         while True:
@@ -174,7 +181,7 @@ class TrainingOrchestrator:
         order = WorkOrder(
             model_type=run.model_type, run_id=str(run.run_id), snapshot=snapshot.address, seed=settings.training_seed,
             store_url=settings.resolved_store_url, keys_folder=str(settings.resolved_keys_folder),
-            cpu_seconds=int(settings.training_timeout_seconds) + 1, parent_pid=os.getpid(),
+            cpu_seconds=int(settings.training_timeout_seconds) + 1, niceness=settings.training_niceness, parent_pid=os.getpid(),
             champion=champion.address if champion else None, champion_checkpoint=champion.checkpoint if champion else None,
         )  # fmt: skip
         process = TrainingProcess(
@@ -183,7 +190,7 @@ class TrainingOrchestrator:
         )  # fmt: skip
         self._children[run.model_type] = process
         try:
-            return await process.run(lambda said: self._tell(run, said))
+            return await process.run(lambda progressed: self._report_progress(run, progressed))
         finally:
             del self._children[run.model_type]
 
@@ -212,7 +219,7 @@ class TrainingOrchestrator:
                 run, artifact=(result.artifact, digest), parent_digest=champion.artifact_digest if champion else None,
                 samples=result.samples, snapshot_digest=snapshot.digest, comparison=result.comparison,
             )  # fmt: skip
-        await self._insisting(lambda: self.queue.finish(run, ending, announcement))
+        await self._retried_while_away(lambda: self.queue.finish(run, ending, announcement))
         METRICS.trainers_runs.labels(model_type=run.model_type, verdict=result.verdict).inc()
         log.info(
             "training_ended",
@@ -223,46 +230,12 @@ class TrainingOrchestrator:
         )
 
     async def _record_failure(self, run: Run, error: str) -> None:
-        again = await self._insisting(lambda: self.queue.attempt_failed(run, error))
+        again = await self._retried_while_away(lambda: self.queue.attempt_failed(run, error))
         if not again:
             METRICS.trainers_runs.labels(model_type=run.model_type, verdict=Verdict.FAILED).inc()
         log.warning(
             "training_attempt_failed", run_id=str(run.run_id), model_type=run.model_type, error=error, will_retry=again
         )
-
-    @contextlib.asynccontextmanager
-    async def _renewing(self, run: Run) -> AsyncIterator[None]:
-        """Renew the lease while the block runs; a lost lease cancels the block and raises LostLeaseError in its place."""
-        block = asyncio.current_task()
-        assert block is not None  # noqa: S101 - coroutines run in tasks
-        renewal = asyncio.create_task(self._renew(run))
-        lost = False
-
-        def stop_block(task: asyncio.Task[None]) -> None:
-            nonlocal lost
-            if not task.cancelled():
-                lost = True
-                block.cancel()
-
-        renewal.add_done_callback(stop_block)
-        try:
-            yield
-        except asyncio.CancelledError:
-            error = renewal.exception() if lost and not block.uncancel() else None
-            if error is not None:
-                raise error from None
-            raise
-        finally:
-            renewal.remove_done_callback(stop_block)
-            renewal.cancel()
-
-    async def _renew(self, run: Run) -> None:
-        while True:
-            await asyncio.sleep(self._settings.training_lease_seconds / 4)
-            try:
-                await self.queue.renew(run)
-            except RetryLaterError as error:  # the fence decides at the end; until then the work is worth going on
-                log.warning("training_lease_not_renewed", run_id=str(run.run_id), error=repr(error))
 
     async def _give_back(self, run: Run) -> None:
         with contextlib.suppress(LostLeaseError, RetryLaterError):  # the lease runs out by itself
@@ -275,16 +248,16 @@ class TrainingOrchestrator:
         for status in ("queued", "running"):
             METRICS.trainers_queue_jobs.labels(status=status).set(self.queue_counts.get(status, 0))
 
-    def _tell(self, run: Run, progressed: WorkProgressed) -> None:
-        """Publish progress without waiting: nobody's work depends on it."""
+    def _report_progress(self, run: Run, progressed: WorkProgressed) -> None:
+        """Publish progress without waiting: no work depends on it."""
         message = TrainingProgressed(
             event_id=new_event_id(), occurred_at=self._parts.clock.now(), correlation_id=run.correlation_id, causation_id=run.run_id,
             training_event_id=run.run_id, model_type=run.model_type, phase=progressed.phase, step=progressed.step,
             steps=progressed.steps, loss=progressed.loss, eta_seconds=progressed.eta_seconds,
         )  # fmt: skip
         task = asyncio.create_task(self._publish(run, message))
-        self._tells.add(task)
-        task.add_done_callback(self._tells.discard)
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
 
     async def _publish(self, run: Run, message: TrainingProgressed) -> None:
         try:

@@ -1,7 +1,7 @@
 """The durable queue: one job for each crossing or command, one run at a time for each model, fenced leases.
 
-What ends a run and what announces it happen in one transaction, which names the run's fence: of two trainers that
-believe they have the same run, only the later one is heard.
+The end of a run and its announcement are one transaction, which names the run's fence: of two trainers that believe
+they hold the same run, only the later one can end it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TrainingQueue:
             await TrainingRepository(work.connection).renew(run, lease_seconds=self._settings.training_lease_seconds)
 
     async def give_back(self, run: Run) -> None:
-        """Let another trainer begin the run anew, now; it does not count as an attempt.
+        """Let another trainer begin the run anew at once; it does not count as an attempt.
 
         Raises:
             LostLeaseError: another trainer has taken over already.
@@ -77,7 +77,7 @@ class TrainingQueue:
             await TrainingRepository(work.connection).give_back(run)
 
     async def finish(self, run: Run, ending: Ending, announcement: ModelReady | None) -> None:
-        """End the run with its verdict: the jobs, the training's row and the announcement, or none of them.
+        """End the run with its verdict: write the jobs, the training's row and the announcement, or none of them.
 
         Raises:
             LostLeaseError: another trainer has taken over; nothing was changed.

@@ -1,4 +1,4 @@
-"""The child process of one training: ``python -m trainers.running.worker`` reads one order, works alone, and says how it went.
+"""The child process of one training: ``python -m trainers.running.worker`` reads one order, works alone, and reports the result.
 
 It has no database and no broker. It lowers its own priority, limits its own processor time, uses one thread, and dies
 with its parent.
@@ -23,7 +23,6 @@ from schemas.errors import FinCoachError
 from schemas.vocabulary import ModelType
 from trainers.pipe import WorkFailed, WorkOrder, WorkProgressed, WorkResult, line_of, order_of
 
-NICENESS = 10
 PROGRESS_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -36,9 +35,9 @@ def main() -> int:
         _limit(order)
         reporter = Reporter(channel)
         try:
-            reporter.say(_work(order, reporter))
-        except Exception as error:  # noqa: BLE001 - the edge of the process: whatever happened is told to the parent
-            reporter.say(WorkFailed(error=_sentence(error)))
+            reporter.write(_work(order, reporter))
+        except Exception as error:  # noqa: BLE001 - the edge of the process: every error is reported to the parent
+            reporter.write(WorkFailed(error=_sentence(error)))
             if not isinstance(error, FinCoachError):
                 sys.excepthook(type(error), error, error.__traceback__)
             return 1
@@ -54,13 +53,13 @@ class Reporter:
         self._phase = ""
         self._phase_began = 0.0
 
-    def say(self, message: msgspec.Struct) -> None:
+    def write(self, message: msgspec.Struct) -> None:
         """Write one message."""
         self._channel.write(line_of(message))
         self._channel.flush()
 
     def progress(self, phase: str, step: int, steps: int, loss: float | None = None) -> None:  # noqa: PLR0917 - the callback's shape
-        """Tell where the training is, unless it was told just now."""
+        """Write the progress, unless it was written just now."""
         now = time.monotonic()
         if phase != self._phase:
             self._phase, self._phase_began, self._last = phase, now, 0.0
@@ -68,7 +67,7 @@ class Reporter:
             return
         self._last = now
         eta = (now - self._phase_began) / step * (steps - step) if step > 0 else None
-        self.say(WorkProgressed(phase=phase, step=step, steps=steps, loss=loss, eta_seconds=eta))
+        self.write(WorkProgressed(phase=phase, step=step, steps=steps, loss=loss, eta_seconds=eta))
 
 
 @contextlib.contextmanager
@@ -88,15 +87,15 @@ def _die_with_parent(parent_pid: int) -> None:
 
 
 def _limit(order: WorkOrder) -> None:
-    os.nice(NICENESS)
+    os.nice(order.niceness)
     resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_seconds, order.cpu_seconds + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _work(order: WorkOrder, reporter: Reporter) -> WorkResult:
-    from trainers.judging.training import conduct  # noqa: PLC0415 - heavy; a wrong order should be refused at once
+    from trainers.judging.training import run_training  # noqa: PLC0415 - heavy; a wrong order should be refused at once
 
-    return conduct(trainer_of(order.model_type), order, reporter.progress)
+    return run_training(trainer_of(order.model_type), order, reporter.progress)
 
 
 def trainer_of(model_type: ModelType) -> Any:  # noqa: ANN401 - a Trainer of its own kind of examples

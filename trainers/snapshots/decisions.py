@@ -1,6 +1,6 @@
 """The cleaning of one snapshot: its tables with the reason beside each row, and the record of what was decided.
 
-Here tables become what the rules of :mod:`modelkit.training.cleaning` look at, and what they say is written down. The record is a
+Tables become the columns that the rules of :mod:`modelkit.training.cleaning` look at, and the decisions are recorded. The record is a
 file of the snapshot, so its digest names the decisions as well as the rows.
 """
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelkit.statistics.transactions import says_nothing
 from modelkit.training.cleaning import (
     CLEANING_VERSION,
     RULES,
@@ -37,8 +38,7 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 MOST_EXAMPLES = 10
-TRANSACTION, RECOMMENDATION, VIEW = "transaction_creation", "recommendation_interaction", "view"
-UNKNOWN_WORDS = frozenset({"", "unknown", "none", "null", "n/a", "undefined"})
+TRANSACTION, INTERACTION, VIEW = "transaction_creation", "recommendation_interaction", "view"
 
 
 class CleanTables(NamedTuple):
@@ -59,16 +59,16 @@ _named = msgspec.json.Decoder(_Named)
 def clean(events: pa.Table, feedback: pa.Table) -> CleanTables:
     """Decide about every row; ``events`` come in the order of the log within each user."""
     reasons, repaired, limits = _event_reasons(events, served=set(feedback["prediction_id"].to_pylist()))
-    said = _feedback_reasons(feedback)
-    answers = first_reason(said.reasons, rows=feedback.num_rows)
+    decided = _feedback_reasons(feedback)
+    answers = first_reason(decided.reasons, rows=feedback.num_rows)
     record = {
         "version": CLEANING_VERSION,
         "events": _counts(reasons),
         "feedback": _counts(answers),
-        "reasons": _told(reasons, events) | _told(answers, feedback),
+        "reasons": _by_reason(reasons, events) | _by_reason(answers, feedback),
         "limits": {name: _limits(limit) for name, limit in sorted(limits.items())},
-        "views_are_reported": said.views_are_reported,
-        "most_recommendations_of_a_user": said.most_of_a_user,
+        "views_are_reported": decided.views_are_reported,
+        "most_recommendations_of_a_user": decided.most_of_a_user,
     }
     columns = {"cleaning": pa.array(reasons, pa.string()), "repaired_minor": repaired}
     return CleanTables(_with(events, columns), _with(feedback, {"cleaning": pa.array(answers, pa.string())}), record)
@@ -76,7 +76,7 @@ def clean(events: pa.Table, feedback: pa.Table) -> CleanTables:
 
 def summary_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record without its examples and sentences: the counts that a training's row shows."""
-    reasons = {name: told["rows"] for name, told in record["reasons"].items()}
+    reasons = {name: entry["rows"] for name, entry in record["reasons"].items()}
     return {name: record[name] for name in ("version", "events", "feedback")} | {"reasons": reasons}
 
 
@@ -115,15 +115,19 @@ def _spread(mask: npt.NDArray[np.bool_], places: IntArray, rows: int) -> npt.NDA
 
 def _transactions(table: pa.Table, moments: IntArray) -> tuple[TransactionColumns, list[str]]:
     """Return the transactions as numbers, and the name of each flow."""
-    told = [cast("TransactionCreated", decode_behavioral_event(payload)) for payload in table["payload"].to_pylist()]
+    transactions = [
+        cast("TransactionCreated", decode_behavioral_event(payload)) for payload in table["payload"].to_pylist()
+    ]
     sources = table["source"].to_pylist()
-    flows = [f"{source} {one.currency} {one.transaction_type}" for source, one in zip(sources, told, strict=True)]
-    contents = [f"{flow}\n{one.category}\n{one.merchant}" for flow, one in zip(flows, told, strict=True)]
+    flows = [
+        f"{source} {one.currency} {one.transaction_type}" for source, one in zip(sources, transactions, strict=True)
+    ]
+    contents = [f"{flow}\n{one.category}\n{one.merchant}" for flow, one in zip(flows, transactions, strict=True)]
     flow_codes, names = _codes(flows)
     columns = TransactionColumns(
         users=_codes(table["user_id"].to_pylist())[0], moments=moments, flows=flow_codes, contents=_codes(contents)[0],
-        amounts=np.array([one.amount_minor for one in told], dtype=np.int64),
-        is_vague=np.array([one.category.strip().lower() in UNKNOWN_WORDS for one in told], dtype=np.bool_),
+        amounts=np.array([one.amount_minor for one in transactions], dtype=np.int64),
+        is_vague=np.array([says_nothing(one.category) for one in transactions], dtype=np.bool_),
     )  # fmt: skip
     return columns, names
 
@@ -134,7 +138,7 @@ def _codes(values: list[Any]) -> tuple[IntArray, list[Any]]:
 
 
 def _answers_to_nothing(events: pa.Table, served: set[bytes]) -> npt.NDArray[np.bool_]:
-    is_answer = pc.and_(pc.equal(events["event_type"], RECOMMENDATION), pc.not_equal(events["interaction_type"], VIEW))
+    is_answer = pc.and_(pc.equal(events["event_type"], INTERACTION), pc.not_equal(events["interaction_type"], VIEW))
     places = np.flatnonzero(pc.fill_null(is_answer, False).to_numpy(zero_copy_only=False))  # noqa: FBT003 - arrow's own shape
     found = np.zeros(events.num_rows, dtype=np.bool_)
     for place, payload in zip(places.tolist(), events["payload"].take(pa.array(places)).to_pylist(), strict=True):
@@ -158,8 +162,8 @@ def _counts(reasons: list[str | None]) -> dict[str, int]:
     return {str(decision): by_decision[decision] for decision in Decision}
 
 
-def _told(reasons: list[str | None], table: pa.Table) -> dict[str, dict[str, Any]]:
-    """Return for each reason that concerned a row: what it led to, why, how many rows, and some of their names."""
+def _by_reason(reasons: list[str | None], table: pa.Table) -> dict[str, dict[str, Any]]:
+    """Return for each reason that concerned a row: its decision, its sentence, how many rows, and some of their names."""
     counts = Counter(reason for reason in reasons if reason)
     return {
         name: {

@@ -1,14 +1,13 @@
 """Training sets frozen as Parquet: named by offset ranges before anything is read, addressed by digest afterwards.
 
 A snapshot holds every consented event from offset 0 to the run's cut. What lies behind the champion's cut is marked
-as new, the rest is replay; what a person has quarantined is neither. Beside each row stands what cleaning decided about it, and the record of the decisions is a
-file of its own. The same ranges give the same bytes, whenever and wherever they are read.
+as new, the rest is replay; quarantined data are neither. Each row carries the decision of cleaning, and the record of the
+decisions is a file of its own. The same ranges give the same bytes, whenever and wherever they are read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from backends.database.repositories.training import TrainingRepository
 from backends.database.repositories.training_archive import EVENT_COLUMNS, FEEDBACK_COLUMNS, ArchiveRepository
 from modelkit.training.interface import CLEANING_FILE, EVENTS_FILE, FEEDBACK_FILE
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER, parquet_bytes
 from schemas import codec
 from schemas.messages.envelope import OffsetRange
 from schemas.topics import BEHAVIORAL_EVENTS, PREDICTIONS
@@ -30,20 +29,6 @@ if TYPE_CHECKING:
     from backends.database.repositories.training import ChampionVersion, Run
     from backends.database.unit_of_work import Database
     from backends.store.content import ContentStore
-
-_MOMENT = pa.timestamp("us", tz="UTC")
-EVENT_SCHEMA = pa.schema([
-    ("user_id", pa.binary()), ("occurred_at", _MOMENT), ("event_type", pa.string()), ("interaction_type", pa.string()),
-    ("source", pa.string()), ("generation", pa.int16()), ("partition", pa.int32()), ("offset", pa.int64()), ("is_new", pa.bool_()),
-    ("payload", pa.binary()), ("cleaning", pa.string()), ("repaired_minor", pa.int64()),
-])  # fmt: skip
-FEEDBACK_SCHEMA = pa.schema([
-    ("prediction_id", pa.binary()), ("user_id", pa.binary()), ("predicted_at", _MOMENT), ("version", pa.string()), ("kind", pa.string()),
-    ("reducer_version", pa.int32()), ("action_set", pa.string()), ("action", pa.int32()), ("propensity", pa.float64()),
-    ("propensities", pa.list_(pa.float64())), ("features", pa.list_(pa.float64())), ("shown_at", _MOMENT),
-    ("responses", pa.list_(pa.string())), ("responded_at", pa.list_(_MOMENT)), ("is_new", pa.bool_()), ("cleaning", pa.string()),
-])  # fmt: skip
-ORDER = [("user_id", "ascending"), ("generation", "ascending"), ("partition", "ascending"), ("offset", "ascending")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +60,14 @@ def new_from(cut: Sequence[OffsetRange], seen: Sequence[OffsetRange]) -> tuple[i
     return tuple(min(ends.get((span.topic, span.generation, span.partition), 0), span.to_offset) for span in cut)
 
 
-def without(span: OffsetRange, holes: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
-    """Return what is left of ``span``, by offset, when the offsets of ``holes`` are taken out of it. Pure."""
+def without(span: OffsetRange, excluded: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
+    """Return the pieces of ``span`` that lie outside of ``excluded``, in order of offset. Pure."""
     pieces, first = [], span.from_offset
-    for hole in sorted(holes, key=lambda item: item.from_offset):
-        if (hole.topic, hole.generation, hole.partition) != (span.topic, span.generation, span.partition):
+    for gap in sorted(excluded, key=lambda item: item.from_offset):
+        if (gap.topic, gap.generation, gap.partition) != (span.topic, span.generation, span.partition):
             continue
-        pieces.append(msgspec.structs.replace(span, from_offset=first, to_offset=min(hole.from_offset, span.to_offset)))
-        first = max(first, hole.to_offset)
+        pieces.append(msgspec.structs.replace(span, from_offset=first, to_offset=min(gap.from_offset, span.to_offset)))
+        first = max(first, gap.to_offset)
     pieces.append(msgspec.structs.replace(span, from_offset=first))
     return tuple(piece for piece in pieces if piece.to_offset > piece.from_offset)
 
@@ -103,12 +88,12 @@ class SnapshotService:
         firsts = new_from(cut, seen)
         async with self._database.transaction() as work:
             repository = TrainingRepository(work.connection)
-            holes = [span for dataset in await repository.quarantined(run.model_type) for span in dataset.ranges]
-            parts = [*(piece for part in _parts(cut, firsts) for piece in without(part, holes)), *answered]
+            excluded = [span for dataset in await repository.quarantined(run.model_type) for span in dataset.ranges]
+            parts = [*(piece for part in _parts(cut, firsts) for piece in without(part, excluded)), *answered]
             snapshot_id = await repository.add_snapshot(run, ranges=parts, cut=[*cut, *answered])
             await repository.note_snapshot(run, snapshot_id, champion=champion, seed=self._seed)
-        events = await self._events(cut, firsts, holes)
-        feedback = await self._feedback(cut, firsts, answered=answered, holes=holes)
+        events = await self._events(cut, firsts, excluded)
+        feedback = await self._feedback(cut, firsts, answered=answered, excluded=excluded)
         stored = await asyncio.to_thread(self._put, events, feedback)
         async with self._database.transaction() as work:
             repository = TrainingRepository(work.connection)
@@ -116,7 +101,7 @@ class SnapshotService:
         return stored
 
     async def _cuts(self, run: Run) -> tuple[tuple[OffsetRange, ...], tuple[OffsetRange, ...]]:
-        """Return the cut of events, which only the run's crossings and commands decide, and that of predictions."""
+        """Return the cut of events, decided by the run's crossings and commands alone, and that of predictions."""
         async with self._database.reading() as connection:
             repository = TrainingRepository(connection)
             crossings = await repository.epoch_ranges(run.model_type, up_to_epoch=max(run.epochs, default=0))
@@ -125,10 +110,10 @@ class SnapshotService:
         return cut_of(spans), answered
 
     async def _events(
-        self, cut: Sequence[OffsetRange], firsts: Sequence[int], holes: Sequence[OffsetRange]
+        self, cut: Sequence[OffsetRange], firsts: Sequence[int], excluded: Sequence[OffsetRange]
     ) -> pa.Table:
         batches: list[pa.RecordBatch] = []
-        pieces = [(piece, first) for span, first in zip(cut, firsts, strict=True) for piece in without(span, holes)]
+        pieces = [(piece, first) for span, first in zip(cut, firsts, strict=True) for piece in without(span, excluded)]
         async with self._database.reading() as connection:
             archive = ArchiveRepository(connection)
             for span, first_new in pieces:
@@ -143,12 +128,14 @@ class SnapshotService:
         firsts: Sequence[int],
         *,
         answered: Sequence[OffsetRange],
-        holes: Sequence[OffsetRange],
+        excluded: Sequence[OffsetRange],
     ) -> pa.Table:
         if not answered:
             return FEEDBACK_SCHEMA.empty_table()
         async with self._database.reading() as connection:
-            rows = await ArchiveRepository(connection).feedback(cut, new_from=firsts, predictions=answered, holes=holes)
+            rows = await ArchiveRepository(connection).feedback(
+                cut, new_from=firsts, predictions=answered, holes=excluded
+            )
         return await asyncio.to_thread(_feedback_table, rows)
 
     def _put(self, events: pa.Table, feedback: pa.Table) -> StoredSnapshot:
@@ -192,10 +179,3 @@ def _feedback_table(rows: Sequence[Any]) -> pa.Table:
     columns["propensities"] = [item.propensities for item in served]
     columns["cleaning"] = [None] * len(rows)
     return pa.table([pa.array(columns[column.name], column.type) for column in FEEDBACK_SCHEMA], schema=FEEDBACK_SCHEMA)
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Return ``table`` as Parquet; equal tables give equal bytes."""
-    sink = io.BytesIO()
-    pq.write_table(table.combine_chunks(), sink, compression="zstd", row_group_size=100_000)
-    return sink.getvalue()

@@ -28,6 +28,7 @@ from schemas.vocabulary import DatasetReview
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from schemas.evaluations import EvaluationRecord
     from schemas.messages.envelope import OffsetRange
     from schemas.topics import Topic
     from schemas.vocabulary import ModelType
@@ -102,7 +103,7 @@ WHERE rule.model_type = :model_type
 """)
 # How each open data set stands, and how much waits behind it: without a lock, for all models at once.
 _STANDINGS = sa.text("""
-SELECT open.dataset_type, open.data_count, open.threshold, open.evaluation ->> 'decision' AS decision,
+SELECT open.dataset_type AS model_type, open.data_count, open.threshold, open.evaluation ->> 'decision' AS decision,
     extract(epoch FROM now() - open.updated_at)::float8 AS idle_seconds, extract(epoch FROM now() - open.created_at)::float8 AS age_seconds,
     rule.threshold AS configured, rule.max_age_seconds, rule.cool_down_seconds, rule.blackouts, now() AS moment,
     extract(epoch FROM now() - (SELECT reached_at FROM epochs WHERE model_type = open.dataset_type
@@ -210,7 +211,7 @@ class Cursor:
 async def standings(connection: AsyncConnection, topic: Topic) -> list[Standing]:
     """Return how the open data sets of all models stand."""
     rows = await connection.execute(_STANDINGS, {"topic": topic.name, "generation": topic.generation})
-    return [Standing(*row) for row in rows]
+    return [Standing(**row) for row in rows.mappings()]
 
 
 class DatasetRepository:
@@ -227,24 +228,25 @@ class DatasetRepository:
         question = (
             sa.select(
                 table.id, table.epoch, table.accumulated, table.created_at, table.review, table.reviewed_by,
-                table.evaluation["told"], table.evaluation["sentence"].astext, table.share_alert_at,
+                table.evaluation["told"].label("told"), table.evaluation["sentence"].astext.label("sentence"), table.share_alert_at,
             )
             .where(table.dataset_type == self._model_type, table.closed_at.is_(None))
             .with_for_update(skip_locked=not wait)
         )  # fmt: skip
-        row = (await self._connection.execute(question)).first()
+        row = (await self._connection.execute(question)).mappings().first()
         if row is None and wait:  # the one that was waited for has been closed meanwhile: the next one is open
-            row = (await self._connection.execute(question)).first()
-        return None if row is None else OpenDataset(*row)._replace(review=DatasetReview(row.review))
+            row = (await self._connection.execute(question)).mappings().first()
+        return None if row is None else OpenDataset(**{**row, "review": DatasetReview(row["review"])})
 
     async def circumstances(self) -> CircumstancesRow:
         """Return the rule in force and what else decides; ask after the lock, so that a changed rule is seen."""
         found = await self._connection.execute(_CIRCUMSTANCES, {"model_type": self._model_type})
-        row = found.one()
+        row = found.mappings().one()
+        apart = {"rule", "arrivals"}
         return CircumstancesRow(
             rule=_rule_of(row),
-            arrivals=None if row.rates is None else ArrivalRow(*row[-len(ArrivalRow._fields) :]),
-            **{name: getattr(row, name) for name in CircumstancesRow._fields[1:-1]},
+            arrivals=None if row["rates"] is None else ArrivalRow(**{name: row[name] for name in ArrivalRow._fields}),
+            **{name: row[name] for name in CircumstancesRow._fields if name not in apart},
         )
 
     async def earlier_statistics(self, *, before_epoch: int, most: int) -> list[bytes]:
@@ -289,7 +291,7 @@ class DatasetRepository:
     async def panes_behind(self, *, most: int) -> list[PaneSlice]:
         """Return up to ``most`` panes of each partition behind the cursors, by partition and offset."""
         rows = await self._connection.execute(_PANES_BEHIND, {**self._place(), "most": most})
-        return [PaneSlice(*row) for row in rows]
+        return [PaneSlice(**row) for row in rows.mappings()]
 
     async def standing(self, *, most_panes: int = 10_000) -> LiveStanding:
         """Return the open data set without locking it; the first question of its connection."""
@@ -300,9 +302,10 @@ class DatasetRepository:
                 table.dataset_type == self._model_type, table.closed_at.is_(None)
             )
         )
-        epoch, accumulated = found.one()
+        standing = found.one()
         cursors = {partition: cursor.next_offset for partition, cursor in (await self._known_cursors()).items()}
-        return LiveStanding(epoch, accumulated, cursors, await self.panes_behind(most=most_panes))
+        panes = await self.panes_behind(most=most_panes)
+        return LiveStanding(standing.epoch, standing.accumulated, cursors, panes)
 
     async def move_cursors(self, cursors: Mapping[int, Cursor]) -> None:
         """Write where the cursors stand."""
@@ -344,11 +347,10 @@ class DatasetRepository:
             )
         )
 
-    async def save_evaluation(self, *, epoch: int, evaluation: Mapping[str, Any]) -> UUID:
+    async def save_evaluation(self, *, epoch: int, evaluation: EvaluationRecord) -> UUID:
         """Keep an evaluation with its factors; return its name."""
-        return await self._inserted(
-            threshold_evaluations, {"model_type": self._model_type, "epoch": epoch, **evaluation}
-        )
+        columns = msgspec.to_builtins(evaluation)
+        return await self._inserted(threshold_evaluations, {"model_type": self._model_type, "epoch": epoch, **columns})
 
     async def save_quality(self, dataset_id: UUID, values: Mapping[str, Any]) -> UUID:
         """Keep a judgement about a data set; return its name."""
@@ -385,6 +387,6 @@ class DatasetRepository:
         return name
 
 
-def _rule_of(row: sa.Row[Any]) -> ThresholdRule:
-    columns = {name: getattr(row, name) for name in ThresholdRule.__struct_fields__}
-    return ThresholdRule(**{**columns, "blackouts": tuple(row.blackouts)})
+def _rule_of(row: sa.RowMapping) -> ThresholdRule:
+    columns = {name: row[name] for name in ThresholdRule.__struct_fields__}
+    return ThresholdRule(**{**columns, "blackouts": tuple(row["blackouts"])})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.dead_letters import ATTEMPT_HEADER, RETRY_OF_HEADER
+from schemas.rows import DeadLetter, DeadLetterSummary, DeadLetterTry, ExceededLimit
 from schemas.tables import dead_letters, exceeded_limits, outbox
 from schemas.topics import DEAD_LETTERS, MIB, SPARE_BYTES, TOPICS
 
@@ -32,7 +33,7 @@ LETTER_COLUMNS = (
 MOST_RETRIED_BYTES = 64 * MIB  # in one transaction, and through the memory of the relay
 EXPORT_ROWS = 200
 
-Row = dict[str, Any]
+Row = TypeVar("Row", bound=msgspec.Struct)
 
 
 class DeadLetterRow(NamedTuple):
@@ -100,55 +101,56 @@ class RetryFate(NamedTuple):
     letters: int
 
 
-class DeadLetterQuestions:
-    """Answers questions about dead letters over one connection."""
+class DeadLetterQueries:
+    """Answers queries about dead letters over one connection."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def listed(self, chosen: LetterFilter, *, limit: int) -> list[Row]:
+    async def listed(self, chosen: LetterFilter, *, limit: int) -> list[DeadLetterSummary]:
         """Return letters without their bytes, newest first."""
         d = dead_letters.c
         question = sa.select(
             d.id, d.topic, d.partition, d.offset, d.producer, d.reason, d.detail, _state().label("state"), d.attempts, d.retry_of,
             sa.func.length(d.raw).label("bytes"), d.record_at, d.created_at, d.retried_at, d.resolved_at,
         )  # fmt: skip
-        return await self._rows(question.where(*chosen.conditions()).order_by(d.id.desc()).limit(limit))
+        newest = question.where(*chosen.conditions()).order_by(d.id.desc()).limit(limit)
+        return await self._rows(DeadLetterSummary, newest)
 
-    async def letter(self, letter_id: int) -> Row | None:
+    async def letter(self, letter_id: int) -> DeadLetter | None:
         """Return one letter with everything that is known of it."""
-        question = sa.select(dead_letters, _state().label("state")).where(dead_letters.c.id == letter_id)
-        found = await self._rows(question)
+        question = _whole().where(dead_letters.c.id == letter_id)
+        found = await self._rows(DeadLetter, question)
         return found[0] if found else None
 
-    async def chain(self, letter: Mapping[str, Any]) -> list[Row]:
+    async def chain(self, letter: DeadLetter) -> list[DeadLetterTry]:
         """Return all letters of the record in ``letter``, the first one first."""
-        d, first = dead_letters.c, letter["retry_of"] or letter["id"]
+        d, first = dead_letters.c, letter.retry_of or letter.id
         question = sa.select(d.id, d.reason, d.detail, _state().label("state"), d.attempts, d.created_at, d.retried_at)
-        return await self._rows(question.where((d.id == first) | (d.retry_of == first)).order_by(d.id))
+        tries = question.where((d.id == first) | (d.retry_of == first)).order_by(d.id)
+        return await self._rows(DeadLetterTry, tries)
 
-    async def exported(self, chosen: LetterFilter, *, limit: int) -> AsyncIterator[Row]:
+    async def exported(self, chosen: LetterFilter, *, limit: int) -> AsyncIterator[DeadLetter]:
         """Yield letters with their bytes, oldest first; some at a time."""
         d, last, left = dead_letters.c, 0, limit
         while left > 0:
-            question = sa.select(dead_letters, _state().label("state")).where(*chosen.conditions(), d.id > last)
-            rows = await self._rows(question.order_by(d.id).limit(min(left, EXPORT_ROWS)))
+            question = _whole().where(*chosen.conditions(), d.id > last)
+            rows = await self._rows(DeadLetter, question.order_by(d.id).limit(min(left, EXPORT_ROWS)))
             for row in rows:
                 yield row
             left = left - len(rows) if rows else 0
-            last = rows[-1]["id"] if rows else last
+            last = rows[-1].id if rows else last
 
     async def fates(self, chosen: LetterFilter, rule: RetryRule) -> list[RetryFate]:
         """Return what a retry would do with the letters that are meant."""
         fate = _fate(rule).label("fate")
-        question = sa.select(fate, dead_letters.c.reason, sa.func.count())
+        question = sa.select(fate, dead_letters.c.reason, sa.func.count().label("letters"))
         grouped = question.where(*chosen.conditions()).group_by(fate, dead_letters.c.reason)
-        return [
-            RetryFate(*row) for row in await self._connection.execute(grouped.order_by(fate, dead_letters.c.reason))
-        ]
+        rows = await self._connection.execute(grouped.order_by(fate, dead_letters.c.reason))
+        return [RetryFate(**row) for row in rows.mappings()]
 
-    async def _rows(self, question: sa.Select[Any]) -> list[Row]:
-        return [dict(row) for row in (await self._connection.execute(question)).mappings()]
+    async def _rows(self, kind: type[Row], question: sa.Select[Any]) -> list[Row]:
+        return [kind(**row) for row in (await self._connection.execute(question)).mappings()]
 
 
 class DeadLetterRepository:
@@ -156,7 +158,7 @@ class DeadLetterRepository:
 
     def __init__(self, work: UnitOfWork) -> None:
         self._work = work
-        self.questions = DeadLetterQuestions(work.connection)
+        self.queries = DeadLetterQueries(work.connection)
 
     async def save(self, letters: Sequence[DeadLetterRow]) -> None:
         """Keep new letters; their positions must not be in the table yet."""
@@ -175,10 +177,10 @@ class DeadLetterRepository:
         await driver.copy_records_to_table(
             "outbox",
             records=[
-                (str(self._work.room), DEAD_LETTERS.name, key, raw, msgspec.json.encode(headers).decode())
+                (str(self._work.service), DEAD_LETTERS.name, key, raw, msgspec.json.encode(headers).decode())
                 for key, raw, headers in letters
             ],
-            columns=("room", "topic", "key", "payload", "headers"),
+            columns=("service", "topic", "key", "payload", "headers"),
         )
 
     async def settle(self, first_ids: Collection[int]) -> None:
@@ -199,12 +201,12 @@ class DeadLetterRepository:
         is_new = await self._work.connection.scalar(seen_again.returning(sa.literal_column("xmax = 0")))
         return bool(is_new)
 
-    async def forget_limits(self, seconds: float) -> list[Row]:
+    async def forget_limits(self, seconds: float) -> list[ExceededLimit]:
         """Forget the producers that nobody saw beyond a limit for ``seconds``; return what was noted of them."""
         e = exceeded_limits.c
         over = e.exceeded_at < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
         statement = sa.delete(exceeded_limits).where(over).returning(exceeded_limits)
-        return [dict(row) for row in (await self._work.connection.execute(statement)).mappings()]
+        return [ExceededLimit(**row) for row in (await self._work.connection.execute(statement)).mappings()]
 
     async def send_again(self, chosen: LetterFilter, rule: RetryRule) -> int:
         """Add the chosen letters to the outbox with their own key and bytes, mark them, and return how many these are.
@@ -219,9 +221,9 @@ class DeadLetterRepository:
             RETRY_OF_HEADER, sa.cast(sa.func.coalesce(d.retry_of, d.id), sa.Text),
             ATTEMPT_HEADER, sa.cast(d.attempts + 1, sa.Text),
         )  # fmt: skip
-        room = sa.literal(str(self._work.room))
-        rows = sa.select(room, d.topic, d.key, d.raw, headers).where(d.id.in_(ids)).order_by(d.id)
-        columns = ["room", "topic", "key", "payload", "headers"]
+        service = sa.literal(str(self._work.service))
+        rows = sa.select(service, d.topic, d.key, d.raw, headers).where(d.id.in_(ids)).order_by(d.id)
+        columns = ["service", "topic", "key", "payload", "headers"]
         await connection.execute(outbox.insert().from_select(columns, rows))
         marked = {"retried_at": sa.func.now(), "attempts": d.attempts + 1}
         await connection.execute(sa.update(dead_letters).where(d.id.in_(ids)).values(marked))
@@ -230,14 +232,16 @@ class DeadLetterRepository:
     async def _choice(self, chosen: LetterFilter, rule: RetryRule) -> list[int]:
         """Return the letters to send, oldest first, as many as one transaction may hold."""
         d = dead_letters.c
-        question = sa.select(d.id, sa.func.length(d.raw)).where(*chosen.conditions(), _fate(rule) == "retry")
+        question = sa.select(d.id, sa.func.length(d.raw).label("size")).where(
+            *chosen.conditions(), _fate(rule) == "retry"
+        )
         ids: list[int] = []
         total = 0
-        for letter_id, size in await self._work.connection.execute(question.order_by(d.id).limit(rule.limit)):
-            total += size
+        for row in await self._work.connection.execute(question.order_by(d.id).limit(rule.limit)):
+            total += row.size
             if total > MOST_RETRIED_BYTES and ids:
                 break
-            ids.append(letter_id)
+            ids.append(row.id)
         return ids
 
     async def _locked(self, ids: Sequence[int], rule: RetryRule) -> list[int]:
@@ -251,6 +255,10 @@ class DeadLetterRepository:
 def _superseded() -> sa.ColumnElement[bool]:
     later, d = dead_letters.alias("later"), dead_letters.c
     return sa.exists().where(later.c.retry_of == sa.func.coalesce(d.retry_of, d.id), later.c.id > d.id)
+
+
+def _whole() -> sa.Select[Any]:
+    return sa.select(dead_letters, _state().label("state"))
 
 
 def _state() -> sa.ColumnElement[str]:

@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from backends.database.figures import storable_performance
 from schemas.messages.deployment import ReplicaStatus, VersionReference
 from schemas.tables import (
     deployments,
@@ -24,8 +25,6 @@ from schemas.vocabulary import ArtifactKind, DeploymentPhase, ModelType
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
-
-LARGEST_PERFORMANCE = 99.9999  # NUMERIC(6,4); larger figures stand in the metadata alone
 
 
 class VersionRow(NamedTuple):
@@ -110,11 +109,14 @@ class DeploymentRepository:
         by_id = {row.id: row for row in found}
         return {
             row.model_type: DesiredRow(
-                row.model_type, row.sequence, DeploymentPhase(row.phase), by_id[row.active_version_id],
-                by_id.get(row.previous_version_id),
+                model_type=row.model_type,
+                sequence=row.sequence,
+                phase=DeploymentPhase(row.phase),
+                active=by_id[row.active_version_id],
+                previous=by_id.get(row.previous_version_id),
             )
             for row in rows
-        }  # fmt: skip
+        }
 
     async def lock(self, model_type: ModelType) -> None:
         """Let one transaction at a time decide about ``model_type``."""
@@ -137,8 +139,8 @@ class DeploymentRepository:
             insert(model_versions)
             .values(
                 model_type=new.model_type, version=new.version, kind=new.kind, model_path=new.address, artifact_digest=new.artifact_digest,
-                parent_digest=new.parent_digest, training_event_id=training, performance_current=_storable(new.performance),
-                performance_baseline=_storable(new.baseline_performance), metadata=new.metadata,
+                parent_digest=new.parent_digest, training_event_id=training, performance_current=storable_performance(new.performance),
+                performance_baseline=storable_performance(new.baseline_performance), metadata=new.metadata,
             )
             .on_conflict_do_nothing()
             .returning(model_versions.c.id)
@@ -234,13 +236,13 @@ class DeploymentRepository:
         rows = await self._connection.execute(question.where(condition).order_by(v.created_at, v.version))
         return [
             VersionRow(
-                row.id,
-                row.version,
-                ArtifactKind(row.kind),
-                row.model_path,
-                row.artifact_digest,
-                row.is_active,
-                _metadata(row),
+                id=row.id,
+                version=row.version,
+                kind=ArtifactKind(row.kind),
+                address=row.model_path,
+                artifact_digest=row.artifact_digest,
+                is_active=row.is_active,
+                metadata=_metadata(row),
             )
             for row in rows
         ]
@@ -253,7 +255,3 @@ def _metadata(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
 
 def _phase(version: VersionRow) -> DeploymentPhase:
     return DeploymentPhase.BASELINE if version.kind == ArtifactKind.BASELINE else DeploymentPhase.STABLE
-
-
-def _storable(figure: float | None) -> float | None:
-    return figure if figure is not None and abs(figure) <= LARGEST_PERFORMANCE else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-Row = dict[str, Any]
+Row = TypeVar("Row", bound=msgspec.Struct)
 
 _EVENTS = sa.text("""
 SELECT (SELECT count(*) FROM behavioral_events) AS archived,
@@ -66,7 +68,7 @@ SELECT (SELECT count(*) FROM training_jobs WHERE status IN ('queued', 'running')
        (SELECT count(*) FROM epochs e WHERE NOT EXISTS (
           SELECT FROM training_jobs j WHERE j.model_type = e.model_type AND j.epoch = e.epoch)) AS unheard
 """)
-# prediction -> what was shown and answered -> the epoch whose snapshot holds the answer -> the version that came of it.
+# prediction -> what was shown and answered -> the epoch of its model whose snapshot holds the answer -> the version that came of it.
 _CHAIN = sa.text("""
 SELECT p.prediction_id, p.version AS answered_by, p.action, p.propensity, b.event_id AS feedback_event_id, b.interaction_type AS feedback,
        b.partition, b.offset, r.id AS training_event_id, r.epochs, s.digest AS snapshot_digest, v.version AS new_version, r.verdict
@@ -77,10 +79,85 @@ JOIN LATERAL jsonb_array_elements(s.ranges) AS g ON true
 JOIN behavioral_events b ON b.generation = (g ->> 'generation')::int AND b.partition = (g ->> 'partition')::int
   AND b.offset >= (g ->> 'from_offset')::bigint AND b.offset < (g ->> 'to_offset')::bigint
   AND b.event_type = 'recommendation_interaction' AND b.interaction_type <> 'view'
-JOIN predictions p ON p.prediction_id = (b.payload ->> 'prediction_id')::uuid
-WHERE r.model_type = 'recommendation'
+JOIN predictions p ON p.prediction_id = (b.payload ->> 'prediction_id')::uuid AND p.model_type = r.model_type
 ORDER BY (v.version IS NOT NULL) DESC, r.created_at DESC, b.offset DESC LIMIT 1
 """)
+
+
+class EventRecount(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the records of one topic: by the archive, the ledger, the dead letters and the panes; and holes between panes."""
+
+    archived: int
+    distinct_archived: int
+    delivered: int
+    dead_lettered: int
+    pane_records: int
+    counted: int
+    duplicates: int
+    pane_dead_lettered: int
+    holes: int
+
+
+class ModelRecount(msgspec.Struct, frozen=True, kw_only=True):
+    """Crossings, trainings, their verdicts, and the active version of one model (None before its baseline)."""
+
+    model_type: str
+    crossings: int
+    trainings: int
+    kept_champion: int
+    failed: int
+    deployed: int
+    rejected: int
+    version: str | None
+    kind: str | None
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of the training that stands for a model."""
+
+    model_type: str
+    verdict: str | None
+    performance_metrics: dict[str, Any]
+    reasons: list[str] | None
+
+
+class PromotionLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """The seconds from a crossing until the last replica served the version that came of it."""
+
+    model_type: str
+    version: str
+    seconds: float
+
+
+class OpenWork(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs, outbox rows, decisions and epochs still wait for somebody."""
+
+    jobs: int = 0
+    unpublished: int = 0
+    undecided: int = 0
+    unheard: int = 0
+
+    def waiting(self) -> dict[str, int]:
+        """Return what waits, without what is nought."""
+        return {name: number for name, number in msgspec.structs.asdict(self).items() if number}
+
+
+class TracedChain(msgspec.Struct, frozen=True, kw_only=True):
+    """One prediction, the feedback to it, the snapshot that holds the feedback, and the version that came of it, if any."""
+
+    prediction_id: UUID
+    answered_by: str
+    action: int | None
+    propensity: float | None
+    feedback_event_id: UUID
+    feedback: str
+    partition: int
+    offset: int
+    training_event_id: UUID
+    epochs: list[int]
+    snapshot_digest: str | None
+    new_version: str | None
+    verdict: str | None
 
 
 class RecountRepository:
@@ -89,31 +166,32 @@ class RecountRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def events(self, topic: str) -> Row:
-        """Return what was delivered on ``topic``, archived, counted, found twice and put aside; and holes between panes."""
+    async def events(self, topic: str) -> EventRecount:
+        """Return what was delivered on ``topic``, archived, counted, found twice and dead-lettered; and holes between panes."""
         row = (await self._connection.execute(_EVENTS, {"topic": topic})).mappings().one()
-        return {**row, "holes": await self._connection.scalar(_HOLES)}
+        return EventRecount(**row, holes=(await self._connection.execute(_HOLES)).scalar_one())
 
-    async def models(self) -> list[Row]:
+    async def models(self) -> list[ModelRecount]:
         """Return crossings, trainings, verdicts and the active version of each model."""
-        return await self._rows(_MODELS)
+        return await self._rows(ModelRecount, _MODELS)
 
-    async def evidence(self) -> dict[str, Row]:
+    async def evidence(self) -> dict[str, Evidence]:
         """Return the figures that stand for each model, by model type."""
-        return {row["model_type"]: row for row in await self._rows(_EVIDENCE)}
+        return {row.model_type: row for row in await self._rows(Evidence, _EVIDENCE)}
 
-    async def crossing_to_served(self) -> list[Row]:
+    async def crossing_to_served(self) -> list[PromotionLatency]:
         """Return the seconds from the crossing to the last replica, for each version that was promoted."""
-        return await self._rows(_LATENCIES)
+        return await self._rows(PromotionLatency, _LATENCIES)
 
-    async def open_work(self) -> dict[str, int]:
+    async def open_work(self) -> OpenWork:
         """Return how many jobs, outbox rows, decisions and epochs still wait for somebody."""
-        return dict((await self._connection.execute(_OPEN_WORK)).mappings().one())
+        [work] = await self._rows(OpenWork, _OPEN_WORK)
+        return work
 
-    async def chain(self) -> Row | None:
+    async def chain(self) -> TracedChain | None:
         """Return one traced chain prediction → feedback → snapshot → version, or None when there is none yet."""
-        rows = await self._rows(_CHAIN)
+        rows = await self._rows(TracedChain, _CHAIN)
         return rows[0] if rows else None
 
-    async def _rows(self, question: sa.TextClause) -> list[Row]:
-        return [dict(row) for row in (await self._connection.execute(question)).mappings()]
+    async def _rows(self, kind: type[Row], query: sa.TextClause) -> list[Row]:
+        return [kind(**row) for row in (await self._connection.execute(query)).mappings()]

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
 from schemas.messages.envelope import OffsetRange
+from schemas.rows import ReviewedDataset
 from schemas.tables import epochs, model_training_events, thresholds, training_datasets
 from schemas.vocabulary import DatasetReview
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from schemas.evaluations import EvaluationRecord
     from schemas.vocabulary import ModelType
 
 _DATASET = training_datasets.c
-
-
-class ReviewedDataset(NamedTuple):
-    """A data set as a review sees it, locked; ``ranges`` are those of its crossing (None: open, or closed by a quarantine)."""
-
-    id: UUID
-    epoch: int
-    is_open: bool
-    data_count: int
-    threshold: int
-    quality_score: float | None
-    review: DatasetReview
-    reviewed_by: str | None
-    ranges: tuple[OffsetRange, ...] | None
 
 
 class ReviewRepository:
@@ -47,7 +35,7 @@ class ReviewRepository:
         chosen = _DATASET.closed_at.is_(None) if epoch is None else _DATASET.epoch == epoch
         question = (
             sa.select(
-                _DATASET.id, _DATASET.epoch, _DATASET.closed_at.is_(None), _DATASET.data_count, _DATASET.threshold, _DATASET.data_quality_score,
+                _DATASET.id, _DATASET.epoch, _DATASET.closed_at.is_(None).label("is_open"), _DATASET.data_count, _DATASET.threshold, _DATASET.data_quality_score,
                 _DATASET.review, _DATASET.reviewed_by,
             )
             .where(_DATASET.dataset_type == self._model_type, chosen)
@@ -58,12 +46,17 @@ class ReviewRepository:
             row = (await self._connection.execute(question)).first()
         if row is None:
             return None
-        identity, number, is_open, count, threshold, quality, review, by = row
         return ReviewedDataset(
-            id=identity, epoch=number, is_open=is_open, data_count=count, threshold=threshold,
-            quality_score=None if quality is None else float(quality), review=DatasetReview(review), reviewed_by=by,
-            ranges=await self._ranges_of(number),
-        )  # fmt: skip
+            id=row.id,
+            epoch=row.epoch,
+            is_open=row.is_open,
+            data_count=row.data_count,
+            threshold=row.threshold,
+            quality_score=None if row.data_quality_score is None else float(row.data_quality_score),
+            review=DatasetReview(row.review),
+            reviewed_by=row.reviewed_by,
+            ranges=await self._ranges_of(row.epoch),
+        )
 
     async def approve(self, dataset_id: UUID, *, by: str, reason: str) -> None:
         """Say that a person accepts the data set's quality."""
@@ -73,7 +66,7 @@ class ReviewRepository:
         self,
         dataset: ReviewedDataset,
         ranges: Sequence[OffsetRange],
-        evaluation: Mapping[str, Any],
+        evaluation: EvaluationRecord,
         *,
         by: str,
         reason: str,
@@ -81,7 +74,7 @@ class ReviewRepository:
         """Say that the data set must not train, nor its ranges with any other; an open one is closed. ``evaluation`` is its last."""
         closed = {"closed_at": sa.func.now(), "is_ready_for_training": False} if dataset.is_open else {}
         await self._review(
-            dataset.id, DatasetReview.QUARANTINED, by=by, reason=reason, evaluation=dict(evaluation),
+            dataset.id, DatasetReview.QUARANTINED, by=by, reason=reason, evaluation=msgspec.to_builtins(evaluation),
             quarantined_ranges=msgspec.to_builtins(list(ranges)), **closed,
         )  # fmt: skip
 

@@ -64,4 +64,4 @@ class UserStateRows:
             row = await self._pool.fetchrow(QUESTION, user_id)
         except _AWAY as error:
             raise RetryLaterError(repr(error)) from error
-        return None if row is None else StoredState(*row)
+        return None if row is None else StoredState(**row)

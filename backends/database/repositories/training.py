@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from backends.database.figures import storable_performance
 from schemas.errors import LostLeaseError
 from schemas.messages.envelope import OffsetRange
 from schemas.tables import (
@@ -198,7 +199,7 @@ class TrainingRepository:
         await self._move(run, status=JobStatus.DONE, lease_until=None)
         await self._connection.execute(_event_of(run).values(
             status=TrainingStatus.COMPLETED, end_time=sa.func.clock_timestamp(), verdict=ending.verdict, reasons=list(ending.reasons),
-            performance_metrics=ending.metrics, training_data_size=ending.samples, validation_score=_in_performance_range(ending.score),
+            performance_metrics=ending.metrics, training_data_size=ending.samples, validation_score=storable_performance(ending.score),
             model_path=ending.artifact_address, artifact_digest=ending.artifact_digest,
         ))  # fmt: skip
 
@@ -277,7 +278,10 @@ class TrainingRepository:
             d.dataset_type == model_type, d.review == DatasetReview.QUARANTINED
         )
         rows = await self._connection.execute(question.order_by(d.epoch))
-        return [QuarantinedDataset(*row[:3], ranges_of(row.quarantined_ranges or [])) for row in rows]
+        return [
+            QuarantinedDataset(row.epoch, row.reviewed_by, row.review_reason, ranges_of(row.quarantined_ranges or []))
+            for row in rows
+        ]
 
     async def archived(self, topic: str) -> tuple[OffsetRange, ...]:
         """Return per partition of ``topic`` the range, from offset 0, that is archived by now."""
@@ -351,8 +355,3 @@ def _undecided_winner(model_type: sa.ColumnElement[str]) -> sa.ColumnElement[boo
 
 def _from_now(seconds: float) -> sa.ColumnElement[dt.datetime]:
     return sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
-
-
-def _in_performance_range(score: float | None) -> float | None:
-    """Return ``score`` as NUMERIC(6,4) can hold it; the exact figure is in the metrics."""
-    return None if score is None or score != score else max(-99.9999, min(99.9999, score))  # noqa: PLR0124 - NaN

@@ -60,7 +60,7 @@ SELECT uuid_send(p.prediction_id) AS prediction_id, uuid_send(p.user_id) AS user
         FILTER (WHERE a.interaction_type <> 'view'), '{}') AS responded_at,
     bool_or(a.is_new) AS is_new
 FROM answered AS a
-JOIN predictions AS p ON p.prediction_id = a.prediction_id AND p.user_id = a.user_id AND p.model_type = 'recommendation'
+JOIN predictions AS p ON p.prediction_id = a.prediction_id AND p.user_id = a.user_id AND p.action_set IS NOT NULL
 JOIN seen ON p.generation = seen.generation AND p.partition = seen.partition AND p."offset" < seen.to_offset
 GROUP BY p.prediction_id, p.occurred_at, p.user_id, p.version, p.kind, p.action_set, p.action, p.propensity, p.payload
 ORDER BY p.occurred_at, p.prediction_id
@@ -87,7 +87,7 @@ class ArchiveRepository:
         predictions: Sequence[OffsetRange],
         holes: Sequence[OffsetRange] = (),
     ) -> list[asyncpg.Record]:
-        """Return each served recommendation that was seen or answered below ``cut``, with ``FEEDBACK_COLUMNS``.
+        """Return each prediction that chose an action and was seen or answered below ``cut``, with ``FEEDBACK_COLUMNS``.
 
         ``new_from`` gives for each partition of ``cut`` the first offset that the champion has not seen; views and answers
         within ``holes`` are as if they had never come.

@@ -1,7 +1,7 @@
 """From a snapshot to rows: goals whose outcome is known, as they stood at moments before their end.
 
-A row is made by the reducer that serves, replayed up to a third and two thirds of the goal's planned span. Where that
-moment lies follows from the plan alone: the outcome's own date would say what it is, for only failures come early. For the
+A row is made by the reducer that serves, replayed up to a third and two thirds of the goal's planned span. That
+moment follows from the plan alone: the outcome's own date would give it away, since only failures come early. For the
 same reason a goal enters once its planned end has come, not when its outcome does.
 """
 
@@ -41,7 +41,7 @@ EARLIER_TO_LATER = 3.0  # rows before a border for one behind it
 
 
 class DecidedGoal(NamedTuple):
-    """One goal: its plan as it was first told, and how it ended."""
+    """One goal: its first plan, and how it ended."""
 
     goal_id: str
     created_at: dt.datetime
@@ -51,7 +51,7 @@ class DecidedGoal(NamedTuple):
 
     @property
     def known_at(self) -> dt.datetime:
-        """When outcome and planned end had both come."""
+        """Return when outcome and planned end had both come."""
         return max(self.ended_at, self.due_at or self.ended_at)
 
     def moments(self) -> Iterator[dt.datetime]:
@@ -149,7 +149,7 @@ def _check_parts(examples: GoalExamples) -> None:
 def parts_of(moments: FloatArray, known_at: FloatArray) -> IntArray:
     """Return the part of each row, (n,). Pure.
 
-    No outcome of an earlier part was unknown when the first row of a later part was asked for. Rows between train and
+    Every outcome of an earlier part was known when the first row of a later part was asked for. Rows between train and
     validation, asked for before one and known after the other, serve the last fit alone; those between validation and
     holdout are left out.
     """

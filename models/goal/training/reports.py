@@ -29,16 +29,16 @@ def brier_rows(probabilities: FloatArray, achieved: BoolArray) -> FloatArray:
 
 def reports_of(probabilities: FloatArray, achieved: BoolArray, *, threshold: float) -> dict[str, float]:
     """Return the metrics that people read; ``threshold`` makes an answer of a probability. Both outcomes must occur."""
-    said = probabilities >= threshold
-    hits = float(np.sum(said & achieved))
-    precision, recall = hits / max(float(said.sum()), 1.0), hits / float(achieved.sum())
+    predicted = probabilities >= threshold
+    hits = float(np.sum(predicted & achieved))
+    precision, recall = hits / max(float(predicted.sum()), 1.0), hits / float(achieved.sum())
     clipped = np.clip(probabilities, SURE, 1 - SURE)
     return {
         "auc": area(probabilities, achieved),
         "pr_auc": float(average_precision_score(achieved, probabilities)),
         "precision": precision,
         "recall": recall,
-        "f1": f1_of(said, achieved),
+        "f1": f1_of(predicted, achieved),
         "brier": float(np.mean(brier_rows(probabilities, achieved))),
         "log_loss": float(-np.mean(np.where(achieved, np.log(clipped), np.log(1 - clipped)))),
         "calibration_error": calibration_error(probabilities, achieved),
@@ -51,9 +51,9 @@ def area(probabilities: FloatArray, achieved: BoolArray) -> float:
     return float(roc_auc_score(achieved, probabilities))
 
 
-def f1_of(said: BoolArray, achieved: BoolArray) -> float:
+def f1_of(predicted: BoolArray, achieved: BoolArray) -> float:
     """Return the harmonic mean of precision and recall of yes-or-no answers."""
-    return float(2.0 * np.sum(said & achieved) / max(float(said.sum() + achieved.sum()), 1.0))
+    return float(2.0 * np.sum(predicted & achieved) / max(float(predicted.sum() + achieved.sum()), 1.0))
 
 
 def calibration_error(probabilities: FloatArray, achieved: BoolArray) -> float:

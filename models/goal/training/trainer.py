@@ -1,7 +1,7 @@
 """Candidates and evidence for goals: the probability that a goal is met, judged by its Brier score.
 
-The headline is the mean squared error of the probability, for it is an average of one number a row (so its intervals draw
-users) and asks for order and calibration at once. The area under the ROC curve stands beside it and has to beat every
+The headline is the mean squared error of the probability, which is an average of one number a row (so its intervals
+draw users) and measures order and calibration at once. The area under the ROC curve stands beside it and has to beat every
 trivial rule too: always saying yes can win the F1 score, and a stale base rate can lose the Brier score to anything.
 """
 
@@ -83,24 +83,24 @@ class GoalTrainer:
         holdout = examples.of(HOLDOUT)
         trivial = trivial_probabilities(holdout, examples.of(*KNOWN_BEFORE_HOLDOUT))
         runtimes = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion is not None else {})
-        said = {name: probabilities_of(runtime, holdout) for name, runtime in runtimes.items()} | trivial
-        rows = {name: brier_rows(probabilities, holdout.achieved) for name, probabilities in said.items()}
+        predicted = {name: probabilities_of(runtime, holdout) for name, runtime in runtimes.items()} | trivial
+        rows = {name: brier_rows(probabilities, holdout.achieved) for name, probabilities in predicted.items()}
         thresholds = {name: _threshold(runtime) for name, runtime in runtimes.items()}
         reports = {
             name: reports_of(probabilities, holdout.achieved, threshold=thresholds.get(name, DEFAULT_THRESHOLD))
-            for name, probabilities in said.items()
+            for name, probabilities in predicted.items()
         }
         importances = {name: _importances(runtime, holdout, seed=seed) for name, runtime in runtimes.items()}
         return Evidence(
             metric=GATE.metric.name, higher_is_better=GATE.metric.higher_is_better, clusters=clusters_of(holdout.users), rows=rows, baselines=tuple(trivial),
-            checks=[_ranking_check(said, trivial, holdout), *_slice_checks(rows, holdout)],
+            checks=[_ranking_check(predicted, trivial, holdout), *_slice_checks(rows, holdout)],
             reports=reports | importance_reports(importances[CANDIDATE], importances.get(CHAMPION, {})),
         )  # fmt: skip
 
 
 def _candidate(name: str, fit: GoalFit, *, selected: GoalFit, validation: GoalExamples) -> Candidate:
     """Return the final fit; score and threshold are those of the fit that had not seen the validation rows."""
-    said = selected.probabilities(validation.features)
+    predicted = selected.probabilities(validation.features)
     golden = validation.features[:: max(1, len(validation.features) // GOLDEN_ROWS)][:GOLDEN_ROWS]
     # A typical user of today: the newest rows that the final fit has seen.
     reference = np.median(validation.features, axis=0).astype(np.float64).tolist()
@@ -110,9 +110,9 @@ def _candidate(name: str, fit: GoalFit, *, selected: GoalFit, validation: GoalEx
     return Candidate(
         name=name, model=export_fit(fit), feature_names=GOAL_FEATURES, golden_inputs=golden,
         expected=fit.probabilities(golden)[:, None].astype(np.float32),
-        validation_score=-float(np.mean(brier_rows(said, validation.achieved))),
+        validation_score=-float(np.mean(brier_rows(predicted, validation.achieved))),
         parameters={
-            "family": name, "threshold": best_threshold(said, validation.achieved), IMPORTANCES: importances,
+            "family": name, "threshold": best_threshold(predicted, validation.achieved), IMPORTANCES: importances,
             "calibration": fit.calibration._asdict() if fit.calibration else None,
         },
         files={FEATURES: msgspec.json.encode(FeatureNotes(reference=reference))},
@@ -125,7 +125,7 @@ def probabilities_of(runtime: Runtime, examples: GoalExamples) -> FloatArray:
 
 
 def trivial_probabilities(judged: GoalExamples, known: GoalExamples) -> dict[str, FloatArray]:
-    """Return what can be said without learning, by name, (n,) each.
+    """Return the forecasts that need no learning, by name, (n,) each.
 
     The base rate of the goal's kind; always yes; the rules of version 0 at that rate (a budget that is spent is lost); and
     the user's own record mixed with the rate.
@@ -178,9 +178,9 @@ def _importances(runtime: Runtime, holdout: GoalExamples, *, seed: int) -> dict[
 
 
 def _ranking_check(
-    said: Mapping[str, FloatArray], trivial: Mapping[str, FloatArray], holdout: GoalExamples
+    predicted: Mapping[str, FloatArray], trivial: Mapping[str, FloatArray], holdout: GoalExamples
 ) -> Check:  # fmt: skip
-    ours = area(said[CANDIDATE], holdout.achieved)
+    ours = area(predicted[CANDIDATE], holdout.achieved)
     areas = {name: area(probabilities, holdout.achieved) for name, probabilities in trivial.items()}
     best = max(areas, key=lambda name: areas[name])
     return Check(

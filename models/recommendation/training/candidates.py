@@ -45,7 +45,7 @@ Float32Array = npt.NDArray[np.float32]
 PROPENSITY_FLOOR = 0.02
 # Greedy earns .005 more and leaves the next judge a fifth fewer effective samples.
 POLICY = Policy(kind="softmax", temperature=0.03)
-PASSES = 10  # when nothing says how long a fit is good for
+PASSES = 10  # over the rows, when no validation part ends the fit
 LONGEST_PASSES = 100
 FEWEST_STEPS, MOST_STEPS = 60, 2_000
 FULL_RATE = 1e-3
@@ -129,10 +129,10 @@ def _incremental(context: FitContext) -> list[CqlRecipe]:
 
 
 def _phase(context: FitContext, name: str) -> Callable[[int, int, float], None]:
-    def tell(step: int, steps: int, loss: float) -> None:
+    def report(step: int, steps: int, loss: float) -> None:
         context.progress(name, step, steps, loss)
 
-    return tell
+    return report
 
 
 class _ValidationJudge:

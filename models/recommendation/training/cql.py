@@ -44,7 +44,7 @@ WEIGHTS_FILE = "cql.safetensors"
 _NARROWEST = 1e-3
 _IQR_OF_NORMAL = 1.349
 CHECKED_EVERY = 20
-FEWEST_MORE = 100  # so many batches without getting better end a fit; later as many as it took to get there
+FEWEST_MORE = 100  # this many batches without improvement end a fit; later as many as the best one took
 
 
 class ValueNetwork(nn.Module):
@@ -109,8 +109,8 @@ def fit_cql(
 ) -> Fitted:
     """Return a network fitted on ``rows``; with ``start`` its weights are trained further and its scaler is kept.
 
-    With ``watched`` rows, which must not be among ``rows``, the network is the one that foretold their rewards best, and
-    the fit ends when it has not become better for a while. That measures one-step rewards: leave it out with a discount.
+    With ``watched`` rows, which must not be among ``rows``, the network is the one that predicted their rewards best, and
+    the fit ends when it has not improved for a while. That measures one-step rewards: leave it out with a discount.
     """
     d3rlpy.seed(plan.seed)
     torch.set_num_threads(1)

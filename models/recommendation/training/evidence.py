@@ -1,4 +1,4 @@
-"""What candidate, champion and trivial policies would have earned on the holdout, and how far the log can carry the claim."""
+"""What candidate, champion and trivial policies would have earned on the holdout, and how well the log supports the claim."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
 
 UNIFORM, SINGLE_ACTION, LOGGED = "uniform", "best_single_action", "logged"
-# A bootstrap over fewer effective samples is not to be believed, however wide its interval says it is.
+# A bootstrap over fewer effective samples is not reliable, however wide its interval.
 FEWEST_EFFECTIVE = 100
 _EFFECTIVE_SHARE = 0.1
 _ANY_MOMENT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -63,7 +63,7 @@ def evidence_of(
     """Return the rows of all subjects on the holdout.
 
     The headline is the doubly robust value; its reward model has seen only what came before. Trivial policies keep the
-    floor that every served policy must keep. ``logged`` is what was really earned by whatever served.
+    floor that every served policy must keep. ``logged`` is what the served versions really earned.
     """
     holdout, known = examples.holdout, examples.known
     values = RewardModel(known.features, known.log, actions=ARMS).values(holdout.features)
@@ -138,15 +138,15 @@ def _reports(
     policies: Mapping[str, FloatArray], holdout: LoggedRecommendations, values: FloatArray
 ) -> dict[str, dict[str, float]]:
     return {
-        name: {**estimates(policy, holdout.log, values), **_told_apart(policy, holdout)}
+        name: {**estimates(policy, holdout.log, values), **_answer_rates(policy, holdout)}
         for name, policy in policies.items()
     }
 
 
-def _told_apart(policy: FloatArray, holdout: LoggedRecommendations) -> dict[str, float]:
+def _answer_rates(policy: FloatArray, holdout: LoggedRecommendations) -> dict[str, float]:
     """Return click rate and satisfaction (helpful of all who said so), which may move apart; self-normalised."""
-    helpful, told = holdout.helpful.astype(np.float64), (holdout.helpful | holdout.not_helpful).astype(np.float64)
-    asked = snips(policy, holdout.log, told)
+    helpful, rated = holdout.helpful.astype(np.float64), (holdout.helpful | holdout.not_helpful).astype(np.float64)
+    asked = snips(policy, holdout.log, rated)
     return {
         "click_rate": snips(policy, holdout.log, holdout.clicked.astype(np.float64)),
         "satisfaction": snips(policy, holdout.log, helpful) / asked if asked > 0.0 else float("nan"),
@@ -154,11 +154,11 @@ def _told_apart(policy: FloatArray, holdout: LoggedRecommendations) -> dict[str,
 
 
 def _logged_report(holdout: LoggedRecommendations) -> dict[str, float]:
-    told = int((holdout.helpful | holdout.not_helpful).sum())
+    rated = int((holdout.helpful | holdout.not_helpful).sum())
     return {
         "click_rate": float(holdout.clicked.mean()),
-        "satisfaction": float(holdout.helpful.sum()) / told if told else float("nan"),
-        # Told, never judged by: what users did without answering.
+        "satisfaction": float(holdout.helpful.sum()) / rated if rated else float("nan"),
+        # Reported, never judged: what users did without answering.
         "unanswered_views": float(holdout.unanswered.mean()),
         "time_on_page_known": float(np.isfinite(holdout.page_seconds).mean()),
     }

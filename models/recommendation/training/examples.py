@@ -31,7 +31,7 @@ ACTION_SET = DEFAULT_ACTION_SET
 CONTEXT_SCHEMA = STATE_CONTEXT
 ARMS = len(ACTIONS)
 FEWEST_ROWS = 200
-# A policy is told from another by few rows, those on which they differ: the judge gets more of them than is usual.
+# Two policies differ on few rows, and only these tell them apart: the holdout gets more rows than is usual.
 VALIDATION_SHARE, HOLDOUT_SHARE = 0.15, 0.3
 _CLICKED, _HELPFUL, _NOT_HELPFUL = "click", "helpful", "not_helpful"
 
@@ -40,10 +40,10 @@ _CLICKED, _HELPFUL, _NOT_HELPFUL = "click", "helpful", "not_helpful"
 class LoggedRecommendations:
     """Rows in the order in which they were served.
 
-    ``features`` (n, 35); ``log`` holds actions, propensities and rewards (n,); ``users`` numbers the users; ``is_new`` says
-    what came back after the champion's cut; ``clicked``, ``helpful`` and ``not_helpful`` are what people read apart.
-    ``implicit`` (n,) is what was done without answering adds in a fit; ``unanswered`` (seen, nothing said) and ``page_seconds``
-    (NaN: not measured) are that, as it was recorded. ``log.rewards`` knows answers alone: judge by it.
+    ``features`` (n, 35); ``log`` holds actions, propensities and rewards (n,); ``users`` numbers the users; ``is_new`` marks
+    what came back after the champion's cut; ``clicked``, ``helpful`` and ``not_helpful`` are reported apart.
+    ``implicit`` (n,) is what behaviour without an answer adds in a fit; ``unanswered`` (seen, no answer) and ``page_seconds``
+    (NaN: not measured) record that behaviour. ``log.rewards`` holds answers alone: judge by it.
     """
 
     features: Float32Array
@@ -166,17 +166,17 @@ def _seconds(moments: pa.ChunkedArray) -> FloatArray:
 def _answers(usable: pa.Table, window: dt.timedelta) -> list[frozenset[str]]:
     """Return for each row the kinds of answers that came within its window."""
     return [
-        answers_within(said, [moment.timestamp() for moment in at], start=start, window_seconds=window.total_seconds())
-        for said, at, start in zip(
+        answers_within(kinds, [moment.timestamp() for moment in at], start=start, window_seconds=window.total_seconds())
+        for kinds, at, start in zip(
             usable["responses"].to_pylist(), usable["responded_at"].to_pylist(), _starts(usable), strict=True
         )
     ]
 
 
 def _unanswered(usable: pa.Table, answers: Sequence[frozenset[str]]) -> BoolArray:
-    """Say of which rows (n,) a view is all that came back."""
+    """Say which rows (n,) have a view and no answer."""
     seen = usable["shown_at"].is_valid().to_numpy(zero_copy_only=False)
-    return np.asarray(seen & np.array([not said for said in answers]))
+    return np.asarray(seen & np.array([not kinds for kinds in answers]))
 
 
 def _rows(
@@ -187,13 +187,13 @@ def _rows(
         log=Log(
             actions=usable["action"].to_numpy().astype(np.int64),
             propensities=usable["propensity"].to_numpy().astype(np.float64),
-            rewards=np.array([reward_of(said, weights) for said in answers]),
+            rewards=np.array([reward_of(kinds, weights) for kinds in answers]),
         ),
         users=clusters_of(np.array([user.hex() for user in usable["user_id"].to_pylist()])),
         is_new=np.asarray(usable["is_new"].to_pylist(), dtype=np.bool_),
-        clicked=np.array([_CLICKED in said for said in answers]),
-        helpful=np.array([_HELPFUL in said for said in answers]),
-        not_helpful=np.array([_NOT_HELPFUL in said for said in answers]),
+        clicked=np.array([_CLICKED in kinds for kinds in answers]),
+        helpful=np.array([_HELPFUL in kinds for kinds in answers]),
+        not_helpful=np.array([_NOT_HELPFUL in kinds for kinds in answers]),
         implicit=implicit,
         unanswered=signals.is_unanswered,
         page_seconds=signals.page_seconds,

@@ -1,4 +1,4 @@
-"""What users did without answering: they saw a recommendation and said nothing, and stayed on its page for a while.
+"""What users did without answering: they saw a recommendation, gave no answer, and stayed on its page for a while.
 
 These signals are recorded as what they are. They may teach a little, by weights of their own that are together smaller than
 those of any answer; they are never an answer, and no judgement looks at them.
@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 UNANSWERED_VIEW, TIME_ON_PAGE = "unanswered_view", "time_on_page"
-ATTENTIVE_SECONDS = 60.0  # who stays longer is no more interested: tabs are left open
+ATTENTIVE_SECONDS = 60.0  # a longer stay shows no more interest: tabs are left open
 SAME_VISIT = dt.timedelta(minutes=30)
 
 

@@ -1,7 +1,7 @@
 """What an answer to a recommendation is worth. Pure.
 
-The answers to one recommendation add up, each kind once, and the sum is kept within [-1, 1]: who clicks and then
-implements is worth no more than who implements. No answer within the window is "no feedback", worth 0; it is not a
+The answers to one recommendation add up, each kind once, and the sum is kept within [-1, 1]: a click and
+an implementation are worth no more than the implementation. No answer within the window is "no feedback", worth 0; it is not a
 dismissal. The window begins when the recommendation was seen (where no view came: with the first answer).
 
 What was seen a moment ago has no answer *yet*: such rows are left out. A row has settled when it is as old as the delay
@@ -29,13 +29,13 @@ def answers_within(
     An answer that is dated before the view counts: clocks of clients differ, and an answer proves that it was seen.
     """
     return frozenset(
-        said for said, at in zip(responses, moments, strict=True) if at - start <= window_seconds
+        kind for kind, at in zip(responses, moments, strict=True) if at - start <= window_seconds
     )  # fmt: skip
 
 
 def reward_of(answers: frozenset[str], weights: Mapping[str, float]) -> float:
     """Return the reward of the kinds of answers that came; kinds without a weight are worth nothing."""
-    return min(max(sum(weights.get(said, 0.0) for said in sorted(answers)), LOWEST), HIGHEST)
+    return min(max(sum(weights.get(kind, 0.0) for kind in sorted(answers)), LOWEST), HIGHEST)
 
 
 def settled(

@@ -1,7 +1,7 @@
 """K-means in one space, how stable it is, and its export. Pure but for the seeds that are passed in.
 
-The space: what grows with age becomes a rate a month and age itself does not enter (as lifetime sums, a whole population
-wandered out of its segments within four months: 80 % of the users ended in one); then log(1 + x), centred on the median and
+The space: what grows with age becomes a monthly rate, and age itself does not enter (with lifetime sums 80 % of a whole
+population ended in one segment within four months); then log(1 + x), centred on the median and
 divided by the spread of the middle half, cut off at four such units, so that neither a big spender nor a rare column
 makes a segment of its own.
 """
@@ -31,7 +31,7 @@ GROWING = np.isin(
 )
 MONTH_DAYS = 30.0
 CLIP = 4.0
-NORMAL_QUARTILES = 1.349  # quartiles of a normal distribution are so many standard deviations apart
+NORMAL_QUARTILES = 1.349  # quartiles of a normal distribution are this many standard deviations apart
 CONSTANT = 1e-6
 FEWEST_SEGMENTS, MOST_SEGMENTS = 3, 8
 STABLE_JACCARD = 0.6
@@ -102,7 +102,7 @@ def continue_centroids(points: Float32Array, labels: IntArray) -> Float32Array |
 
     None when fewer than three are left: two segments score high and tell people nothing.
 
-    Whatever space the champion had, its segments are the start: labels changed for 1.4 % of users against 36.8 % for a
+    The champion's segments are the start, whatever its space was: labels changed for 1.4 % of users against 36.8 % for a
     start from scratch.
     """
     alive = [label for label, count in enumerate(np.bincount(labels)) if count >= SMALLEST_SHARE * len(labels)]

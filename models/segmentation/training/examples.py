@@ -1,8 +1,8 @@
 """From a snapshot to rows: users with enough history, described at three moments of time.
 
-A segmentation has no labels that could leak, but it has a future and users to remember: it is fitted on users as they were,
-selected on users as they were a little later, and judged on users as they are now whom no fit has seen. Three in ten users,
-by a hash of their id, are never fitted on, by no version; to them come the newest. Judged on the users of its own fit, a
+A segmentation has no labels that could leak, but it can know the future and remember users. So it is fitted on users at one
+moment, selected on users a little later, and judged on users as they are now whom no fit has seen. Three in ten users, by a
+hash of their id, are never fitted on by any version; the newest users join them. Judged on the users of its own fit, a
 second draw of the same population replaced the champion in 2 of 12 tries. Each source of events has its own clock.
 """
 
@@ -31,7 +31,7 @@ TRAIN, VALIDATION, HOLDOUT = 0, 1, 2
 SUFFICIENT_TRANSACTIONS = 10
 FEWEST_USERS, FEWEST_OF_A_PART = 60, 20
 MOST_USERS = 6_000
-# Moments are those by which such shares of the users had enough history; the holdout's moment is the newest one.
+# A part's moment is when this share of the users had enough history; the holdout's moment is the newest one.
 TRAIN_SHARE, VALIDATION_SHARE = 0.8, 0.9
 HELD_OUT_TENTHS = 3
 TRANSACTION = "transaction_creation"

@@ -1,4 +1,4 @@
-"""What segments are called and how they are told: ids that stay, names, shares, medians and the most telling features. Pure.
+"""How segments are named and described: ids that stay, names, shares, medians and the most telling features.
 
 A segment keeps the champion's id and name while it keeps most of its members; an id is never given to another segment.
 The bands of version 0 are no segments: after them, a segment that fits one of the host's five names takes its id.
@@ -105,7 +105,7 @@ def _fit(centre: FloatArray, signs: Mapping[str, int]) -> float:
 
 
 def telling_features(centre: FloatArray) -> list[str]:
-    """Return the features that set a segment apart, the most telling first; those that are as everybody's are left out."""
+    """Return the features that set a segment apart, the most telling first; those like everybody's are left out."""
     order = np.argsort(-np.abs(centre), kind="stable")[:TELLING]
     return [SEGMENTATION_FEATURES[column] for column in order if abs(centre[column]) > 0.0]
 

@@ -18,6 +18,7 @@ from scipy.stats import binom
 
 from modelkit.interface import Runtime
 from modelkit.manifest import PROFILES
+from modelkit.statistics.stability import NOTABLE_PSI, stability_index
 from modelkit.training.interface import Candidate, Champion, FitContext, NotEnoughHistoryError, Snapshot
 from modelkit.training.splits import clusters_of
 from modelkit.training.validation import CANDIDATE, CHAMPION, Check, Evidence
@@ -59,7 +60,7 @@ NEXT_ID = "next_segment_id"
 SILHOUETTE_MARGIN = 0.02
 STABLE_RAND = 0.6
 MOST_CHURN = 0.15
-DRIFTED_PSI = 0.25
+SMALLEST_COMPARED = 1e-4  # a segment without users counts as this share
 COLLAPSED_BY_CHANCE = 0.05
 
 
@@ -198,7 +199,7 @@ def _segments(runtime: Runtime) -> list[Any]:
 
 
 def _has_collapsed(champion: Runtime, labels: IntArray) -> bool:
-    """Say whether a learned champion surely fails the gate on sizes today: so few users in one segment are no chance.
+    """Say whether a learned champion surely fails the gate on sizes today: so few users in a segment are no accident.
 
     With nearly everybody in one segment the silhouette is high and says nothing: .50 for 98 % in one of five segments.
     """
@@ -240,16 +241,16 @@ def _stability_check(candidate: Runtime, train: Float32Array, points: Float32Arr
 
 
 def _churn_checks(candidate: Runtime, champion: Runtime | None, labels: Mapping[str, IntArray]) -> list[Check]:
-    """Return whether too many users would be told another segment; the bands of version 0 are no segments."""
+    """Return whether too many users would change their segment; the bands of version 0 are no segments."""
     if champion is None or champion.manifest.kind == ArtifactKind.BASELINE:
         return []
     churn = float(np.mean(_ids(candidate, labels[CANDIDATE]) != _ids(champion, labels[CHAMPION])))
     drift = population_shift([profile.share for profile in _segments(champion)], labels[CHAMPION])
     return [Check(
-        stage="stability", name="matched_churn", passed=churn <= MOST_CHURN or drift > DRIFTED_PSI,
+        stage="stability", name="matched_churn", passed=churn <= MOST_CHURN or drift > NOTABLE_PSI,
         sentence=(
             f"{churn:.1%} of the users change their segment, at most {MOST_CHURN:.0%} is asked unless the champion's shares "
-            f"have drifted (stability index {drift:.2f}, drifted above {DRIFTED_PSI})"
+            f"have drifted (stability index {drift:.2f}, drifted above {NOTABLE_PSI})"
         ),
         numbers={"churn": churn, "drift": drift},
     )]  # fmt: skip
@@ -261,9 +262,8 @@ def _ids(runtime: Runtime, labels: IntArray) -> IntArray:
 
 def population_shift(shares: Sequence[float], labels: IntArray) -> float:
     """Return the population stability index of the champion's segments: shares when it was fitted against shares now."""
-    before = np.maximum(np.asarray(shares, dtype=np.float64), 1e-4)
-    now = np.maximum(np.bincount(labels, minlength=len(before)) / labels.size, 1e-4)
-    return float(np.sum((now - before) * np.log(now / before)))
+    now = np.bincount(labels, minlength=len(shares)) / labels.size
+    return stability_index(shares, now.tolist(), least=(SMALLEST_COMPARED, SMALLEST_COMPARED))
 
 
 def _reports(

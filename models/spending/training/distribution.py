@@ -62,7 +62,7 @@ def reports(scores: FloatArray, truth: FloatArray, before: FloatArray, *, cap: f
     """Return the metrics that people read, of one forecast in the served layout (n, ``OUTPUTS``).
 
     ``truth`` and ``before`` are totals (n,) of the four weeks after and before the origin; ``cap`` limits both sides of the
-    capped error, for five points carry most of the squared error. RMSE is of the mean, MAE of the median.
+    capped error, since five points carry most of the squared error. RMSE is of the mean, MAE of the median.
     """
     mean, median = scores[:, :STEPS].sum(axis=1), scores[:, QUANTILES_FROM + MEDIAN]
     return {
@@ -79,7 +79,7 @@ def reports(scores: FloatArray, truth: FloatArray, before: FloatArray, *, cap: f
 def directional_accuracy(
     forecast: FloatArray, truth: FloatArray, before: FloatArray, *, dead_band: float = 0.05
 ) -> float:
-    """Return the share of rows whose direction (up, down, or within the dead band of ``before``) was foretold."""
+    """Return the share of rows whose direction (up, down, or within the dead band of ``before``) was predicted."""
     return float(np.mean(_direction(forecast, before, dead_band) == _direction(truth, before, dead_band)))
 
 

@@ -1,7 +1,7 @@
 """From a snapshot to rows: features at rolling origins, and the truth of the four weeks behind each.
 
 Features are replayed from all events, as serving sees them; the truth is replayed from the clean ones: without duplicates,
-with amounts beyond all measure at their limit. Each source of events has its own clock: its newest day is the earliest of
+with anomalous amounts at their limit. Each source of events has its own clock: its newest day is the earliest of
 its partitions' newest moments, because what a partition has not shown yet is unknown, not nothing. The population of an
 origin is fixed at the origin.
 """
@@ -9,17 +9,15 @@ origin is fixed at the origin.
 from __future__ import annotations
 
 import datetime as dt
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from modelkit.features import UserState, replay
+from modelkit.training.clocks import known_spans
 from modelkit.training.interface import NotEnoughHistoryError, Snapshot, UserHistory
 from models.spending.features import SERIES_WEEKS, SPENDING_FEATURES, spending_features, weekly_series
 from models.spending.training.distribution import STEPS
@@ -37,13 +35,13 @@ VALIDATION_ORIGINS = 2
 TRAIN_ORIGINS = 26
 TRAIN_STEP = 2 * WEEK
 MOST_TRAIN_ROWS = 40_000
-SEASON_DAYS = 350  # with less between its oldest and newest origin a fit takes the season for a trend
+SEASON_DAYS = 350  # over a shorter span of origins a fit takes the season for a trend
 FIRST_ORIGIN_AFTER = 4 * WEEK
 SHORTEST_HISTORY = FIRST_ORIGIN_AFTER + 3 * HORIZON
 MOST_USERS = 24_000
 FEWEST_USERS = 100
 FEWEST_ROWS = 200
-HEADLINE_WEEKS = 3  # the headline's population: at least so many active weeks of 26
+HEADLINE_WEEKS = 3  # the headline's population: at least this many active weeks of 26
 
 TRAIN, VALIDATION, HOLDOUT = 0, 1, 2
 
@@ -108,7 +106,7 @@ def spending_examples(snapshot: Snapshot, *, seed: int) -> SpendingExamples:
     Raises:
         NotEnoughHistoryError: saying how many days or users there are and how many are needed.
     """
-    ends = source_ends(snapshot)
+    ends = known_spans(snapshot, "transaction_creation")
     plans = {source: origins_of(start, end) for source, (start, end) in ends.items()}
     plans = {source: plan for source, plan in plans.items() if plan}
     if not plans:
@@ -124,28 +122,6 @@ def spending_examples(snapshot: Snapshot, *, seed: int) -> SpendingExamples:
         users=np.array([row[0] for row in rows]), part=np.array([row[1] for row in rows]), origins=np.array([row[2] for row in rows]),
         features=np.stack([row[3] for row in rows]), truth=np.stack([row[4] for row in rows]),
     )  # fmt: skip
-
-
-def source_ends(snapshot: Snapshot) -> dict[str, tuple[dt.datetime, dt.datetime]]:
-    """Return for each source its first moment with transactions and the moment up to which all its partitions are known."""
-    events = snapshot.kept
-    transactions = events.filter(pc.equal(events["event_type"], "transaction_creation"))
-    if transactions.num_rows == 0:
-        return {}
-    bounds = transactions.group_by(["source", "partition"]).aggregate(
-        [("occurred_at", "min"), ("occurred_at", "max"), ("occurred_at", "count")]
-    )
-    grouped: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in bounds.to_pylist():
-        grouped[row["source"]].append(row)
-    return {source: _bounds(rows) for source, rows in sorted(grouped.items())}
-
-
-def _bounds(rows: Sequence[Mapping[str, Any]]) -> tuple[dt.datetime, dt.datetime]:
-    """Leave out partitions with less than a hundredth of the rows: they say little about how far the others are."""
-    total = sum(row["occurred_at_count"] for row in rows)
-    telling = [row for row in rows if row["occurred_at_count"] * 100 >= total]
-    return min(row["occurred_at_min"] for row in rows), min(row["occurred_at_max"] for row in telling)
 
 
 def origins_of(start: dt.datetime, end: dt.datetime) -> tuple[tuple[dt.datetime, int], ...]:

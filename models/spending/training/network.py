@@ -1,4 +1,4 @@
-"""The residual LSTM: what it corrects is a baseline made of the row's own weeks, and untrained it is that baseline.
+"""The residual LSTM: it corrects a baseline made of the row's own weeks; untrained, it equals that baseline.
 
 Every input is relative to the series' own scale, so nothing goes stale when a user spends more. The head starts at
 zero. An L1 loss on a residual head collapses to zero: the weekly means have a Poisson likelihood, the total a hurdle
@@ -27,9 +27,9 @@ UNITS = 48
 WEEKS_READ = 26
 STATICS = tuple(SPENDING_FEATURES[SERIES_WEEKS + 1 :])  # everything behind the weeks and the scale
 BATCH = 256
-LARGEST_RATIO = 30.0  # a week of more than thirty times the usual tells a fit nothing more than one of thirty
+LARGEST_RATIO = 30.0  # a week beyond thirty times the usual teaches a fit no more than one of thirty
 FIRST_SPREAD = 0.5
-IGNORED = 1e6  # a spread that makes of any feature a nought
+IGNORED = 1e6  # a spread that turns any feature into zero
 SEASON = [STATICS.index(name) for name in ("season_sin", "season_cos")]
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -98,7 +98,7 @@ def _column(rows: Tensor, name: str) -> Tensor:
 
 
 def statics_of(rows: Tensor) -> Tensor:
-    """Return the features beside the weeks; amounts, which are all that can be large, relative to the scale and in logarithms."""
+    """Return the features beside the weeks; amounts, which alone can be large, are relative to the scale and in logarithms."""
     scale = _column(rows, "scale")
     parts = [
         torch.log1p(_column(rows, name) / scale)
@@ -126,7 +126,7 @@ Progress = Callable[[int, int, float], None]
 
 
 def fit_network(
-    examples: SpendingExamples, *, seed: int, epochs: int, learning_rate: float, start: Mapping[str, Tensor] | None = None,
+    examples: SpendingExamples, *, seed: int, passes: int, learning_rate: float, start: Mapping[str, Tensor] | None = None,
     progress: Progress | None = None,
 ) -> ResidualLstm:  # fmt: skip
     """Return a network fitted on ``examples``; with ``start``, those weights are fine-tuned and their scaler is kept."""
@@ -146,7 +146,7 @@ def fit_network(
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     generator = np.random.default_rng(seed)
     batches = max(1, len(rows) // BATCH)
-    for epoch in range(epochs):
+    for done in range(passes):
         order = torch.from_numpy(generator.permutation(len(rows)))
         for number in range(batches):
             drawn = order[number * BATCH : (number + 1) * BATCH]
@@ -156,7 +156,7 @@ def fit_network(
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             if progress is not None:
-                progress(epoch * batches + number + 1, epochs * batches, float(loss.detach()))
+                progress(done * batches + number + 1, passes * batches, float(loss.detach()))
     return network.eval()
 
 

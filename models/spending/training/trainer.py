@@ -1,7 +1,7 @@
 """Candidates and evidence for spending: one predictive distribution of the next four weeks, judged by its CRPS.
 
-Nobody beats the plain mean on squared error by more than noise, and nothing beats "nothing" by much on absolute error:
-real gains are in the distribution. The headline is the CRPS of the four weeks' total among users with at least three
+No forecast beats the plain mean on squared error by more than noise, or a forecast of 0 by much on absolute error: real
+gains are in the distribution. The headline is the CRPS of the four weeks' total among users with at least three
 active weeks of 26, against the best trivial forecast for that metric; the other metrics are reported beside it.
 """
 
@@ -48,8 +48,8 @@ FloatArray = npt.NDArray[np.float64]
 OUTPUTS = (*MEAN_OUTPUTS, "will_buy", *(f"total_q{round(level * 100):02d}" for level in LEVELS))
 COVERAGE = 0.8
 GOLDEN_ROWS = 16
-FULL_EPOCHS, FULL_RATE = 4, 1e-3
-FINE_EPOCHS, FINE_RATE = 2, 5e-4
+FULL_PASSES, FULL_RATE = 4, 1e-3
+FINE_PASSES, FINE_RATE = 2, 5e-4
 NEWEST_WEEKS = 8
 BASELINE_MEANS = "mean_26_weeks"
 FINE_TUNED_LSTM = "fine_tuned_lstm"
@@ -132,19 +132,19 @@ def _best_network(train: SpendingExamples, validation: SpendingExamples, context
     """Return (name, network): fitted anew or fine-tuned from the champion's weights, whichever validates better."""
     fits = {
         "residual_lstm": fit_network(
-            train, seed=context.seed, epochs=FULL_EPOCHS, learning_rate=FULL_RATE, progress=_told(context, "fitting_lstm")
+            train, seed=context.seed, passes=FULL_PASSES, learning_rate=FULL_RATE, progress=_phase_progress(context, "fitting_lstm")
         )
     }  # fmt: skip
     start = weights_in(context.champion.checkpoint) if context.champion else None
     if start is not None:
         fits[FINE_TUNED_LSTM] = fit_network(
-            newest_and_replay(train, seed=context.seed), seed=context.seed, epochs=FINE_EPOCHS, learning_rate=FINE_RATE, start=start,
-            progress=_told(context, "fine_tuning_lstm"),
+            newest_and_replay(train, seed=context.seed), seed=context.seed, passes=FINE_PASSES, learning_rate=FINE_RATE, start=start,
+            progress=_phase_progress(context, "fine_tuning_lstm"),
         )  # fmt: skip
     return min(fits.items(), key=lambda item: headline_crps(lambda rows: scores_of(item[1], rows), validation))
 
 
-def _told(context: FitContext, phase: str) -> Callable[[int, int, float], None]:
+def _phase_progress(context: FitContext, phase: str) -> Callable[[int, int, float], None]:
     return lambda step, steps, loss: context.progress(phase, step, steps, loss)
 
 

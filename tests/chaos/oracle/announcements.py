@@ -38,12 +38,12 @@ def outbox_published(world: World) -> Verdict:
     }
     violations = [
         *(
-            f"outbox row {row.id} of {row.room} for {row.topic} is not marked"
+            f"outbox row {row.id} of {row.service} for {row.topic} is not marked"
             for row in world.outbox
             if not row.is_published
         ),
         *(
-            f"outbox row {row.id} of {row.room} is marked and not on {row.topic}"
+            f"outbox row {row.id} of {row.service} is marked and not on {row.topic}"
             for row in world.outbox
             if row.is_published and (row.topic, row.key, row.payload) not in on_topics
         ),

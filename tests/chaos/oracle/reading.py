@@ -46,7 +46,7 @@ _TABLES: Mapping[str, tuple[type[Any], str]] = {
     "epochs": (Epoch, "SELECT model_type, epoch, counted, threshold, ranges FROM epochs"),
     "jobs": (Job, "SELECT model_type, epoch, status FROM training_jobs"),
     "trainings": (Training, "SELECT id::text, model_type, status, verdict, epochs FROM model_training_events"),
-    "outbox": (OutboxRow, "SELECT id, room, topic, key, payload, published_at IS NOT NULL FROM outbox"),
+    "outbox": (OutboxRow, "SELECT id, service, topic, key, payload, published_at IS NOT NULL FROM outbox"),
     "deployments": (Deployment, "SELECT d.model_type, d.sequence, v.version FROM deployments d JOIN model_versions v ON v.id = d.active_version_id"),
 }  # fmt: skip
 

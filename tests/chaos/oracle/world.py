@@ -170,7 +170,7 @@ class OutboxRow(NamedTuple):
     """A row of the outbox."""
 
     id: int
-    room: str
+    service: str
     topic: str
     key: bytes | None
     payload: bytes

@@ -16,14 +16,6 @@ from tests.chaos.rig.aimed_processes import eventually
 
 async def empty_topics(brokers: str, *, wide_partitions: int) -> None:
     """Delete all topics and create the registered ones anew; committed offsets and dead group members go with them."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    await admin.start()
-
-    async def ours() -> list[str]:
-        return [name for name in await admin.list_topics() if not name.startswith("__")]
-
-    async def are_gone() -> bool:
-        return not await ours()
 
     async def are_created() -> bool:
         with contextlib.suppress(SettingsError):  # a deletion is still in progress
@@ -31,11 +23,27 @@ async def empty_topics(brokers: str, *, wide_partitions: int) -> None:
             return True
         return False
 
+    await remove_topics(brokers)
+    await eventually(are_created, what="topics to be created")
+
+
+async def remove_topics(brokers: str) -> None:
+    """Delete all topics; committed offsets and dead group members go with them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+
+    async def ours() -> list[str]:
+        return [name for name in await admin.list_topics() if not name.startswith("__")]
+
+    async def are_gone() -> bool:
+        left = await ours()
+        if left:  # repeated: the broker silently keeps topics that have just been created
+            await admin.delete_topics(left)
+        return not left
+
     try:
         await _remove_members(admin, await _groups(admin))
-        await admin.delete_topics(await ours())
         await eventually(are_gone, what="deleted topics to be gone")
-        await eventually(are_created, what="topics to be created")
     finally:
         await admin.close()
 

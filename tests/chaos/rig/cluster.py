@@ -14,7 +14,7 @@ import numpy as np
 
 from admin.installation import Endpoint, Installation
 from backends.clock import SystemClock
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.processes import ProcessSpec, RestartPolicy
 from stack.system import Say, System, SystemPlan
 from tests.chaos.faults.disk import SmallDisk
@@ -54,9 +54,9 @@ class TrappedSystem(System):
 
     def _spec(self, endpoint: Endpoint) -> ProcessSpec:
         spec = super()._spec(endpoint)
-        if endpoint.room != Room.STREAMS:
+        if endpoint.service != Service.STREAMS:
             return spec
-        return replace(spec, command=(sys.executable, "-m", *self._traps.launcher(endpoint.name, endpoint.room)))
+        return replace(spec, command=(sys.executable, "-m", *self._traps.launcher(endpoint.name, endpoint.service)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ async def running_cluster(settings: ChaosSettings, say: Say) -> AsyncIterator[Cl
             await stack.enter_async_context(proxy.running())
         await stack.enter_async_context(system.supervisor)
         installation = await system.start(say)
-        workers = {endpoint.name: endpoint.url for endpoint in system.planned if endpoint.room == Room.STREAMS}
+        workers = {endpoint.name: endpoint.url for endpoint in system.planned if endpoint.service == Service.STREAMS}
         context = FaultContext(
             urls={endpoint.name: endpoint.url for endpoint in system.planned},
             supervisor=system.supervisor,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import datetime as dt
 import logging
 import sys
 import tempfile
@@ -119,10 +118,9 @@ def completed_points(folder: Path) -> set[tuple[str, int]]:
     return {(result.point, result.repeat) for result in results if result.ok}
 
 
-def todays_share(points: Sequence[CrashPoint], *, size: int, day: dt.date) -> list[CrashPoint]:
-    """Return the ``size`` points whose turn it is on ``day``: in some weeks all have had theirs."""
-    first = day.toordinal() * size
-    return [points[(first + number) % len(points)] for number in range(min(size, len(points)))]
+def share_of(points: Sequence[CrashPoint], *, size: int) -> list[CrashPoint]:
+    """Return ``size`` points, always the same ones, spread evenly over all."""
+    return [points[number * len(points) // size] for number in range(min(size, len(points)))]
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ from tests.chaos.oracle.recount import STREAMS_INVARIANTS
 from tests.chaos.rig.aimed import Run
 from tests.chaos.rig.aimed_processes import AimedProcess, AimedRunError, Trap, eventually
 from tests.chaos.rig.aimed_topics import remove_dead_members
-from tests.versions import Shelf, ready
+from tests.versions import Installation, ready
 
 RUN_INVARIANTS = ("faults_hit", "caught_up")
 ANSWERS = 20
@@ -178,7 +178,7 @@ def deployment_and_death(service: str) -> Callable[[Run, str, Trap], Awaitable[N
         del seam
         run.minimums |= {"announcements": 6, "panes": 1}
         run.facts |= {"direct_topics": [MODEL_READY.name], "replicas": ["replica-1"]}
-        candidate = ready(Shelf(run.folder).goal(0.8))
+        candidate = ready(Installation(run.folder).goal(0.8))
         await run.start()
         dying, successor, replicas = await _start_all(run, service, trap)
         leaving = await run.start("serving", settings={"instance": "replica-2", **_SERVING})

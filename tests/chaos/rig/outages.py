@@ -25,19 +25,19 @@ from backends.broker.kafka import create_topics
 from backends.clock import SystemClock
 from migrations.create_continuous_learning_tables import create as migrate
 from schemas.topics import ALERTS, BEHAVIORAL_EVENTS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.broker import EmbeddedBroker
 from stack.postgres import EmbeddedPostgres
 from stack.settings import child_environment
 from tests.chaos.producers.steady_caller import Order, Report
 from tests.integration.streams_workers import holes
-from tests.rooms import RunningRoom, eventually, running
+from tests.processes import RunningService, eventually, running
 from tests.services import WIDE_PARTITIONS, connect, running_in_background
 
 if TYPE_CHECKING:
     from stack.processes import ProcessSpec
 
-SERVICES = (Room.STREAMS, Room.TRAINERS, Room.DEPLOYER, Room.SERVING)
+SERVICES = (Service.STREAMS, Service.TRAINERS, Service.DEPLOYER, Service.SERVING)
 USUAL_RATE = 1_000.0
 RATE = 2 * USUAL_RATE
 OUTAGE_SECONDS = 60.0
@@ -162,7 +162,7 @@ async def _outage_setup(folder: Path) -> AsyncIterator[OutageSetup]:
 
 
 @contextlib.asynccontextmanager
-async def _services(setup: OutageSetup) -> AsyncIterator[dict[str, RunningRoom]]:
+async def _services(setup: OutageSetup) -> AsyncIterator[dict[str, RunningService]]:
     settings = {"brokers": setup.brokers, "database_url": setup.database_url, "wide_partitions": WIDE_PARTITIONS}
     async with _connected(setup) as connection:
         await connection.execute(
@@ -223,9 +223,9 @@ async def _announce(setup: OutageSetup, *, seconds: float) -> int:
         while time.monotonic() - started < seconds:
             due = int((time.monotonic() - started) * RATE) - written
             await connection.execute(
-                "INSERT INTO outbox (room, topic, key, payload) SELECT $1, $2, 'steady'::bytea, convert_to(repeat('x', 300), 'UTF8')"
+                "INSERT INTO outbox (service, topic, key, payload) SELECT $1, $2, 'steady'::bytea, convert_to(repeat('x', 300), 'UTF8')"
                 " FROM generate_series(1, $3::int)",
-                *(str(Room.STREAMS), ALERTS.name, due),
+                *(str(Service.STREAMS), ALERTS.name, due),
             )
             written += due
             await asyncio.sleep(0.1)

@@ -16,7 +16,7 @@ from admin.gateway import CommandGateway
 from backends.clock import SystemClock
 from schemas.errors import FinCoachError
 from schemas.messages.control import UpdateThresholds
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.processes import Phase
 from tests.chaos.faults.fault import Fault, UnprovenError
 from tests.chaos.faults.plan import PlannedFault, planned
@@ -131,7 +131,9 @@ class ChaosRun:
         """Run producers, predictions, swaps and the watch; when the block ends, the producers deliver what they have."""
         settings, context = self._settings, cluster.context
         context.fleet = self._fleet(cluster)
-        replicas = {endpoint.name: endpoint.url for endpoint in cluster.system.planned if endpoint.room == Room.SERVING}
+        replicas = {
+            endpoint.name: endpoint.url for endpoint in cluster.system.planned if endpoint.service == Service.SERVING
+        }
         predictions = PredictionLoad(
             replicas, self._excuse(cluster), per_second=settings.predictions_per_second, seed=settings.seed
         )
@@ -270,7 +272,7 @@ class ChaosRun:
             "thresholds": {str(model): threshold for model, threshold in settings.thresholds.items()},
             "minimums": minimums(seconds=settings.seconds, has_all_faults=not settings.only),
             "planned": Counter(fault.kind for fault in faults),
-            "replicas": [endpoint.name for endpoint in cluster.system.planned if endpoint.room == Room.SERVING],
+            "replicas": [endpoint.name for endpoint in cluster.system.planned if endpoint.service == Service.SERVING],
             "zombies_refused": self._zombies_refused(), "started_at": started_at, "load_ended_at": load_ended_at, "caught_up_seconds": done.seconds,
             "settings": {
                 "events_per_second": settings.events_per_second, "producers": settings.producers, "users": settings.users,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime as dt
 import logging
 import sys
 import tempfile
@@ -197,12 +196,6 @@ async def look_for_all(infrastructure: Infrastructure, folder: Path, faults: Seq
             for name, verdict in findings[-1].broken.items():
                 print(f"      {name}: {verdict.detail[:300]}", flush=True)
     return findings
-
-
-def todays_faults(faults: Sequence[SeededFault], *, day: dt.date, size: int = 2) -> list[SeededFault]:
-    """Return the faults whose turn it is on ``day``."""
-    first = day.toordinal() * size
-    return [faults[(first + number) % len(faults)] for number in range(size)]
 
 
 def main() -> int:

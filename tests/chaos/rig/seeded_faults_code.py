@@ -52,7 +52,7 @@ async def _elsewhere(holder: Any) -> AsyncIterator[None]:  # noqa: ANN401 - a re
         driver = (await own.get_raw_connection()).driver_connection
         for name, value in kept.items():
             if isinstance(value, UnitOfWork):
-                setattr(holder, name, UnitOfWork(own, value.room))
+                setattr(holder, name, UnitOfWork(own, value.service))
             elif isinstance(value, AsyncConnection):
                 setattr(holder, name, own)
             elif isinstance(value, asyncpg.Connection):
@@ -193,9 +193,9 @@ def pane_outside() -> None:
     _replace(f"{_REPOSITORY}.save_pane", wrong)
 
 
-def _unpublished(room: object, *, behind: int = 0) -> sa.Select[Any]:
+def _unpublished(service: object, *, behind: int = 0) -> sa.Select[Any]:
     outbox = importlib.import_module("schemas.tables").outbox
-    waiting = sa.select(outbox).where(outbox.c.room == room, outbox.c.id > behind)
+    waiting = sa.select(outbox).where(outbox.c.service == service, outbox.c.id > behind)
     return waiting.order_by(outbox.c.id).limit(500)
 
 
@@ -219,10 +219,12 @@ def relay_by_cursor() -> None:
             database = _attribute(self, "_database")
             async with database.transaction() as work:
                 behind = await work.connection.scalar(
-                    sa.text("SELECT coalesce(max(id), 0) FROM outbox WHERE room = :room AND published_at IS NOT NULL"),
-                    {"room": str(database.room)},
+                    sa.text(
+                        "SELECT coalesce(max(id), 0) FROM outbox WHERE service = :service AND published_at IS NOT NULL"
+                    ),
+                    {"service": str(database.service)},
                 )
-                rows = (await work.connection.execute(_unpublished(database.room, behind=behind))).all()
+                rows = (await work.connection.execute(_unpublished(database.service, behind=behind))).all()
                 if rows:
                     await _publish(self, rows)
                     await _mark(work.connection, rows)
@@ -241,7 +243,7 @@ def marked_first() -> None:
             database = _attribute(self, "_database")
             outbox = importlib.import_module("schemas.tables").outbox
             async with database.transaction() as work:
-                waiting = _unpublished(database.room).where(outbox.c.published_at.is_(None)).with_for_update()
+                waiting = _unpublished(database.service).where(outbox.c.published_at.is_(None)).with_for_update()
                 rows = (await work.connection.execute(waiting)).all()
                 if rows:
                     await _mark(work.connection, rows)

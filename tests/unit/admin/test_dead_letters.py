@@ -5,14 +5,35 @@ from __future__ import annotations
 import base64
 import datetime as dt
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from admin.cli.rendering import json_line
 from admin.dead_letters import SHOWN_BYTES, as_document, bytes_for_people, moment_of
+from schemas.rows import DeadLetter
 
 NOW = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
+LETTER = DeadLetter(
+    id=1,
+    topic="t",
+    generation=1,
+    partition=0,
+    offset=5,
+    key=None,
+    reason="not_json",
+    detail="",
+    raw=b"",
+    record_at=None,
+    created_at=NOW,
+    producer="host",
+    attempts=0,
+    retry_of=None,
+    retried_at=None,
+    resolved_at=None,
+    state="open",
+)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +63,7 @@ def test_what_is_no_time_is_said(text: str) -> None:
 @given(st.binary(max_size=100), st.none() | st.binary(max_size=20))
 def test_an_exported_letter_holds_its_bytes(raw: bytes, key: bytes | None) -> None:
     """A letter that is taken elsewhere would not be the record that was sent."""
-    document = as_document({"id": 1, "key": key, "raw": raw})
+    document = as_document(msgspec.structs.replace(LETTER, key=key, raw=raw))
     assert base64.b64decode(document["raw_base64"]) == raw
     assert (document["key_base64"] is None) == (key is None)
     assert document["raw_text"] is None or document["raw_text"].encode() == raw

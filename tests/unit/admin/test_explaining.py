@@ -2,26 +2,79 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from uuid import UUID
+
+import msgspec
 import pytest
 import typer
 
 from admin.cli.thresholds import seconds
 from admin.status.explaining import MEANINGS, explained, shown
+from schemas.evaluations import EvaluationRecord, RuleFactors, StoredEvaluation, read_evaluation
+from schemas.rows import ReviewedDataset
 from schemas.thresholds import ThresholdRule
-from streams.epochs.thresholds import decide
+from schemas.vocabulary import DatasetReview
+from streams.epochs.reviews import quarantine_evaluation
+from streams.epochs.thresholds import Circumstances, decide
+
+BY_RULE = decide(
+    ThresholdRule(threshold=500, blackouts=("Mon 08:00-12:00",)),
+    Circumstances(moment=dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC), psi=0.5),
+    counted=10,
+    quality=None,
+)
+BY_PERSON = quarantine_evaluation(
+    ReviewedDataset(
+        id=UUID(int=1),
+        epoch=1,
+        is_open=True,
+        data_count=5,
+        threshold=50,
+        quality_score=0.5,
+        review=DatasetReview.NONE,
+        reviewed_by=None,
+        ranges=None,
+    ),
+    by="ann",
+    reason="a bot",
+)
+
+
+def stored(evaluation: EvaluationRecord) -> StoredEvaluation:
+    """Return an evaluation as it is read back from the database."""
+    return read_evaluation(msgspec.json.decode(msgspec.json.encode(evaluation)))
 
 
 def test_every_factor_of_a_decision_has_its_meaning() -> None:
     """A person would read a figure and not know what it says."""
-    factors = decide(ThresholdRule(threshold=500), counted=10, quality=None).factors
-    assert set(factors) == set(MEANINGS)
-    assert [factor.factor for factor in explained(factors)] == list(MEANINGS)
-    assert all(factor.meaning for factor in explained(factors))
+    found = explained(stored(decide(ThresholdRule(threshold=500), counted=10, quality=None)))
+    assert {factor.factor for factor in found} == set(RuleFactors.__struct_fields__)
+    assert [factor.factor for factor in found] == list(MEANINGS)
+    assert all(factor.meaning for factor in found)
+
+
+@pytest.mark.parametrize("decision", [BY_RULE, BY_PERSON])
+def test_what_is_shown_of_a_factor_is_what_was_stored(decision: EvaluationRecord) -> None:
+    """Every factor of a decision, by the rule or by a person, is shown with the value that decided, and no other is."""
+    facts = msgspec.to_builtins(decision.factors)
+    assert {factor.factor: factor.value for factor in explained(stored(decision))} == facts
 
 
 def test_a_factor_of_a_later_version_is_shown_all_the_same() -> None:
-    """After a rollback of the command line a figure that decided would be hidden."""
-    assert [factor.factor for factor in explained({"moon": 1, "counted": 2})] == ["counted", "moon"]
+    """After a rollback of the command line, a figure that decided is still shown."""
+    document = msgspec.to_builtins(BY_PERSON)
+    document["factors"]["moon"] = 1
+    found = explained(read_evaluation(document))
+    assert [(factor.factor, factor.value, factor.meaning) for factor in found][-1] == ("moon", 1, "")
+
+
+def test_a_decision_of_an_earlier_version_is_explained_all_the_same() -> None:
+    """An evaluation that lacks a newer factor is shown with those that it has."""
+    document = msgspec.to_builtins(BY_RULE)
+    del document["factors"]["even_share"]
+    names = [factor.factor for factor in explained(read_evaluation(document))]
+    assert names == [name for name in MEANINGS if name != "even_share"]
 
 
 def test_figures_are_shown_as_people_read_them() -> None:

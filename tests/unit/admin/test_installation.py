@@ -15,9 +15,9 @@ INSTALLATION = Installation(
     database_url="postgresql+asyncpg://fincoach:secret@127.0.0.1:5432/fincoach", brokers="127.0.0.1:9092", store_url="file:///s",
     keys_folder="/k", wide_partitions=4,
     processes=(
-        Endpoint(name="streams-1", room="streams", url="http://127.0.0.1:1"),
-        Endpoint(name="replica-1", room="serving", url="http://127.0.0.1:2"),
-        Endpoint(name="replica-2", room="serving", url="http://127.0.0.1:3"),
+        Endpoint(name="streams-1", service="streams", url="http://127.0.0.1:1"),
+        Endpoint(name="replica-1", service="serving", url="http://127.0.0.1:2"),
+        Endpoint(name="replica-2", service="serving", url="http://127.0.0.1:3"),
     ),
 )  # fmt: skip
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.status.loop import LAG_IS_OLD_SECONDS, LoopFacts, ProcessFacts, Reader, first_broken, links
+from admin.status.loop import LAG_IS_OLD_SECONDS, LoopFacts, ProcessFacts, Reader, ReplicaBehind, first_broken, links
+from schemas.rows import ExpiredLease, FailedTraining, WaitingAnnouncements
 
 NOW = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 EARLIER = NOW - dt.timedelta(minutes=10)
-ROOMS = ("streams", "trainers", "deployer", "serving")
+SERVICES = ("streams", "trainers", "deployer", "serving")
 ORDER = (
     "database",
     "broker",
@@ -29,9 +31,9 @@ ORDER = (
 )
 
 
-def process(room: str, **changes: Any) -> ProcessFacts:  # noqa: ANN401 - fields of the facts
+def process(service: str, **changes: Any) -> ProcessFacts:  # noqa: ANN401 - fields of the facts
     """Return a process that is well, but for the changes."""
-    fields: dict[str, Any] = {"name": f"{room}-1", "room": room, "live": True, "ready": True, "phase": "ready"}
+    fields: dict[str, Any] = {"name": f"{service}-1", "service": service, "live": True, "ready": True, "phase": "ready"}
     return ProcessFacts(**{**fields, **changes})
 
 
@@ -43,13 +45,15 @@ def reader(*, earlier: int, position: int, end: int, **changes: Any) -> Reader: 
 
 def whole(**changes: Any) -> LoopFacts:  # noqa: ANN401 - see above
     """Return the facts of a loop that is whole, but for the changes."""
-    facts = LoopFacts(now=NOW, database_error=None, broker_error=None, processes=tuple(process(room) for room in ROOMS))
+    facts = LoopFacts(
+        now=NOW, database_error=None, broker_error=None, processes=tuple(process(service) for service in SERVICES)
+    )
     return dataclasses.replace(facts, **changes)
 
 
-def without(room: str, *instead: ProcessFacts) -> LoopFacts:
-    """Return a whole loop with other processes in one room."""
-    return whole(processes=(*(process(other) for other in ROOMS if other != room), *instead))
+def without(service: str, *instead: ProcessFacts) -> LoopFacts:
+    """Return a whole loop with other processes in one service."""
+    return whole(processes=(*(process(other) for other in SERVICES if other != service), *instead))
 
 
 BROKEN = {
@@ -57,14 +61,14 @@ BROKEN = {
     "broker": whole(broker_error="no broker at 127.0.0.1:9092"),
     "streams": without("streams"),
     "reading": whole(readers=(reader(earlier=7, position=7, end=9),)),
-    "announcing": whole(outbox=({"room": "deployer", "rows": 3, "oldest": EARLIER},)),
+    "announcing": whole(outbox=(WaitingAnnouncements(service="deployer", rows=3, oldest=EARLIER),)),
     "trainers": without("trainers", process("trainers", ready=False, live=False, phase="backing_off", since=EARLIER)),
-    "training": whole(expired_leases=({"model_type": "goal", "lease_until": EARLIER},)),
+    "training": whole(expired_leases=(ExpiredLease(id=UUID(int=1), model_type="goal", lease_until=EARLIER),)),
     "deployer": without("deployer", process("deployer", ready=False, checks={"database": True, "baselines": False})),
     "serving": without("serving", process("serving"), process("serving", name="replica-2", ready=False, live=False)),
     "swapping": whole(
         replicas_behind=(
-            {"replica_id": "replica-2", "model_type": "goal", "serves": "1.0.0", "desired": "1.1.0", "since": EARLIER},
+            ReplicaBehind(replica_id="replica-2", model_type="goal", serves="1.0.0", desired="1.1.0", since=EARLIER),
         )
     ),
 }
@@ -101,10 +105,10 @@ def test_of_several_broken_links_the_first_is_named(names: set[str]) -> None:
     """An operator would mend a consequence while its cause goes on."""
     nothing = whole()
     changes: dict[str, Any] = {}
-    rooms = {room: tuple(p for p in nothing.processes if p.room == room) for room in ROOMS}
+    services = {service: tuple(p for p in nothing.processes if p.service == service) for service in SERVICES}
     for name in names:
-        if name in ROOMS:
-            rooms[name] = tuple(p for p in BROKEN[name].processes if p.room == name)
+        if name in SERVICES:
+            services[name] = tuple(p for p in BROKEN[name].processes if p.service == name)
         else:
             fields = dataclasses.fields(LoopFacts)
             changes |= {
@@ -112,7 +116,7 @@ def test_of_several_broken_links_the_first_is_named(names: set[str]) -> None:
                 for f in fields
                 if f.name != "processes" and getattr(BROKEN[name], f.name) != getattr(nothing, f.name)
             }
-    chain = links(whole(processes=tuple(p for of_room in rooms.values() for p in of_room), **changes))
+    chain = links(whole(processes=tuple(p for of_service in services.values() for p in of_service), **changes))
     broken = first_broken(chain)
     assert broken is not None
     assert broken.name == min(names, key=ORDER.index)
@@ -149,8 +153,8 @@ def test_of_several_stalled_readers_the_furthest_behind_is_named() -> None:
 
 def test_an_outbox_row_may_be_young() -> None:
     """Every announcement would break the loop for the tenth of a second that it waits."""
-    young = {"room": "streams", "rows": 4, "oldest": NOW - dt.timedelta(seconds=LAG_IS_OLD_SECONDS)}
-    old = {"room": "trainers", "rows": 1, "oldest": EARLIER}
+    young = WaitingAnnouncements(service="streams", rows=4, oldest=NOW - dt.timedelta(seconds=LAG_IS_OLD_SECONDS))
+    old = WaitingAnnouncements(service="trainers", rows=1, oldest=EARLIER)
     chain = links(whole(outbox=(young,)))
     assert first_broken(chain) is None
     assert next(link for link in chain if link.name == "announcing").detail == "4 outbox rows wait"
@@ -179,6 +183,6 @@ def test_a_process_that_is_not_ready_says_what_is_wrong(
 
 def test_a_failed_training_is_told_but_breaks_nothing() -> None:
     """A candidate that could not be fitted would be reported as a broken loop."""
-    chain = links(whole(failed_trainings=({"model_type": "goal", "error": "e", "end_time": NOW},)))
+    chain = links(whole(failed_trainings=(FailedTraining(model_type="goal", error="e", end_time=NOW),)))
     assert first_broken(chain) is None
     assert next(link for link in chain if link.name == "training").detail == "1 failed within the last hour"

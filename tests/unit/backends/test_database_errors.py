@@ -24,7 +24,7 @@ REFUSED = [
     asyncpg.DataError("invalid input for query argument $1"),
     asyncpg.ProgramLimitExceededError("index row size 3000 exceeds btree version 4 maximum 2704"),
     asyncpg.NotNullViolationError("null value"),
-    asyncpg.CheckViolationError("known_room"),
+    asyncpg.CheckViolationError("known_service"),
     asyncpg.ForeignKeyViolationError("is not present in table"),
 ]
 BUGS = [

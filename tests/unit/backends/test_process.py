@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 import pytest
 
 from backends.process import run_process
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 
 class Part:

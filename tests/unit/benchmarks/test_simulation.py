@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-import xml.etree.ElementTree as ET
-from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.simulation.__main__ import RULES, main
+from benchmarks.simulation.__main__ import RULES
 from benchmarks.simulation.arrivals import SYNTHETIC_BEGIN, Arrival, outcomes, real, spread, sufficient_users, synthetic
-from benchmarks.simulation.plot import svg
 from benchmarks.simulation.year import PANE_POINTS, Variant, Year, simulate, variants
 from fincoach_events.identifiers import user_id_from_name
 from schemas.thresholds import ThresholdRule
-from stack.replay.settings import ReplaySettings
+from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import transaction
-
-DATA = ReplaySettings().data
-needs_data = pytest.mark.skipif(
-    not (DATA / "oulad" / "courses.csv.gz").is_file(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)  # fmt: skip
 
 
 def year_of(name: str, arrivals: list[Arrival], *, threshold: int = 50, cool_down: int = 300) -> Year:
@@ -87,53 +78,10 @@ def test_what_counts_is_what_streams_counts() -> None:
     assert list(outcomes(events)) == []
 
 
-def test_what_is_dated_to_one_moment_arrives_within_an_hour() -> None:
-    """Thousands of outcomes would arrive within one second, which no host does."""
-    placed = spread(Arrival(SYNTHETIC_BEGIN, str(number)) for number in range(7_200))
-    assert placed[-1].at - placed[0].at == dt.timedelta(seconds=3_599.5)
-
-
-def test_the_tool_writes_a_table_figures_and_a_small_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command in the document would not make what stands there."""
-    assert (
-        main(
-            [
-                "--synthetic",
-                "--days",
-                "100",
-                "--plot",
-                str(tmp_path / "plot.svg"),
-                "--json",
-                str(tmp_path / "figures.json"),
-            ]
-        )
-        == 0
-    )
-    figures = msgspec.json.decode((tmp_path / "figures.json").read_bytes())
-    assert set(figures) == set(RULES)
-    assert figures["goal"]["adaptive"]["trainings"] < figures["goal"]["fixed"]["trainings"]
-    drawn = (tmp_path / "plot.svg").read_bytes()
-    assert len(drawn) < 100_000
-    assert len(ET.fromstring(drawn).findall("{*}polyline")) == 2 * len(RULES)  # noqa: S314 - ours
-    assert "| adaptive |" in capsys.readouterr().out
-
-
-def test_a_missing_set_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A reader of the document would see a traceback."""
-    assert main(["--data", str(tmp_path)]) == 1
-    assert "is not there" in capsys.readouterr().err
-
-
-def test_the_plot_of_a_year_without_trainings_can_be_drawn() -> None:
-    """A quiet model would break the plot of all."""
-    year = Year(name="fixed", crossings=[], waiting=[(SYNTHETIC_BEGIN, 0)], waited_hours=[])
-    assert ET.fromstring(svg({"quiet": (year, year)})) is not None  # noqa: S314 - ours
-
-
-@needs_data
+@needs_real_sets
 def test_real_outcomes_of_students_coalesce() -> None:
     """Hundreds of trainings at the end of a term, which is why there is a cool-down at all, would come back."""
-    arrivals = real("goal", DATA)
+    arrivals = real("goal", REAL)
     threshold, cool_down = RULES["goal"]
     fixed, adaptive = (year_of(name, arrivals, threshold=threshold, cool_down=cool_down).figures() for name in ("fixed", "adaptive"))  # fmt: skip
     assert fixed["trainings"] > 350

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import re
 import subprocess
 import sys
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.rig import launch
-from tests.chaos.rig.crash_points import CrashPoint, crash_points, todays_share
+from tests.chaos.rig.crash_points import crash_points
 from tests.chaos.rig.crash_scenarios import SCENARIOS
 from tests.chaos.rig.seams import EXEMPT, SEAMS, SeamGoneError, found, seam
 from tests.chaos.rig.seeded_faults import SCENARIOS as AIMED_RUNS
@@ -115,18 +113,6 @@ def test_names_of_crash_points_are_unique_and_their_services_have_scenarios() ->
     assert {point.service for point in crash_points()} == set(SCENARIOS)
 
 
-def test_every_point_has_its_day() -> None:
-    """Every crash point has its day."""
-    import datetime as dt  # noqa: PLC0415 - one test's own
-
-    points = crash_points()
-    begin = dt.date(2026, 1, 1)
-    seen: set[CrashPoint] = set()
-    for day in range(len(points)):
-        seen |= set(todays_share(points, size=6, day=begin + dt.timedelta(days=day)))
-    assert seen == set(points)
-
-
 def test_every_seeded_fault_has_an_aimed_run() -> None:
     """Every seeded fault has an aimed run, and every aimed run has one."""
     assert {fault.name for fault in SEEDED_FAULTS} == set(FAULT_CODE)
@@ -138,68 +124,3 @@ def test_every_fault_can_be_seeded() -> None:
     seeding = "from tests.chaos.rig.seeded_faults_code import FAULT_CODE\nfor seed in FAULT_CODE.values(): seed()"
     done = subprocess.run([sys.executable, "-c", seeding], check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-
-
-class Door:
-    """Something that is passed."""
-
-    def __init__(self) -> None:
-        self.passed = 0
-
-    async def go(self) -> str:
-        """Pass it."""
-        self.passed += 1
-        return "through"
-
-
-@pytest.mark.parametrize(("hit", "expected"), [(1, [None, "through", "through"]), (2, ["through", None, "through"])])
-async def test_a_trap_springs_once_at_its_passage(hit: int, expected: list[str | None], tmp_path: Path) -> None:
-    """A trap triggers once, at its passage."""
-    trap = launch.Trap("skip", hit=hit, seconds=0.0, when=None, trace=tmp_path / "trace")
-    go = launch._trapped(Door.go, trap, "before")
-    door = Door()
-    assert [await go(door) for _ in range(3)] == expected
-    assert door.passed == 2
-    assert (tmp_path / "trace").read_text().count("skip") == 1
-
-
-def test_a_trap_waits_until_it_is_armed(tmp_path: Path) -> None:
-    """A trap does nothing until it is armed."""
-    armed = tmp_path / "armed"
-    trap = launch.Trap("skip", hit=1, seconds=0.0, when=armed, trace=None)
-    assert not trap.passed()
-    armed.touch()
-    assert trap.passed()
-
-
-def test_a_process_that_dies_at_a_trap_says_so_by_its_status(tmp_path: Path) -> None:
-    """A process that dies at a trap has the trap's exit status."""
-    script = f"""
-import asyncio, sys
-from pathlib import Path
-from tests.chaos.rig import launch
-from tests.chaos.rig import seams
-seams._BY_NAME["door"] = seams.Seam("door", "asyncio:sleep")
-launch.set_trap("door:before", launch.Trap("exit", hit=1, seconds=0, when=None, trace=Path({str(tmp_path / "trace")!r})))
-asyncio.run(asyncio.sleep(0))
-"""
-    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT)
-    assert done.returncode == launch.EXIT_STATUS
-    assert (tmp_path / "trace").exists()
-
-
-def test_commits_are_told_apart_by_what_was_written() -> None:
-    """A commit is identified by the function that was called in its transaction."""
-    called: set[str] = set()
-
-    async def write() -> None:
-        token = launch._called.set(called)
-        await launch._noted(_nothing, "a write")()
-        launch._called.reset(token)
-
-    asyncio.run(write())
-    assert called == {"a write"}
-
-
-async def _nothing() -> None:
-    """Do nothing."""

@@ -13,9 +13,13 @@ import pytest
 
 from tests.chaos.producers.steady_caller import Starvation
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/thread-self/schedstat").exists(), reason="the kernel keeps no account of waiting for a processor"
-)
+pytestmark = [
+    pytest.mark.prove,  # they measure time, with nobody beside them
+    pytest.mark.skipif(
+        not Path("/proc/thread-self/schedstat").exists(),
+        reason="the kernel keeps no account of waiting for a processor",
+    ),
+]
 MEASURED_SECONDS = 0.5
 
 

@@ -19,7 +19,7 @@ STORED = st.builds(
 
 @given(st.lists(STORED, max_size=40), st.integers(1, 8))
 def test_what_is_needed_is_never_expendable(versions: list[StoredVersion], kept: int) -> None:
-    """Deleting what is served, rolled back to, the baseline or a recent version breaks a promise."""
+    """Active, previous, baseline and recent versions are never expendable."""
     leaving = set(expendable(versions, kept=kept))
     newest = sorted((item for item in versions if item.kind == ArtifactKind.LEARNED), reverse=True)[:kept]
     needed = {item.address for item in versions if item.in_use or item.kind == ArtifactKind.BASELINE}
@@ -28,7 +28,7 @@ def test_what_is_needed_is_never_expendable(versions: list[StoredVersion], kept:
 
 @given(st.integers(0, 30), st.integers(1, 8))
 def test_the_store_does_not_grow_without_end(count: int, kept: int) -> None:
-    """Old learned versions must go, or the disk fills."""
+    """Old learned versions are expendable, so that the store stays bounded."""
     versions = [
         StoredVersion(SemanticVersion(1, number, 0), ArtifactKind.LEARNED, f"artifacts/{number}", in_use=False)
         for number in range(count)

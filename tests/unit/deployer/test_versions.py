@@ -16,7 +16,7 @@ PLAIN = Traits(feature_names=("a", "b"), reducer_version=1, action_set="fincoach
 
 @given(st.lists(VERSIONS), st.sampled_from(Change))
 def test_the_next_version_is_higher_than_all_known_ones(known: list[SemanticVersion], change: Change) -> None:
-    """A number that is taken, or lower, would make "newest" and "before" mean nothing."""
+    """The next version is higher than all known ones."""
     following = next_version(known, change)
     assert all(following > version for version in known)
     assert following >= SemanticVersion(1, 0, 0)
@@ -24,7 +24,7 @@ def test_the_next_version_is_higher_than_all_known_ones(known: list[SemanticVers
 
 @pytest.mark.parametrize("change", Change)
 def test_the_first_learned_version_is_1_0_0(change: Change) -> None:
-    """Whatever it differs in from the baseline, the first learned version opens the count."""
+    """The first learned version is 1.0.0, whatever changed since the baseline."""
     assert str(next_version([BASELINE_VERSION], change)) == "1.0.0"
 
 
@@ -32,7 +32,7 @@ def test_the_first_learned_version_is_1_0_0(change: Change) -> None:
     ("change", "expected"), [(Change.MAJOR, "3.0.0"), (Change.MINOR, "2.2.0"), (Change.PATCH, "2.1.4")]
 )
 def test_each_change_raises_its_own_place(change: Change, expected: str) -> None:
-    """A patch that reads like a new meaning (or the other way round) misleads whoever compares versions."""
+    """Each kind of change raises its own part of the number."""
     assert str(next_version([SemanticVersion(1, 9, 9), SemanticVersion(2, 1, 3)], change)) == expected
 
 
@@ -49,13 +49,13 @@ def test_each_change_raises_its_own_place(change: Change, expected: str) -> None
     ],
 )  # fmt: skip
 def test_what_changed_decides_about_the_place(after: Traits, change: Change) -> None:
-    """Versions of another meaning may not look compatible."""
+    """What changed decides which part of the number rises."""
     assert change_between(PLAIN, after) is change
 
 
 @given(VERSIONS, st.lists(VERSIONS))
 def test_the_version_before_is_the_highest_lower_one(version: SemanticVersion, known: list[SemanticVersion]) -> None:
-    """A rollback to the wrong version would be a surprise in the worst moment."""
+    """The version before is the highest lower one."""
     before = version_before(version, known)
     lower = [other for other in known if other < version]
     assert before == (max(lower) if lower else None)

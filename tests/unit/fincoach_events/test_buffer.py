@@ -1,4 +1,4 @@
-"""The bounded memory between the host and the broker."""
+"""The bounded buffer between the host and the broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def filled(buffer: EventBuffer, count: int, size_bytes: int = 10) -> list[
 
 
 async def test_what_waits_is_taken_in_its_order() -> None:
-    """If it failed, one user's events could change places on their way."""
+    """Events are taken in the order in which they were accepted."""
     buffer = EventBuffer(max_events=10, max_bytes=1_000)
     slots = await filled(buffer, 5)
     assert buffer.take(max_bytes=25) == slots[:2]
@@ -35,7 +35,7 @@ async def test_what_waits_is_taken_in_its_order() -> None:
 
 
 async def test_what_comes_back_keeps_its_place() -> None:
-    """If it failed, an event that was tried in vain would arrive after later ones."""
+    """An event that is put back is taken again before later ones."""
     buffer = EventBuffer(max_events=10, max_bytes=1_000)
     slots = await filled(buffer, 4)
     taken = buffer.take(max_bytes=30)
@@ -46,7 +46,7 @@ async def test_what_comes_back_keeps_its_place() -> None:
 
 @pytest.mark.parametrize("bound", ["events", "bytes"])
 async def test_a_full_buffer_refuses_after_the_time_given(bound: str) -> None:
-    """If it failed, memory would grow while the broker is away, or a request would hang."""
+    """A full buffer refuses an event after the time given, so memory stays bounded and no request hangs."""
     buffer = EventBuffer(max_events=3 if bound == "events" else 100, max_bytes=30 if bound == "bytes" else 10_000)
     await filled(buffer, 3)
     started = time.monotonic()
@@ -56,8 +56,8 @@ async def test_a_full_buffer_refuses_after_the_time_given(bound: str) -> None:
     assert len(buffer) == 3
 
 
-async def test_what_is_under_way_holds_its_place_until_it_is_settled() -> None:
-    """If it failed, what was handed to the client would no longer count, and memory would be unbounded."""
+async def test_an_event_in_flight_counts_until_it_is_settled() -> None:
+    """An event that was handed to the client counts towards the limits until it is settled."""
     buffer = EventBuffer(max_events=1, max_bytes=1_000)
     (slot,) = await filled(buffer, 1)
     buffer.take(max_bytes=1_000)
@@ -70,7 +70,7 @@ async def test_what_is_under_way_holds_its_place_until_it_is_settled() -> None:
 
 
 async def test_whoever_waits_for_room_is_not_overtaken() -> None:
-    """If it failed, a later event of a user could be accepted, and sent, before an earlier one that waits for room."""
+    """Callers that wait for room are served in order; a later call does not overtake them."""
     buffer = EventBuffer(max_events=1, max_bytes=1_000)
     (slot,) = await filled(buffer, 1)
     calls = [asyncio.create_task(buffer.put(outgoing(), timeout_seconds=5)) for _ in range(2)]
@@ -86,7 +86,7 @@ async def test_whoever_waits_for_room_is_not_overtaken() -> None:
 
 
 async def test_who_gives_up_waiting_leaves_its_turn() -> None:
-    """If it failed, one caller that was refused would keep all later ones out."""
+    """A caller that gives up or is cancelled does not block later callers."""
     buffer = EventBuffer(max_events=1, max_bytes=1_000)
     (slot,) = await filled(buffer, 1)
     with pytest.raises(ProducerBusyError):
@@ -100,7 +100,7 @@ async def test_who_gives_up_waiting_leaves_its_turn() -> None:
 
 
 async def test_an_event_is_settled_once() -> None:
-    """If it failed, a late acknowledgement would report an event twice and free room that is taken."""
+    """A late second answer settles nothing and frees no room."""
     buffer = EventBuffer(max_events=2, max_bytes=1_000)
     slots = await filled(buffer, 2)
     assert buffer.settle(slots[0])
@@ -128,7 +128,7 @@ async def test_what_is_settled_while_it_is_away_does_not_wait_again() -> None:
 
 
 async def test_waiting_for_settlement_ignores_what_comes_later() -> None:
-    """If it failed, flush() would never return on a busy host."""
+    """Waiting for settlement ignores events accepted later, so a flush returns on a busy host."""
     buffer = EventBuffer(max_events=10, max_bytes=1_000)
     early = await filled(buffer, 2)
     waiting = asyncio.create_task(buffer.wait_until_settled())
@@ -142,13 +142,13 @@ async def test_waiting_for_settlement_ignores_what_comes_later() -> None:
 
 
 async def test_an_empty_buffer_is_settled() -> None:
-    """If it failed, flushing an idle producer would hang."""
+    """Waiting for settlement of an empty buffer returns at once."""
     await asyncio.wait_for(EventBuffer(max_events=1, max_bytes=1).wait_until_settled(), 1)
 
 
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 100))
 def test_taking_loses_and_repeats_nothing(sizes: list[int], at_once: int) -> None:
-    """If it failed, an accepted event would never be sent, or be sent twice."""
+    """Each accepted event is taken exactly once."""
 
     async def scenario() -> None:
         buffer = EventBuffer(max_events=1_000, max_bytes=100_000)
@@ -165,12 +165,12 @@ def test_taking_loses_and_repeats_nothing(sizes: list[int], at_once: int) -> Non
 
 @given(st.data())
 def test_any_taking_and_putting_back_keeps_the_order(data: st.DataObject) -> None:
-    """If it failed, events of a user whose batch failed would arrive behind later ones, be lost or be sent twice."""
+    """Any sequence of taking, putting back and settling keeps the order, loses nothing and repeats nothing."""
 
     async def scenario() -> None:
         buffer = EventBuffer(max_events=1_000, max_bytes=100_000)
         waiting: list[Slot] = []  # what must be taken next, in this order
-        away: list[Slot] = []  # what was taken
+        away: list[Slot] = []  # taken
         for step in data.draw(st.lists(st.sampled_from(("put", "take", "put_back", "settle")), max_size=40)):
             if step == "put":
                 waiting += await filled(buffer, data.draw(st.integers(1, 5)))
@@ -196,7 +196,7 @@ def test_any_taking_and_putting_back_keeps_the_order(data: st.DataObject) -> Non
 
 
 class _CountedNumber(int):
-    """A place in the order that counts how often it is compared."""
+    """A sequence number that counts how often it is compared."""
 
     compared = 0
 
@@ -205,8 +205,8 @@ class _CountedNumber(int):
         return super().__lt__(other)
 
 
-async def test_putting_back_does_not_look_at_all_that_waits() -> None:
-    """If it failed, a broker that goes away would hold the host's event loop: each batch that fails would sort all that waits."""
+async def test_putting_back_does_not_sort_all_waiting_events() -> None:
+    """The cost of putting a batch back does not depend on how many events wait, so the event loop stays free."""
     buffer = EventBuffer(max_events=20_000, max_bytes=1_000_000)
     await filled(buffer, 100)
     taken = buffer.take(max_bytes=1_000)

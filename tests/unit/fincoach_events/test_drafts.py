@@ -1,4 +1,4 @@
-"""From loose fields to a checked event."""
+"""Building validated events from loose fields."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fincoach_events.identifiers import event_id_from_key
 USER = UUID(int=7)
 NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 ENVELOPE: dict[str, Any] = {"event_id": UUID(int=1), "user_id": USER, "occurred_at": NOON, "consent": True}
-# What each type needs beside the envelope, as the host's contract says.
+# The required fields of each type beside the envelope.
 REQUIRED: dict[str, dict[str, Any]] = {
     "page_view": {"page_url": "/"},
     "recommendation_interaction": {"recommendation_id": "r", "interaction_type": "click"},
@@ -58,7 +58,7 @@ def page(**fields: Any) -> PageViewed:  # noqa: ANN401 - any field of the type
 
 @pytest.mark.parametrize("event_type", EVENT_CLASSES)
 def test_each_type_is_built_from_what_it_needs(event_type: str) -> None:
-    """If it failed, the host could not send one of its five events."""
+    """Each of the five types is built from its required fields."""
     event = build_event(event_type, ENVELOPE | REQUIRED[event_type])
     assert type(event) is EVENT_CLASSES[event_type]
     assert decode_event(encode_within_limit(event)) == event
@@ -68,7 +68,7 @@ def test_each_type_is_built_from_what_it_needs(event_type: str) -> None:
     ("event_type", "field"), [(name, field) for name, fields in REQUIRED.items() for field in fields]
 )
 def test_what_is_required_is_asked_for(event_type: str, field: str) -> None:
-    """If it failed, an incomplete event would be found out by a dead letter instead of by its sender."""
+    """A missing required field is refused by its name before anything is sent."""
     fields = {name: value for name, value in REQUIRED[event_type].items() if name != field}
     with pytest.raises(InvalidEventError, match=field) as caught:
         build_event(event_type, ENVELOPE | fields)
@@ -87,21 +87,21 @@ def test_what_is_required_is_asked_for(event_type: str, field: str) -> None:
     ],
 )
 def test_wrong_fields_are_refused(fields: dict[str, Any], reason: str) -> None:
-    """If it failed, a naive time, a misspelt name or a negative duration would leave the host."""
+    """A naive time, a misspelt name or a value out of range is refused."""
     with pytest.raises(InvalidEventError) as caught:
         page(**fields)
     assert caught.value.reason == reason
 
 
 def test_unknown_types_are_refused() -> None:
-    """If it failed, a type that nobody reads would be sent."""
+    """An unknown event type is refused; the error names the known ones."""
     with pytest.raises(InvalidEventError, match="page_view") as caught:
         build_event("page_viewed", ENVELOPE)
     assert caught.value.reason == "unknown_type"
 
 
 def test_sensitive_keys_are_dropped_at_any_depth() -> None:
-    """If it failed, a password in a request body would end in the topic."""
+    """Sensitive keys are dropped at any depth."""
     event = page(
         password="p", additional_data={"Api_Key": 1, "kept": {"card": [{"credit_card_number": "4", "city": "Bonn"}]}}
     )
@@ -110,19 +110,19 @@ def test_sensitive_keys_are_dropped_at_any_depth() -> None:
 
 
 def test_the_envelopes_own_fields_are_not_taken_for_sensitive_ones() -> None:
-    """If it failed, the id of the encryption key would be dropped because it has "key" in its name."""
+    """The envelope's own ``key_id`` is kept although its name contains "key"."""
     assert page(key_id="k1").key_id == "k1"
 
 
 def test_long_strings_are_cut() -> None:
-    """If it failed, one long address would refuse the event that carries it."""
+    """Long strings are cut instead of refusing their event."""
     event = page(page_url="/" * 5_000, additional_data={"text": "x" * 5_000})
     assert len(event.page_url) == MAX_STRING_CHARACTERS
     assert event.additional_data == {"text": "x" * MAX_STRING_CHARACTERS}
 
 
 def test_ready_events_are_checked_and_cleaned_too() -> None:
-    """If it failed, an event from a constructor would bypass validation, as structs do not check themselves."""
+    """Events from constructors are validated and cleaned too."""
     wrong = GoalModified(**ENVELOPE, goal_id="g", interaction_type="won")  # type: ignore[arg-type] # the mistake in question
     with pytest.raises(InvalidEventError):
         cleaned_event(wrong)
@@ -131,7 +131,7 @@ def test_ready_events_are_checked_and_cleaned_too() -> None:
 
 
 def test_an_event_at_the_limit_passes_and_one_byte_more_does_not() -> None:
-    """If it failed, the broker would refuse what the client accepted, or the client what the broker takes."""
+    """An event of exactly the limit is encoded; one byte more is refused."""
     event = page()
     size_bytes = len(encode_event(event))
     assert len(encode_within_limit(event, limit_bytes=size_bytes)) == size_bytes
@@ -142,21 +142,21 @@ def test_an_event_at_the_limit_passes_and_one_byte_more_does_not() -> None:
 
 @pytest.mark.parametrize("value", [object(), {1, 2, object()}, 1j])
 def test_what_json_cannot_say_is_refused(value: object) -> None:
-    """If it failed, an object in the host's payload would raise a foreign error inside a web request."""
+    """A value that JSON cannot represent raises InvalidEventError and no foreign error."""
     with pytest.raises(InvalidEventError) as caught:
         encode_within_limit(page(additional_data={"value": value}))
     assert caught.value.reason == "invalid_field"
 
 
 def test_no_number_is_lost_on_the_wire() -> None:
-    """If it failed, a NaN would become null on the way and refuse its event at the receiver only."""
+    """A NaN, which JSON would turn into null, is refused by the sender."""
     event = GoalModified(**ENVELOPE, goal_id="g", interaction_type="update", score=math.nan)
     with pytest.raises(InvalidEventError):
         cleaned_event(event)
 
 
 def test_the_factory_fills_in_the_hosts_defaults() -> None:
-    """If it failed, an event would have no consent, no source or no id."""
+    """The factory fills in consent, source and a time-ordered id."""
     fields = {"user_id": str(USER), "occurred_at": NOON, "page_url": "/"}
     event = FACTORY.draft("page_view", fields, idempotency_key=None, consent=None)
     assert (event.consent, event.source, event.event_id.version) == (False, "host", 7)
@@ -165,7 +165,7 @@ def test_the_factory_fills_in_the_hosts_defaults() -> None:
 
 
 def test_one_idempotency_key_is_one_event() -> None:
-    """If it failed, a retried request would yield two events."""
+    """The same idempotency key yields the same event."""
     fields = {"user_id": USER, "occurred_at": NOON, "page_url": "/"}
     first, second = (FACTORY.draft("page_view", fields, idempotency_key="order:1", consent=None) for _ in range(2))
     assert first == second
@@ -173,7 +173,7 @@ def test_one_idempotency_key_is_one_event() -> None:
 
 
 def test_consent_has_no_silent_default() -> None:
-    """If it failed, a host could forget to say whether its events may train."""
+    """A factory without a consent default is refused."""
     with pytest.raises(TypeError, match="consent_default"):
         EventFactory(consent_default=None, source="host")  # type: ignore[arg-type] # the mistake in question
 
@@ -188,7 +188,7 @@ def test_consent_has_no_silent_default() -> None:
 def test_whatever_the_factory_lets_out_can_be_read(
     amount_minor: int, category: str, balance_after_minor: int | None, user: UUID, occurred_at: dt.datetime
 ) -> None:
-    """If it failed, an accepted event would be a dead letter."""
+    """Every event that the factory accepts can be decoded and keeps its values."""
     fields = {
         "user_id": user,
         "occurred_at": occurred_at,

@@ -12,7 +12,7 @@ from fincoach_events.identifiers import event_id_from_key, new_event_id, user_id
 
 
 def test_new_ids_are_version_seven_and_carry_the_time() -> None:
-    """If it failed, ids would not sort by time, and indexes on them would grow at random places."""
+    """New ids are UUIDv7 and begin with the time in milliseconds."""
     before = time.time_ns() // 1_000_000
     identifier = new_event_id()
     after = time.time_ns() // 1_000_000
@@ -22,18 +22,18 @@ def test_new_ids_are_version_seven_and_carry_the_time() -> None:
 
 
 def test_new_ids_differ() -> None:
-    """If it failed, two events of one millisecond would be taken for one."""
+    """New ids differ even within one millisecond."""
     assert len({new_event_id() for _ in range(10_000)}) == 10_000
 
 
 @given(st.text(), st.text())
 def test_keys_name_events(one: str, other: str) -> None:
-    """If it failed, a retried request would count twice, or two requests once."""
+    """Equal idempotency keys yield equal ids, different keys different ids."""
     assert event_id_from_key(one) == event_id_from_key(one)
     assert (event_id_from_key(one) == event_id_from_key(other)) == (one == other)
 
 
-def test_users_are_told_apart_by_set() -> None:
-    """If it failed, customer 1 of one data set would be customer 1 of another."""
+def test_users_of_different_sets_differ() -> None:
+    """Customer 1 of one data set is another user than customer 1 of a second set."""
     assert user_id_from_name("a", "1") == user_id_from_name("a", "1")
     assert user_id_from_name("a", "1") != user_id_from_name("b", "1")

@@ -1,4 +1,4 @@
-"""The producer without a broker: what it promises while nobody answers."""
+"""The producer's promises while no broker answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def record(producer: EventProducer, number: int) -> UUID:
 
 
 async def test_a_web_request_is_never_held_longer_than_agreed(nobody: str) -> None:
-    """If it failed, a broker that is away would take the host's pages with it."""
+    """A call returns within ``max_block_seconds``, even without a broker and with a full buffer."""
     async with asyncio.timeout(10):
         producer = EventProducer(nobody, consent_default=True, settings=QUICK)
         started = time.monotonic()
@@ -65,7 +65,7 @@ async def test_a_web_request_is_never_held_longer_than_agreed(nobody: str) -> No
 
 
 async def test_what_is_not_delivered_at_the_end_is_reported_once_each(nobody: str) -> None:
-    """If it failed, events would vanish with the process and nobody would know."""
+    """Each event that is undelivered at ``close`` is reported exactly once."""
     lost: list[tuple[OutgoingEvent, str]] = []
     producer = EventProducer(
         nobody, consent_default=True, settings=QUICK, on_undelivered=lambda event, reason: lost.append((event, reason))
@@ -83,7 +83,7 @@ async def test_what_is_not_delivered_at_the_end_is_reported_once_each(nobody: st
 
 
 async def test_old_events_are_given_up(nobody: str) -> None:
-    """If it failed, the buffer would stay full of events that nobody wants any more."""
+    """An event older than the delivery timeout is given up and frees its room."""
     settings = ProducerSettings(request_timeout_seconds=1.0, delivery_timeout_seconds=0.2)
     producer = EventProducer(nobody, consent_default=True, settings=settings)
     await producer.start()
@@ -91,12 +91,12 @@ async def test_old_events_are_given_up(nobody: str) -> None:
     with pytest.raises(UndeliveredEventsError):
         await producer.flush(5.0)
     assert (producer.undelivered, producer.pending) == (1, 0)
-    await producer.flush(1.0)  # it was reported; there is nothing left to say
+    await producer.flush(1.0)  # it was reported already
     await producer.close()
 
 
 async def test_flush_leaves_late_events_in_the_buffer(nobody: str) -> None:
-    """If it failed, an impatient flush would throw events away that could still arrive."""
+    """A flush that times out keeps the late events, which may still arrive."""
     producer = EventProducer(nobody, consent_default=True, settings=QUICK)
     await producer.start()
     identifier = await record(producer, 1)
@@ -109,7 +109,7 @@ async def test_flush_leaves_late_events_in_the_buffer(nobody: str) -> None:
 
 
 async def test_wrong_events_are_refused_before_they_take_room(nobody: str) -> None:
-    """If it failed, an invalid or oversized event would be accepted, or fill the buffer."""
+    """Invalid and oversized events are refused and take no room in the buffer."""
     settings = ProducerSettings(max_event_bytes=2_000, request_timeout_seconds=1.0)
     async with EventProducer(nobody, consent_default=True, settings=settings) as producer:
         with pytest.raises(InvalidEventError):
@@ -128,7 +128,7 @@ async def test_wrong_events_are_refused_before_they_take_room(nobody: str) -> No
 
 
 async def test_a_producer_has_to_be_started(nobody: str) -> None:
-    """If it failed, events would wait for ever in a producer whose task nobody started."""
+    """A producer that was not started refuses events."""
     with pytest.raises(ProducerClosedError, match="start"):
         await record(EventProducer(nobody, consent_default=True), 1)
 
@@ -138,14 +138,14 @@ async def test_a_producer_has_to_be_started(nobody: str) -> None:
     [{"compression": "zstd"}, {"compression": "lz4"}, {"max_buffered_events": 0}, {"max_buffered_bytes": 10}],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it failed, a missing codec would show in the background, after events were accepted."""
+    """A missing codec or a limit that no event fits is refused when the settings are made."""
     monkeypatch.setattr("aiokafka.codec.cramjam", None)
     with pytest.raises(ValueError, match=r"pip install|room"):
         ProducerSettings(**settings)  # type: ignore[arg-type] # one field at a time
 
 
 def test_threads_get_the_same_promises(nobody: str) -> None:
-    """If it failed, a threaded host could hang on an absent broker, or lose events without a word."""
+    """The synchronous producer blocks no longer than agreed and reports each undelivered event."""
     lost: list[str] = []
     producer = SyncEventProducer(
         nobody, consent_default=False, settings=QUICK, on_undelivered=lambda _, reason: lost.append(reason)
@@ -169,8 +169,8 @@ def test_threads_get_the_same_promises(nobody: str) -> None:
     assert (len(lost), producer.undelivered) == (5, 5)
 
 
-def test_a_forked_process_is_told_to_start_its_own(nobody: str) -> None:
-    """If it failed, a preforking server's workers would wait for ever on a thread that they do not have."""
+def test_a_forked_process_must_start_its_own(nobody: str) -> None:
+    """A forked worker that uses its parent's producer gets an error instead of waiting for a thread that it lacks."""
     with SyncEventProducer(nobody, consent_default=True, settings=QUICK) as producer:
         producer._process_id = os.getpid() + 1  # what a forked worker sees
         for call in (
@@ -184,7 +184,7 @@ def test_a_forked_process_is_told_to_start_its_own(nobody: str) -> None:
 
 @pytest.mark.expects_errors("delivery_callback_failed callback=<built-in function divmod>")
 def test_a_failing_callback_does_not_stop_the_account() -> None:
-    """If it failed, a mistake in the host's callback would end all delivery."""
+    """A failing callback of the host is logged and does not stop delivery."""
     account = DeliveryAccount(on_acknowledged=divmod, on_undelivered=None)  # type: ignore[arg-type] # fails when called
     slot = Slot(OutgoingEvent(value=b"", key=None, event_id=None), 0, 0, 0.0)
     account.acknowledged(slot, partition=0, offset=0)
@@ -193,21 +193,21 @@ def test_a_failing_callback_does_not_stop_the_account() -> None:
     assert account.take_failures() == ("bytes without an id",)
 
 
-def test_every_public_name_can_be_had() -> None:
-    """If it failed, a name that the package lists would not be there."""
+def test_every_public_name_exists() -> None:
+    """Each name in ``__all__`` can be imported; an unknown name raises AttributeError."""
     assert all(getattr(fincoach_events, name) is not None for name in fincoach_events.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         _ = fincoach_events.nothing
 
 
-def test_the_contract_alone_costs_no_kafka_client() -> None:
-    """If it failed, every process that reads events would load a producer that it does not use."""
+def test_the_contract_alone_loads_no_kafka_client() -> None:
+    """Importing the event types does not import aiokafka."""
     program = "import sys, fincoach_events.events; sys.exit('aiokafka' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-async def test_a_call_that_waits_for_room_is_told_when_the_producer_is_closed(nobody: str) -> None:
-    """The event would count as accepted, and nobody be there to deliver it or to say that it was lost."""
+async def test_a_call_that_waits_for_room_fails_when_the_producer_is_closed(nobody: str) -> None:
+    """A call that waits for room while the producer closes raises ProducerClosedError; its event was not accepted."""
     async with asyncio.timeout(10):
         producer = EventProducer(
             nobody, consent_default=True, settings=dataclasses.replace(QUICK, max_block_seconds=5.0)

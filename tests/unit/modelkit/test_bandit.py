@@ -28,7 +28,7 @@ policies = st.builds(
 def test_propensities_are_a_distribution_above_the_floor(
     scores: np.ndarray[tuple[int, int], np.dtype[np.float64]], policy: Policy, floor: float
 ) -> None:
-    """A propensity would be wrong or nought, and off-policy estimates with it."""
+    """Propensities sum to 1, and each is at least the floor."""
     chances = propensities(scores, policy, floor=floor)
     assert np.allclose(chances.sum(axis=1), 1)
     assert (chances >= floor - 1e-12).all()
@@ -38,25 +38,25 @@ def test_propensities_are_a_distribution_above_the_floor(
 def test_better_actions_are_not_less_likely(
     scores: np.ndarray[tuple[int, int], np.dtype[np.float64]], kind: str
 ) -> None:
-    """The policy would prefer what the model values less."""
+    """A better action is at least as likely as a worse one."""
     chances = propensities(scores, Policy(kind=kind), floor=0.02)  # type: ignore[arg-type]
     assert (chances.max(axis=1) - chances[np.arange(4), scores.argmax(axis=1)] < 1e-12).all()
 
 
 def test_floor_that_does_not_fit_is_refused() -> None:
-    """Propensities would sum to more than one."""
+    """A floor is refused when the floors of all actions would exceed 1."""
     with pytest.raises(ValueError, match="propensity"):
         propensities(np.zeros((1, 5)), Policy(), floor=0.21)
 
 
 @pytest.mark.parametrize(("randomness", "action"), [(0.0, 0), (0.19, 0), (0.2, 1), (0.99, 2), (1.0, 2)])
 def test_draw_follows_the_shares(randomness: float, action: int) -> None:
-    """The action would not be drawn with its propensity."""
+    """An action is drawn with its propensity."""
     assert draw([0.2, 0.5, 0.3], randomness) == action
 
 
 def test_means_are_those_of_ridge_regression() -> None:
-    """The bandit would learn something else than the expected reward."""
+    """The bandit learns the expected reward."""
     solved = LinearValues(Statistics.empty(2, 3).updated(ROWS, ACTIONS, REWARDS), ridge=2.0)
     taken = ROWS[ACTIONS == 0]
     weights = np.linalg.solve(taken.T @ taken + 2.0 * np.eye(3), taken.T @ REWARDS[ACTIONS == 0])
@@ -64,7 +64,7 @@ def test_means_are_those_of_ridge_regression() -> None:
 
 
 def test_batches_merge_in_any_cut() -> None:
-    """Statistics of several workers would not add up."""
+    """Statistics of several workers add up."""
     whole = Statistics.empty(2, 3).updated(ROWS, ACTIONS, REWARDS)
     halves = [
         Statistics.empty(2, 3).updated(ROWS[part], ACTIONS[part], REWARDS[part])
@@ -76,28 +76,21 @@ def test_batches_merge_in_any_cut() -> None:
 
 
 def test_update_leaves_the_old_statistics_alone() -> None:
-    """A champion's statistics would change while a candidate is fitted."""
+    """Fitting a candidate leaves the champion's statistics unchanged."""
     empty = Statistics.empty(2, 3)
     empty.updated(ROWS, ACTIONS, REWARDS)
     assert empty.A.sum() == 0
 
 
-def test_faded_past_is_less_certain() -> None:
-    """Old feedback would weigh as much as new."""
-    seen = Statistics.empty(2, 3).updated(ROWS, ACTIONS, REWARDS)
-    certain, faded = LinearValues(seen), LinearValues(seen.discounted(0.1))
-    assert (faded.deviations(ROWS) > certain.deviations(ROWS)).all()
-
-
 def test_upper_bound_explores_what_was_not_tried() -> None:
-    """An arm that was never tried would never be."""
+    """An arm that was never tried has the highest upper bound."""
     one_arm = Statistics.empty(2, 3).updated(ROWS, np.zeros(200, dtype=np.int64), np.zeros(200))
     bounds = LinearValues(one_arm).upper_bounds(ROWS, alpha=1.0)
     assert (bounds[:, 1] > bounds[:, 0]).all()
 
 
 def test_thompson_samples_have_mean_and_width_of_the_posterior() -> None:
-    """Exploration would be wider or narrower than what is known."""
+    """Samples have the mean and the width of the posterior."""
     solved = LinearValues(Statistics.empty(2, 3).updated(ROWS, ACTIONS, REWARDS))
     row = np.repeat(ROWS[:1], 20_000, axis=0)
     samples = solved.sampled(row, np.random.default_rng(4), scale=2.0)

@@ -26,18 +26,14 @@ from modelkit.training.cleaning import (
     feedback_reasons,
     most_of_a_user,
 )
+from modelkit.training.snapshot_files import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER
 from models.segmentation.training.examples import segmentation_examples
 from models.spending.training.examples import spending_examples
 from stack.replay.catalogue import open_source
-from stack.replay.settings import ReplaySettings
+from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import FIRST_DAY, shop_history, snapshot_of, transaction
 from trainers.snapshots.decisions import clean, summary_of
-from trainers.snapshots.service import EVENT_SCHEMA, FEEDBACK_SCHEMA, ORDER
 
-DATA = ReplaySettings().data
-needs_data = pytest.mark.skipif(
-    not (DATA / "onlineretail" / "lines.csv.gz").is_file(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)  # fmt: skip
 MINUTE = 1 / 1440
 USUAL = [transaction(f"user-{number % 40}", number * 0.1 + MINUTE, 1_000 + 37 * (number % 61)) for number in range(400)]
 
@@ -104,13 +100,13 @@ def answer(kind: str, prediction_id: UUID | None) -> RecommendationInteraction:
 def test_each_defect_is_found_by_its_own_rule_and_nothing_else_is_blamed(
     changed: dict[str, Any], reason: Reason | None
 ) -> None:
-    """Broken events would train, or honest ones be thrown away with them."""
+    """Each defect gets its own reason, and sound events get none."""
     odd = again(USUAL[7], **({"occurred_at": FIRST_DAY + dt.timedelta(days=3.3)} | changed))
     assert decided([*USUAL, odd]) == ({odd.event_id: reason} if reason else {})
 
 
 def test_the_same_content_under_another_id_is_left_out_once_for_each_repeat() -> None:
-    """A producer that makes new ids when it sends again would double what a customer spends."""
+    """Each repeat under a new id is left out, and the first event is kept."""
     first = USUAL[3]
     repeats = [again(first), again(first, session_id="s")]
     others = [again(first, amount_minor=first.amount_minor + 1), again(first, merchant="m"), again(first, user_id=USUAL[4].user_id),
@@ -120,36 +116,36 @@ def test_the_same_content_under_another_id_is_left_out_once_for_each_repeat() ->
 
 
 def test_equal_purchases_on_the_full_hour_are_kept() -> None:
-    """Sets that know dates only, as if all happened at noon, would lose honest purchases."""
+    """Equal purchases on the full hour are kept: some sources know dates only."""
     noon = transaction("user-1", 2.5, 1_500)
     assert decided([*USUAL, noon, again(noon)]) == {}
 
 
 def test_amounts_are_compared_within_their_source_currency_and_direction() -> None:
-    """Salaries would be anomalous purchases, and yen would be absurd dollars."""
+    """Amounts are compared only within their source, currency and direction."""
     salaries = [again(event, amount_minor=event.amount_minor * 1_000, transaction_type="credit") for event in USUAL]
     yen = [again(event, amount_minor=event.amount_minor * 10**6, currency="JPY") for event in USUAL]
     assert decided([*USUAL, *salaries, *yen]) == {}
 
 
 def test_a_few_amounts_judge_nobody() -> None:
-    """The third customer of a new host would be an anomaly."""
+    """With few amounts nothing is called anomalous."""
     assert decided([*USUAL[:20], again(USUAL[0], amount_minor=10**11)]) == {}
 
 
 def test_answers_to_what_was_never_served_are_left_out_and_named() -> None:
-    """Feedback without a propensity would vanish without a trace, or be taken for ours."""
+    """An answer to nothing served is left out, and the record names it."""
     known, foreign = UUID(int=1), UUID(int=2)
-    said = [answer("click", known), answer("dismiss", foreign), answer("helpful", None), answer("view", None)]
-    found = decided(said, served(known))
+    answers = [answer("click", known), answer("dismiss", foreign), answer("helpful", None), answer("view", None)]
+    found = decided(answers, served(known))
     assert found == {
-        said[1].event_id: Reason.ANSWER_TO_NOTHING_SERVED,
-        said[2].event_id: Reason.ANSWER_TO_NOTHING_SERVED,
+        answers[1].event_id: Reason.ANSWER_TO_NOTHING_SERVED,
+        answers[2].event_id: Reason.ANSWER_TO_NOTHING_SERVED,
     }
 
 
 def test_unseen_answers_are_left_out_where_views_are_reported_and_kept_where_not() -> None:
-    """Only the answered ones of unseen recommendations are known: each would teach that silence never happens."""
+    """Answers without a view are left out where views are reported: only the answered ones of those rows are known."""
     names = [bytes([number]) for number in range(6)]
     answered = np.array([True] * 4 + [False] * 2)
     seen = np.array([True, True, True, False, True, True])
@@ -164,7 +160,7 @@ def test_unseen_answers_are_left_out_where_views_are_reported_and_kept_where_not
 def test_no_user_has_more_than_the_share_and_the_order_does_not_matter(
     users: list[int], shuffled: Any  # noqa: ANN401 - hypothesis' own
 ) -> None:  # fmt: skip
-    """One bot would teach the model what everybody likes, or which of its answers count would depend on the weather."""
+    """No user has more than the share, and which rows stay does not depend on their order."""
     rows = [(b"%d" % user, b"%d/%d" % (user, number)) for number, user in enumerate(users)]
     most = most_of_a_user(len(rows), len(set(users)))
     kept = _kept(rows, most)
@@ -182,7 +178,7 @@ def _kept(rows: Sequence[tuple[bytes, bytes]], most: int) -> set[tuple[bytes, by
 
 
 def test_the_share_of_a_user_is_two_in_a_hundred_or_three_even_shares() -> None:
-    """Few users would lose what they said, or many would be taught by one."""
+    """The share of one user is two in a hundred, or three even shares where that is more."""
     assert (most_of_a_user(1_000, 1_000), most_of_a_user(1_000, 10), most_of_a_user(0, 0)) == (20, 300, 0)
 
 
@@ -191,7 +187,7 @@ def test_the_share_of_a_user_is_two_in_a_hundred_or_three_even_shares() -> None:
 
 @given(st.permutations(range(40)), st.sets(st.integers(0, 399), max_size=30))
 def test_decisions_follow_from_the_contents_not_from_the_order_of_users(order: list[int], twice: set[int]) -> None:
-    """The same data would be cleaned differently in another snapshot, and nobody could trace why."""
+    """The same data is cleaned alike in whatever order the users come."""
     events = [*USUAL, *(again(USUAL[number]) for number in sorted(twice)), again(USUAL[5], amount_minor=0)]
     place = {user_id_from_name("test", f"user-{number}"): rank for rank, number in enumerate(order)}
     moved = sorted(events, key=lambda event: place[event.user_id])
@@ -200,8 +196,8 @@ def test_decisions_follow_from_the_contents_not_from_the_order_of_users(order: l
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.1, 0.2])
-def test_planted_defects_are_found_at_their_rate_and_clean_history_is_not_blamed(rate: float) -> None:
-    """A tenth of the data could be broken without anybody seeing it in a training's record."""
+def test_seeded_defects_are_found_at_their_rate_and_clean_history_is_not_blamed(rate: float) -> None:
+    """Seeded defects are found at their rate, and clean history is left alone."""
     events = [again(event, occurred_at=event.occurred_at + dt.timedelta(minutes=7)) for event in shop_history(users=300, weeks=30)]  # fmt: skip
     generator = np.random.default_rng(4)
     chosen = generator.permutation(len(events))[: max(1, round(rate * len(events)))]
@@ -213,10 +209,10 @@ def test_planted_defects_are_found_at_their_rate_and_clean_history_is_not_blamed
     assert Counter(decided(doubled).values()) == {Reason.DUPLICATE_CONTENT: len(chosen)}
 
 
-@needs_data
+@needs_real_sets
 def test_a_real_shop_is_hardly_blamed() -> None:
-    """Honest wholesale orders would be taken for mistakes, and the best customers be forgotten."""
-    events = [item for item in open_source("onlineretail", data=DATA).events() if isinstance(item, TransactionCreated)]
+    """Hardly any event of a real shop is left out or repaired."""
+    events = [item for item in open_source("onlineretail", data=REAL).events() if isinstance(item, TransactionCreated)]
     found = Counter(decided(events).values())
     assert found == {"anomalous_amount": 5, "zero_amount": 4, "duplicate_content": 1}
 
@@ -225,7 +221,7 @@ def test_a_real_shop_is_hardly_blamed() -> None:
 
 
 def test_features_are_those_of_all_events_and_truths_those_of_the_clean_ones() -> None:
-    """Training would see other features than serving computes, or duplicates would double what is foretold."""
+    """Features are made of all events, as in serving, and truths of the clean ones."""
     events = [again(event, occurred_at=event.occurred_at + dt.timedelta(minutes=7)) for event in shop_history(users=200, weeks=40)]  # fmt: skip
     unclean = [*events, *(again(event) for event in events[::3])]
     unclean.sort(key=lambda event: (event.occurred_at, event.event_id))
@@ -235,7 +231,7 @@ def test_features_are_those_of_all_events_and_truths_those_of_the_clean_ones() -
 
 
 def test_an_anomalous_amount_reaches_labels_at_its_limit_and_features_as_it_is() -> None:
-    """One order by mistake would be most of a model's error, or the model would be fed what no replica computes."""
+    """Labels see an anomalous amount at its limit; features see it as it is."""
     odd = again(USUAL[7], occurred_at=FIRST_DAY + dt.timedelta(days=3.3), amount_minor=90_000)
     histories = {history.user_id: history for history in snapshot_of([*USUAL, odd]).users()}
     history = histories[odd.user_id]
@@ -247,7 +243,7 @@ def test_an_anomalous_amount_reaches_labels_at_its_limit_and_features_as_it_is()
 
 
 def test_duplicates_do_not_make_a_history_sufficient() -> None:
-    """Segments would be fitted on customers of whom five purchases are known."""
+    """Duplicates do not count towards a sufficient history."""
     full = [transaction(f"full-{user}", day * 3 + MINUTE, 1_000 + user) for user in range(200) for day in range(14)]
     short = [transaction(f"short-{user}", day * 3 + MINUTE, 1_000 + user) for user in range(50) for day in range(6)]
     doubled = sorted([*full, *short, *(again(event) for event in short)], key=lambda event: event.occurred_at)
@@ -259,14 +255,14 @@ def test_duplicates_do_not_make_a_history_sufficient() -> None:
 
 
 def test_the_record_counts_every_row_and_names_examples() -> None:
-    """Nobody could say how much of a training's data was thrown away, why, and where to look."""
+    """The record says how many rows each reason concerned, why, and gives examples."""
     zeros = [again(USUAL[number], amount_minor=0, session_id=str(number)) for number in range(15)]
     record = clean(table_of([*USUAL, *zeros]), FEEDBACK_SCHEMA.empty_table()).record
     assert record["events"] == {"kept": 400, "repaired": 0, "left_out": 15}
-    told = record["reasons"]["zero_amount"]
-    assert (told["decision"], told["rows"], told["sentence"]) == ("left_out", 15, "no money moved")
-    assert len(told["examples"]) == 10
-    assert {UUID(name) for name in told["examples"]} <= {event.event_id for event in zeros}
+    entry = record["reasons"]["zero_amount"]
+    assert (entry["decision"], entry["rows"], entry["sentence"]) == ("left_out", 15, "no money moved")
+    assert len(entry["examples"]) == 10
+    assert {UUID(name) for name in entry["examples"]} <= {event.event_id for event in zeros}
     (limits,) = record["limits"].values()
     assert 1_000 < limits["median"] < limits["repaired_above"] < limits["absurd_above"]
     assert summary_of(record)["reasons"] == {"zero_amount": 15}
@@ -274,13 +270,13 @@ def test_the_record_counts_every_row_and_names_examples() -> None:
 
 
 def test_every_reason_has_a_rule_and_only_repairs_stay() -> None:
-    """A new reason would have no sentence, or be left out of nothing."""
+    """Every reason has a rule with a sentence, and only repaired events stay."""
     assert set(RULES) == set(Reason)
     assert all(rule.sentence and rule.decision != Decision.KEPT for rule in RULES.values())
     assert set(LEFT_OUT) == set(Reason) - {Reason.ANOMALOUS_AMOUNT, Reason.UNKNOWN_CATEGORY}
 
 
 def test_an_empty_archive_is_cleaned_to_nothing() -> None:
-    """The first training of an installation by command would end with a traceback."""
+    """An empty archive is cleaned without an error."""
     cleaned = clean(EVENT_SCHEMA.empty_table(), FEEDBACK_SCHEMA.empty_table())
     assert cleaned.record["events"] == {"kept": 0, "repaired": 0, "left_out": 0}

@@ -50,19 +50,19 @@ def shown(name: str, interaction: str = "view", **changes: object) -> AnyBehavio
 
 @pytest.mark.parametrize("answer", sorted(FEEDBACK_INTERACTIONS))
 def test_an_answer_to_what_was_never_shown(answer: str) -> None:
-    """Invented feedback would pass for real."""
+    """An answer to what was never shown is a contradiction."""
     assert findings(None, shown("a", answer)) == WITHOUT_VIEW
     assert findings(after(shown("b")), shown("a", answer)) == WITHOUT_VIEW
     assert findings(after(shown("b"), shown("a")), shown("a", answer)) == FIRST_ANSWER
 
 
 def test_one_view_may_be_answered_several_times_and_is_answered_once() -> None:
-    """Helpful after a click would be blamed, or a view answered twice would count as two."""
+    """Several answers to one view are consistent and count as one answer."""
     assert found_in(shown("a"), shown("a", "click"), shown("a"), shown("a", "helpful")) == [0, FIRST_ANSWER, 0, 0]
 
 
 def test_a_host_that_shows_everything_under_one_name() -> None:
-    """FinCoach's host, whose views are called auto_generated, would be blamed for every answer."""
+    """Views under one shared name (FinCoach's host calls them auto_generated) contradict nothing."""
     ours = uuid.uuid4()
     by_prediction = [
         answered("view", recommendation_id="auto_generated", prediction_id=ours),
@@ -74,7 +74,7 @@ def test_a_host_that_shows_everything_under_one_name() -> None:
 
 
 def test_views_that_had_to_be_forgotten_are_not_missed() -> None:
-    """A user with a long history would be blamed for answering an old recommendation."""
+    """A view that left the memory is not missed when it is answered."""
     state = after(*(shown(f"r{number}") for number in range(MAX_SHOWN + 1)))
     assert state is not None
     assert len(state.shown) == MAX_SHOWN
@@ -82,7 +82,7 @@ def test_views_that_had_to_be_forgotten_are_not_missed() -> None:
 
 
 def test_the_end_of_a_goal_that_never_began() -> None:
-    """Outcomes without a beginning, or before it, would pass for real."""
+    """An outcome without a beginning, or before it, is a contradiction."""
     assert findings(None, aimed("achieve")) == BEFORE_CREATION
     assert findings(after(aimed("create", goal_id="other")), aimed("fail")) == BEFORE_CREATION
     assert findings(after(aimed("create")), aimed("achieve", occurred_at=NOON - MINUTE)) == BEFORE_CREATION
@@ -91,13 +91,13 @@ def test_the_end_of_a_goal_that_never_began() -> None:
 
 
 def test_goals_that_had_to_be_forgotten_are_not_missed() -> None:
-    """A user with many goals would be blamed for reaching an old one."""
+    """A goal that left the memory is not missed when it ends."""
     state = after(*(aimed(goal_id=f"goal {number}") for number in range(MAX_GOALS + 1)))
     assert findings(state, aimed("achieve", goal_id="goal 0")) == 0
 
 
 def test_a_broken_chain_of_balances() -> None:
-    """Missing or invented transactions would not be noticed."""
+    """A balance that does not follow from the one before is a contradiction."""
     state = after(paid(100, balance_after_minor=900))
     assert findings(state, paid(300, balance_after_minor=600, occurred_at=NOON + MINUTE)) == 0
     assert findings(state, paid(300, balance_after_minor=900, occurred_at=NOON + MINUTE)) == BALANCE_BROKEN
@@ -106,14 +106,14 @@ def test_a_broken_chain_of_balances() -> None:
 
 
 def test_a_wrong_balance_is_the_fault_of_one_event() -> None:
-    """Each broken balance would be reported twice: once where it is and once where the chain goes on."""
+    """A wrong balance is counted once, and the chain goes on from there."""
     balances = [1_000, 900, 77, 700, 88, 99, 400]
     history = [paid(100, balance_after_minor=value, occurred_at=NOON + n * MINUTE) for n, value in enumerate(balances)]
     assert found_in(*history) == [0, 0, BALANCE_BROKEN, 0, BALANCE_BROKEN, BALANCE_BROKEN, 0]
 
 
 def test_another_currency_is_noticed_and_a_move_abroad_believed() -> None:
-    """Mixed currencies would be summed as one, or an emigrant blamed for ever."""
+    """Another currency is noticed, and a user who moves abroad is believed after a while."""
     assert found_in(paid(), paid(), paid(currency="EUR"), paid()) == [0, 0, CURRENCY_CHANGED, 0]
     moved = found_in(*[paid()] * 20, *[paid(currency="EUR")] * 12)
     assert moved.count(CURRENCY_CHANGED) == MOST_VOTES + 1
@@ -121,7 +121,7 @@ def test_another_currency_is_noticed_and_a_move_abroad_believed() -> None:
 
 
 def test_time_that_runs_backwards_within_a_session() -> None:
-    """A clock that jumps, or a session that was put together, would not be noticed."""
+    """Time that runs backwards within a session is a contradiction."""
     early, late = NOON, NOON + MINUTE
     state = after(looked(session_id="s", occurred_at=late))
     assert findings(state, looked(session_id="s", occurred_at=early)) == TIME_REVERSED
@@ -134,7 +134,7 @@ def test_time_that_runs_backwards_within_a_session() -> None:
 
 
 def test_what_cannot_be_judged_is_not_blamed() -> None:
-    """Clean data without balances, late events and other types would lower the score."""
+    """Missing balances, late events and other event types contradict nothing."""
     assert findings(None, paid(balance_after_minor=5)) == 0
     assert findings(after(paid()), paid(balance_after_minor=5)) == 0
     assert findings(after(paid(balance_after_minor=5)), paid()) == 0

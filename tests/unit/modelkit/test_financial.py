@@ -81,20 +81,20 @@ def feature(state: UserState | None, name: str, as_of: dt.datetime = AS_OF) -> f
 
 
 def test_names_are_those_of_the_host_in_its_order() -> None:
-    """The host's feature order would be lost: a model would read one feature as another."""
+    """The names are the host's, in its order."""
     assert list(EXPECTED) == list(STATE_FEATURES)
     assert len(STATE_FEATURES) == 35
 
 
 @pytest.mark.parametrize("name", STATE_FEATURES)
 def test_feature_has_its_hand_computed_value(name: str) -> None:
-    """This feature would not be the one that the contract defines."""
+    """Each feature has the value that was computed by hand from the contract."""
     assert feature(folded(HISTORY), name) == pytest.approx(EXPECTED[name], rel=1e-6)
 
 
 @pytest.mark.parametrize("category", STATE_FEATURES[4:15])
 def test_each_category_sums_its_own_debits(category: str) -> None:
-    """Spending of one category would show up as another's."""
+    """Each category sums its own debits."""
     state = folded([transaction(AS_OF, 12.5, category), transaction(AS_OF, 99, category, transaction_type="credit")])
     row = state_features(state, AS_OF)
     assert row[STATE_FEATURES.index(category)] == 12.5
@@ -102,7 +102,7 @@ def test_each_category_sums_its_own_debits(category: str) -> None:
 
 
 def test_unknown_user_has_the_default_balance_and_zeros() -> None:
-    """A user without history would get another row than the host gives."""
+    """An unknown user gets the host's default row."""
     expected = np.zeros(35, dtype=np.float32)
     expected[0] = 1_000
     assert np.array_equal(state_features(None, AS_OF), expected)
@@ -110,13 +110,13 @@ def test_unknown_user_has_the_default_balance_and_zeros() -> None:
 
 
 def test_thirty_quiet_days_bring_the_default_row_back() -> None:
-    """A state folded long ago would not change with time, as the host's features do."""
+    """A state that is asked about a month later gives the default row."""
     state = folded(HISTORY)
     assert np.array_equal(state_features(state, AS_OF + dt.timedelta(days=31)), state_features(None, AS_OF))
 
 
 def test_windows_end_at_the_moment_of_the_request() -> None:
-    """Seven days later the week's sums must be empty, while the month still knows the transactions."""
+    """Seven days later the week's sums are empty, and the month still knows the transactions."""
     state = folded(HISTORY)
     later = AS_OF + dt.timedelta(days=7)
     assert feature(state, "total_spending", later) == 0
@@ -125,7 +125,7 @@ def test_windows_end_at_the_moment_of_the_request() -> None:
 
 
 def test_week_excludes_its_start_and_includes_its_end() -> None:
-    """A transaction on the border would count in two weeks or in none."""
+    """A week excludes its start and includes its end."""
     week = dt.timedelta(days=7)
     state = folded([transaction(AS_OF - week, 1), transaction(AS_OF, 2)])
     assert feature(state, "total_spending") == 2
@@ -133,7 +133,7 @@ def test_week_excludes_its_start_and_includes_its_end() -> None:
 
 
 def test_what_comes_after_the_moment_is_not_seen() -> None:
-    """A row of the past would know the future."""
+    """A row sees nothing that came after its moment."""
     state = folded(HISTORY)
     before = at("2026-03-28 00:00")
     assert np.array_equal(state_features(state, before), state_features(folded(HISTORY[:5]), before))
@@ -141,21 +141,21 @@ def test_what_comes_after_the_moment_is_not_seen() -> None:
 
 @pytest.mark.parametrize(("month", "factor"), [(1, 1.2), (2, 1.0), (10, 1.0), (11, 1.2), (12, 1.2)])
 def test_season_is_november_to_january(month: int, factor: float) -> None:
-    """The festive months would be the wrong ones."""
+    """The season is November to January."""
     moment = dt.datetime(2026, month, 15, tzinfo=dt.UTC)
     state = folded([transaction(moment, 1)])
     assert feature(state, "seasonal_spending_factor", moment) == pytest.approx(factor)
 
 
 def test_balance_is_the_latest_known_one() -> None:
-    """A transaction without balance would reset the balance to the default."""
+    """A transaction without a balance leaves the last known one in place."""
     state = folded([transaction(AS_OF - dt.timedelta(days=1), 1, balance_after_minor=55_00), transaction(AS_OF, 1)])
     assert feature(state, "current_balance") == 55
     assert feature(state, "debt_indicator") == 0
 
 
 def test_month_of_credits_alone_has_no_debit_features() -> None:
-    """Shares over no debits would divide by nought."""
+    """Without debits, every share of debits is 0."""
     row = state_features(folded([transaction(AS_OF, 10, transaction_type="credit")]), AS_OF)
     assert np.isfinite(row).all()
     assert row[STATE_FEATURES.index("spending_consistency")] == 0
@@ -163,7 +163,7 @@ def test_month_of_credits_alone_has_no_debit_features() -> None:
 
 
 def test_free_debits_count_without_moving_money() -> None:
-    """A debit of nothing would divide by nought, or be taken for a credit."""
+    """A debit of nothing counts as a debit and moves no money."""
     row = state_features(folded([transaction(AS_OF, 0)]), AS_OF)
     assert np.isfinite(row).all()
     assert row[STATE_FEATURES.index("weekday_spending_ratio")] == 0
@@ -171,13 +171,13 @@ def test_free_debits_count_without_moving_money() -> None:
 
 
 def test_median_of_an_even_number_is_between_the_two() -> None:
-    """The large-transaction share would compare with the wrong median: of 10, 20, 30, 60 it is 25, and 60 is above 50."""
+    """The median of 10, 20, 30, 60 is 25, so only the 60 is large: it is above 50."""
     state = folded([transaction(AS_OF, amount) for amount in (10, 20, 30, 60)])
     assert feature(state, "large_transaction_ratio") == pytest.approx(1 / 4)
 
 
 def test_zone_of_the_request_does_not_matter() -> None:
-    """The same moment in another zone would give other features."""
+    """The same moment gives the same features in every zone."""
     state = folded(HISTORY)
     elsewhere = AS_OF.astimezone(dt.timezone(dt.timedelta(hours=9)))
     assert np.array_equal(state_features(state, AS_OF), state_features(state, elsewhere))

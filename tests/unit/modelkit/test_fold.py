@@ -27,7 +27,7 @@ def folded(*events: object) -> UserState:
 
 
 def test_transactions_are_counted_and_summed() -> None:
-    """The crossing of ten transactions, or a lifetime sum, would be missed."""
+    """Transactions are counted and summed over the user's life."""
     state = folded(
         transaction(START, 10, "bills"), transaction(START + DAY, 5, transaction_type="credit"), page_view(START)
     )
@@ -38,7 +38,7 @@ def test_transactions_are_counted_and_summed() -> None:
 
 
 def test_engagement_is_counted_by_kind() -> None:
-    """Feedback of one kind would be taken for another's."""
+    """Feedback is counted by its kind."""
     state = folded(
         feedback(START, "view"), feedback(START, "not_helpful"), product(START, "purchase"), page_view(START)
     )
@@ -49,7 +49,7 @@ def test_engagement_is_counted_by_kind() -> None:
 
 
 def test_first_and_last_moment_do_not_depend_on_the_order() -> None:
-    """A late event would move the newest moment back, or not move the oldest."""
+    """First and last moment are the same in any order of events."""
     state = folded(page_view(START), page_view(START - DAY), page_view(START + DAY), page_view(START))
     assert (state.first_at, state.last_at) == (
         round((START - DAY).timestamp() * 1000),
@@ -58,20 +58,20 @@ def test_first_and_last_moment_do_not_depend_on_the_order() -> None:
 
 
 def test_late_transaction_lands_where_it_belongs() -> None:
-    """A late event would be counted into the wrong day or take the place of the latest transaction."""
+    """A late transaction lands in its own day and place."""
     events = [transaction(START + DAY * number, number + 1) for number in range(6)]
     late = [events[3], events[0], events[5], events[1], events[4], events[2]]
     assert encode_state(folded(*late)) == encode_state(folded(*events))
 
 
 def test_second_transaction_of_an_older_day_adds_to_it() -> None:
-    """A late event of a known day would open the day twice."""
+    """A late transaction of a known day adds to that day."""
     state = folded(transaction(START, 1), transaction(START + DAY, 2), transaction(START, 4))
     assert state.day_minor == [500, 200]
 
 
 def test_what_has_left_the_window_is_not_brought_back() -> None:
-    """A very late event would grow the state beyond its bounds."""
+    """What has left the window stays out."""
     old = transaction(START - DAY * 500, 3)
     assert folded(transaction(START, 1), old).recent == folded(old, transaction(START, 1)).recent
     assert folded(transaction(START, 1), old).days == folded(old, transaction(START, 1)).days
@@ -79,7 +79,7 @@ def test_what_has_left_the_window_is_not_brought_back() -> None:
 
 
 def test_state_is_bounded() -> None:
-    """A busy user would grow without limit, and with it every batch that touches him."""
+    """A busy user's state stays within its bounds."""
     minute = dt.timedelta(minutes=1)
     state = folded(*(transaction(START + minute * number, 1, merchant="m" * 500) for number in range(MAX_RECENT + 50)))
     assert len(state.recent) == MAX_RECENT
@@ -94,7 +94,7 @@ def test_state_is_bounded() -> None:
 
 
 def test_oldest_closed_goal_leaves_first() -> None:
-    """A goal that is still open would be forgotten before one that is long decided."""
+    """The oldest closed goal is forgotten before any open one."""
     state = folded(goal(START, "create", "open"), goal(START + DAY, "create", "done"))
     state = fold(state, goal(START + DAY, "achieve", "done"))
     for number in range(MAX_GOALS - 1):
@@ -105,7 +105,7 @@ def test_oldest_closed_goal_leaves_first() -> None:
 
 
 def test_goal_is_followed_from_creation_to_outcome() -> None:
-    """The goal model would train on goals that it does not know."""
+    """A goal is followed from its creation to its outcome."""
     due = START + DAY * 10
     state = folded(
         goal(START, "create", goal_kind="savings", target_minor=5_000, due_at=due),
@@ -125,24 +125,24 @@ def test_goal_is_followed_from_creation_to_outcome() -> None:
 
 
 def test_first_outcome_stands() -> None:
-    """A goal that is reported twice would count as two outcomes."""
+    """Only the first outcome of a goal counts."""
     state = folded(goal(START, "create"), goal(START, "achieve"), goal(START, "achieve"), goal(START, "fail"))
     assert (state.goals_achieved, state.goals_failed) == (1, 0)
 
 
 def test_outcome_of_an_unknown_goal_counts() -> None:
-    """Outcomes of goals that were created before tracking began would be lost."""
+    """The outcome of an unknown goal counts."""
     assert folded(goal(START, "fail")).goals_failed == 1
 
 
 def test_deleted_goal_is_no_outcome() -> None:
-    """A deleted goal would count as failed."""
+    """A deleted goal has no outcome."""
     state = folded(goal(START, "create"), goal(START, "delete"), goal(START, "fail"))
     assert (state.goals[0].status, state.goals_achieved + state.goals_failed) == (GOAL_DELETED, 0)
 
 
 def test_lateness_comes_from_the_schedule_or_from_the_host() -> None:
-    """Punctuality, which carries the goal model on course work, would be wrong."""
+    """Lateness comes from the host, or else from the schedule."""
     state = folded(
         goal(START, "create", additional_data={"schedule_days": [20, 10, "x", True]}),
         goal(START + DAY * 12, "update"),
@@ -155,14 +155,14 @@ def test_lateness_comes_from_the_schedule_or_from_the_host() -> None:
 
 
 def test_what_a_state_keeps_changes_only_with_the_reducers_version() -> None:
-    """Stored states and states folded anew agree: whoever moves a bound raises the version, and this line."""
+    """A bound of the state changes only together with the reducer's version."""
     bounds = rules.MAX_RECENT, rules.RECENT_SPAN, rules.DAYS_KEPT, rules.MAX_GOALS, rules.MAX_SCHEDULE, rules.MAX_SHOWN
     assert (rules.REDUCER_VERSION, *bounds) == (2, 512, 2_678_400_000, 434, 32, 64, 256)
 
 
 @pytest.mark.parametrize(("given", "kept"), [(63, 63), (64, 64), (65, 64), (10_000, 64)])
 def test_a_schedule_is_kept_up_to_sixty_four_pieces(given: int, kept: int) -> None:
-    """A year of weekly work is judged by its schedule, and a host's list of any length adds at most 64 numbers to a state."""
+    """A schedule keeps at most 64 pieces, enough for a year of weekly work."""
     days = list(range(given))
     known = folded(goal(START, "create", additional_data={"schedule_days": days})).goals[0]
     assert known.schedule == days[:kept]
@@ -170,7 +170,7 @@ def test_a_schedule_is_kept_up_to_sixty_four_pieces(given: int, kept: int) -> No
 
 @pytest.mark.parametrize("extra", [{"schedule_days": 3}, {"schedule_days": [float("inf"), 1e9]}, {"late_days": "two"}])
 def test_odd_additional_data_is_ignored(extra: dict[str, object]) -> None:
-    """A host's free-form field would stop the stream."""
+    """Unexpected values in a host's free-form field are ignored."""
     known = folded(goal(START, "create"), goal(START, "update", additional_data=extra)).goals[0]
     assert (known.schedule, known.timed) == ([], 0)
 
@@ -180,12 +180,12 @@ def test_odd_additional_data_is_ignored(extra: dict[str, object]) -> None:
     [("Groceries", "groceries"), ("dining out", "dine_out"), (" Salary", "income"), ("CD", "other")],
 )
 def test_host_categories_are_brought_to_the_eleven(name: str, category: str) -> None:
-    """A category would be lost in ``other`` because of its spelling."""
+    """A host's spelling of a category is brought to one of the eleven."""
     assert CATEGORIES[category_index(name)] == category
 
 
 def test_copy_shares_nothing() -> None:
-    """A caller that keeps the old state would see it change."""
+    """A copy shares nothing with the original."""
     state = folded(transaction(START, 1))
     kept = copy_state(state)
     fold(state, transaction(START, 2))
@@ -194,6 +194,6 @@ def test_copy_shares_nothing() -> None:
 
 
 def test_garbage_is_no_state() -> None:
-    """A damaged row would be taken for an empty history."""
+    """Bytes that are no state are refused."""
     with pytest.raises(msgspec.DecodeError):
         decode_state(b"\x93\x01")

@@ -11,7 +11,7 @@ from modelkit.signing import TrustedKeys
 
 
 def test_the_first_call_makes_a_key_that_is_trusted_and_private(tmp_path: Path) -> None:
-    """Without a trusted half nothing that is signed could be served; without mode 600 anybody could sign."""
+    """The first call makes a key that only its owner can read, and its public half is trusted."""
     folder = tmp_path / "keys"
     signature = installation_key(folder).sign(b"message")
     TrustedKeys.load(folder).verify(b"message", signature)
@@ -19,7 +19,7 @@ def test_the_first_call_makes_a_key_that_is_trusted_and_private(tmp_path: Path) 
 
 
 def test_processes_that_start_at_once_get_one_key(tmp_path: Path) -> None:
-    """Two keys would mean that one process signs what the others refuse."""
+    """Processes that start at once all get the same key."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         keys = list(pool.map(lambda _: installation_key(tmp_path / "keys"), range(16)))
     assert len({key.sign(b"message") for key in keys}) == 1

@@ -43,14 +43,14 @@ def artifact() -> dict[str, bytes]:
 
 
 def test_opened_artifact_is_what_was_built(artifact: dict[str, bytes]) -> None:
-    """A replica would parse other bytes than those that were verified."""
+    """Opening an artifact gives the very bytes that were signed."""
     loaded = opened(artifact)
     assert loaded.files == {name: raw for name, raw in artifact.items() if name not in {MANIFEST, SIGNATURE}}
     assert loaded.manifest.golden_digest == loaded.manifest.files[GOLDEN]
 
 
 def test_flipped_bytes_are_rejected(artifact: dict[str, bytes]) -> None:
-    """A corrupted artifact would be loaded: a flipped bit was seen to kill a process or to change answers silently."""
+    """An artifact with a flipped bit is rejected."""
     generator = np.random.default_rng(11)
     names = sorted(artifact)
     for _ in range(FLIPS):
@@ -63,7 +63,7 @@ def test_flipped_bytes_are_rejected(artifact: dict[str, bytes]) -> None:
 
 
 def test_every_byte_of_the_signature_counts(artifact: dict[str, bytes]) -> None:
-    """A signature could be varied without being noticed."""
+    """A signature with any byte changed is rejected."""
     for place in range(len(artifact[SIGNATURE])):
         damaged = bytearray(artifact[SIGNATURE])
         damaged[place] ^= 0x20
@@ -73,25 +73,25 @@ def test_every_byte_of_the_signature_counts(artifact: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("name", [MANIFEST, SIGNATURE, MODEL, GOLDEN])
 def test_missing_file_is_named(artifact: dict[str, bytes], name: str) -> None:
-    """An unsigned or incomplete artifact would be loaded, or nobody would know what it lacks."""
+    """An artifact that lacks a file is rejected, and the error names the file."""
     with pytest.raises(ArtifactRejectedError, match=name):
         opened({other: raw for other, raw in artifact.items() if other != name})
 
 
 def test_unexpected_file_is_rejected(artifact: dict[str, bytes]) -> None:
-    """A file that nobody signed would travel with the artifact."""
+    """A file that is not in the manifest is rejected."""
     with pytest.raises(ArtifactRejectedError, match=r"extra\.json is not in the manifest"):
         opened({**artifact, "extra.json": b"{}"})
 
 
 def test_short_signature_is_rejected(artifact: dict[str, bytes]) -> None:
-    """An empty signature would reach the cryptography."""
+    """A signature of the wrong length is rejected."""
     with pytest.raises(ArtifactRejectedError, match="bytes"):
         opened({**artifact, SIGNATURE: b""})
 
 
 def test_unknown_key_is_rejected(artifact: dict[str, bytes]) -> None:
-    """Anybody's signature would do."""
+    """The signature of an unknown key is rejected."""
     with pytest.raises(ArtifactRejectedError, match="unknown key"):
         open_artifact(artifact, SigningKey.generate().trusted())
 
@@ -101,7 +101,7 @@ def test_unknown_key_is_rejected(artifact: dict[str, bytes]) -> None:
     [("reducer_version", REDUCER_VERSION + 1, "reducer version"), ("format_version", 99, "format 99")],
 )
 def test_other_versions_are_rejected(artifact: dict[str, bytes], field: str, value: int, message: str) -> None:
-    """A model would be fed rows that another reducer made."""
+    """A manifest of another format or reducer version is rejected."""
     foreign = build_artifact(
         msgspec.structs.replace(opened(artifact).manifest, **{field: value}), opened(artifact).files, KEY
     )
@@ -110,13 +110,13 @@ def test_other_versions_are_rejected(artifact: dict[str, bytes], field: str, val
 
 
 def test_signed_nonsense_is_rejected(artifact: dict[str, bytes]) -> None:
-    """A manifest of another shape would raise something that nobody handles."""
+    """A signed file that is no manifest is rejected."""
     with pytest.raises(ArtifactRejectedError, match="not a manifest"):
         opened({**artifact, MANIFEST: b"{}", SIGNATURE: KEY.sign(b"{}")})
 
 
 def test_content_digest_ignores_times_names_and_lineage(artifact: dict[str, bytes]) -> None:
-    """The same training would not be recognised as the same."""
+    """Times, names and lineage leave the content digest unchanged."""
     loaded = opened(artifact)
     later = msgspec.structs.replace(
         loaded.manifest,
@@ -133,41 +133,41 @@ def test_content_digest_ignores_times_names_and_lineage(artifact: dict[str, byte
 
 @pytest.mark.parametrize("name", [MODEL, GOLDEN])
 def test_content_digest_covers_every_file_that_decides(artifact: dict[str, bytes], name: str) -> None:
-    """Two different models would have the same digest."""
+    """A change in any file that decides an answer changes the content digest."""
     loaded = opened(artifact)
     other = build_artifact(loaded.manifest, {**loaded.files, name: loaded.files[name] + b" "}, KEY)
     assert opened(other).digest != loaded.digest
 
 
 def test_content_digest_covers_parameters(artifact: dict[str, bytes]) -> None:
-    """A version with another policy would have the same digest."""
+    """A change of parameters changes the content digest."""
     loaded = opened(artifact)
     other = msgspec.structs.replace(loaded.manifest, parameters={"output_column": 0})
     assert opened(build_artifact(other, loaded.files, KEY)).digest != loaded.digest
 
 
 def test_same_input_gives_the_same_bytes() -> None:
-    """A repeated training could not be compared with the first."""
+    """The same input gives the same bytes."""
     first, second = (baseline_artifact(definition_of("spending"), KEY, CREATED_AT) for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize("name", ["../model.onnx", "manifest.json", "Model", "a/b.json", ".json"])
 def test_odd_file_names_are_refused(name: str) -> None:
-    """An artifact could write outside its folder."""
+    """A file name that could leave the folder is refused."""
     drafted = manifest("goal")
     with pytest.raises(ValueError, match="not a name"):
         build_artifact(drafted, {name: b"", GOLDEN: b""}, KEY)
 
 
 def test_artifact_without_golden_predictions_is_refused() -> None:
-    """Nothing would prove that a replica answers as the trainer did."""
+    """An artifact without golden predictions is refused."""
     with pytest.raises(ValueError, match=r"golden\.json"):
         build_artifact(manifest("goal"), {PARAMETERS: b"{}"}, KEY)
 
 
 def test_golden_file_needs_pairs() -> None:
-    """Golden inputs without outputs would prove nothing."""
+    """Golden predictions have as many outputs as inputs, and at least one."""
     with pytest.raises(ValueError, match="got 0 for 0"):
         golden_file([], [])
     with pytest.raises(ValueError, match="got 0 for 1"):
@@ -175,7 +175,7 @@ def test_golden_file_needs_pairs() -> None:
 
 
 def test_folder_holds_the_same_artifact(artifact: dict[str, bytes], tmp_path: Path) -> None:
-    """A folder would give another artifact than the store, or leave a temporary one behind."""
+    """A folder gives back the same artifact, and no temporary folder stays."""
     write_artifact(tmp_path / "v1", artifact)
     assert load_artifact(tmp_path / "v1", KEY.trusted()) == opened(artifact)
     assert [path.name for path in tmp_path.iterdir()] == ["v1"]
@@ -184,7 +184,7 @@ def test_folder_holds_the_same_artifact(artifact: dict[str, bytes], tmp_path: Pa
 
 
 def test_interrupted_write_leaves_nothing(artifact: dict[str, bytes], tmp_path: Path) -> None:
-    """Half an artifact would stand under the final name."""
+    """An interrupted write leaves nothing behind."""
     broken = {**artifact, "z/z.json": b""}
     with pytest.raises(FileNotFoundError):
         write_artifact(tmp_path / "v1", broken)
@@ -192,13 +192,13 @@ def test_interrupted_write_leaves_nothing(artifact: dict[str, bytes], tmp_path: 
 
 
 def test_unreadable_folder_is_rejected(tmp_path: Path) -> None:
-    """A missing folder would raise something that nobody handles."""
+    """A folder that cannot be read is rejected as an artifact."""
     with pytest.raises(ArtifactRejectedError, match="cannot be read"):
         load_artifact(tmp_path / "nowhere", KEY.trusted())
 
 
 def test_keys_survive_the_disk(tmp_path: Path) -> None:
-    """A restarted trainer would sign with a key that nobody trusts."""
+    """A key that is loaded from disk signs as before."""
     key = SigningKey.generate()
     key.save(tmp_path / "signing.pem")
     signature = SigningKey.load(tmp_path / "signing.pem").sign(b"message")
@@ -217,21 +217,21 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt
 
 @pytest.mark.parametrize("content", [None, b"nonsense", EC_KEY])
 def test_folder_without_a_good_key_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    """A replica would start without being able to verify anything."""
+    """A folder without a usable trusted key is refused."""
     if content is not None:
         (tmp_path / "one.pub").write_bytes(content)
     with pytest.raises(SettingsError):
         TrustedKeys.load(tmp_path)
 
 
-def test_missing_signing_key_is_said(tmp_path: Path) -> None:
-    """A trainer without its key would fail with a stack trace."""
+def test_missing_signing_key_is_named(tmp_path: Path) -> None:
+    """A missing signing key is a settings error that says so."""
     with pytest.raises(SettingsError, match="no signing key"):
         SigningKey.load(tmp_path / "signing.pem")
 
 
 def test_signing_key_of_another_kind_is_refused(tmp_path: Path) -> None:
-    """A trainer would sign what no replica accepts."""
+    """A signing key of another kind is refused."""
     pem = x25519.X25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -241,6 +241,6 @@ def test_signing_key_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_manifest_survives_json() -> None:
-    """A field would be lost between trainer and replica."""
+    """A manifest survives its encoding, field by field."""
     drafted = manifest("spending", metrics={"mae": 1.5}, library_versions={"numpy": "2"})
     assert msgspec.json.decode(msgspec.json.encode(drafted), type=Manifest) == drafted

@@ -24,16 +24,14 @@ from modelkit.training.off_policy import (
     effective_sample_size,
     estimates,
     importance_weights,
-    ips_terms,
     snips,
     uniform_policy,
 )
-from stack.replay.settings import ReplaySettings
+from tests.small_sets import REAL, needs_real_sets
 
 FloatArray = npt.NDArray[np.float64]
 
 ACTIONS = 4
-OPEN_BANDIT = ReplaySettings().data / "openbandit"
 ITEMS = 34
 
 
@@ -70,22 +68,22 @@ def by_hand() -> tuple[FloatArray, Log, FloatArray]:
 
 
 def test_terms_equal_those_of_pencil_and_paper() -> None:
-    """A weight or a correction would be taken from the wrong action."""
+    """The terms equal those computed by hand."""
     policy, log, values = by_hand()
     np.testing.assert_allclose(importance_weights(policy, log), [2.0, 1.5])
-    np.testing.assert_allclose(ips_terms(policy, log), [2.0, 3.0])
+    assert estimates(policy, log, values)["ips"] == pytest.approx((2.0 + 3.0) / 2)
     np.testing.assert_allclose(dm_terms(policy, values), [2.0, 1.25])
     np.testing.assert_allclose(dr_terms(policy, log, values), [2.0 + 2.0 * 0.0, 1.25 + 1.5 * 1.0])
     assert snips(policy, log) == pytest.approx(5.0 / 3.5)
 
 
 def test_weighted_estimators_are_unbiased_under_a_policy_that_was_not_served() -> None:
-    """A policy would be promoted for what the log happened to show, not for what it would earn."""
+    """The weighted estimators find what an unserved policy earns."""
     world = World(seed=1, rows=400)
     wrong = np.zeros_like(world.means) + 0.7
     estimated = np.array([
-        (ips_terms(world.policy, log).mean(), dr_terms(world.policy, log, wrong).mean())
-        for log in (world.log() for _ in range(300))
+        (found["ips"], found["dr"])
+        for found in (estimates(world.policy, world.log(), wrong) for _ in range(300))
     ])  # fmt: skip
     deviations = (estimated.mean(axis=0) - world.truth) / (estimated.std(axis=0) / np.sqrt(len(estimated)))
     assert np.all(np.abs(deviations) < 4.0)
@@ -93,7 +91,7 @@ def test_weighted_estimators_are_unbiased_under_a_policy_that_was_not_served() -
 
 
 def test_direct_method_follows_its_model_into_error_and_the_robust_one_does_not() -> None:
-    """The difference between both would not be seen, and a biased model would decide alone."""
+    """A biased model misleads the direct method and not the doubly robust one."""
     world = World(seed=2, rows=20_000)
     log = world.log()
     wrong = world.means[:, ::-1]
@@ -102,17 +100,18 @@ def test_direct_method_follows_its_model_into_error_and_the_robust_one_does_not(
 
 
 def test_good_model_makes_the_robust_estimate_narrower_than_weights_alone() -> None:
-    """The reward model would be dead weight."""
+    """A good reward model narrows the estimate."""
     world = World(seed=3, rows=4_000)
     first, second = world.log(), world.log()
     values = RewardModel(world.contexts, first, actions=ACTIONS).values(world.contexts)
-    robust, weighted = dr_terms(world.policy, second, values), ips_terms(world.policy, second)
+    robust = dr_terms(world.policy, second, values)
+    weighted = importance_weights(world.policy, second) * second.rewards
     assert float(np.std(robust)) < 0.8 * float(np.std(weighted))
     assert float(robust.mean()) == pytest.approx(world.truth, abs=0.1)
 
 
 def test_shrinkage_trades_a_little_bias_for_less_variance_under_heavy_weights() -> None:
-    """A few rows with enormous weights would decide, although the log hardly covers the policy."""
+    """Under heavy weights shrinkage trades a little bias for less variance."""
     errors = []
     for seed in range(40):
         world = World(seed=seed, rows=300)
@@ -131,7 +130,7 @@ def test_shrinkage_trades_a_little_bias_for_less_variance_under_heavy_weights() 
 
 
 def test_shrinkage_leaves_even_weights_alone() -> None:
-    """The estimator would be biased where nothing calls for it."""
+    """Even weights are not shrunk."""
     world = World(seed=5, rows=5_000)
     drawn = np.random.default_rng(5).integers(0, ACTIONS, 5_000)
     log = Log(drawn, np.full(5_000, 1 / ACTIONS), world.means[np.arange(5_000), drawn])
@@ -142,28 +141,28 @@ def test_shrinkage_leaves_even_weights_alone() -> None:
 
 @given(st.lists(st.floats(0.0, 50.0), min_size=1, max_size=40))
 def test_effective_samples_lie_between_none_and_all(weights: list[float]) -> None:
-    """A holdout would be said to carry more than it has rows."""
+    """Effective samples are more than none and at most all."""
     found = np.array(weights)
     assert 0.0 <= effective_sample_size(found) <= len(weights) + 1e-6
     assert 0.0 <= clipped_mass(found) <= 1.0
 
 
 def test_effective_samples_and_clipped_mass_of_known_weights() -> None:
-    """One row with all the weight would count as many."""
+    """Known weights give the effective samples and the clipped mass of the formulas."""
     assert effective_sample_size(np.ones(50)) == pytest.approx(50.0)
     assert effective_sample_size(np.array([100.0, *[0.0] * 49])) == pytest.approx(1.0)
     assert clipped_mass(np.array([30.0, 10.0])) == pytest.approx(0.5)
 
 
 def test_action_that_could_not_have_been_served_is_refused() -> None:
-    """A division by nought would become an infinite value."""
+    """A served action without a positive propensity is refused."""
     policy, log, _ = by_hand()
     with pytest.raises(ValueError, match="positive propensity"):
         importance_weights(policy, log._replace(propensities=np.array([0.0, 0.5])))
 
 
 def test_reward_model_recovers_rewards_and_leaves_unserved_actions_at_the_mean() -> None:
-    """The judge would believe extremes about an action that nobody ever saw."""
+    """The reward model recovers rewards and expects the mean of an unserved action."""
     world = World(seed=7, rows=4_000)
     log = world.log()
     seen = np.flatnonzero(log.actions != 3)
@@ -174,14 +173,14 @@ def test_reward_model_recovers_rewards_and_leaves_unserved_actions_at_the_mean()
 
 
 def test_best_single_action_is_the_one_that_earns_most_not_the_one_shown_most() -> None:
-    """The hollow baseline would be easy to beat."""
+    """The best single action is the one that earns most."""
     actions = np.array([0] * 90 + [1] * 10)
     log = Log(actions, np.where(actions == 0, 0.9, 0.1), np.where(actions == 0, 0.1, 0.3))
     assert best_single_action(log, actions=3) == 1
 
 
 def test_constant_policy_keeps_the_floor_of_every_action() -> None:
-    """A trivial policy would be compared that could never be served."""
+    """A constant policy keeps the floor of every action."""
     policy = constant_policy(2, rows=2, actions=5, floor=0.02)
     np.testing.assert_allclose(policy, [[0.02, 0.02, 0.92, 0.02, 0.02]] * 2)
 
@@ -190,10 +189,7 @@ class Impressions:
     """A log of Open Bandit: item, position, click, propensity, and context as ones and zeros."""
 
     def __init__(self, name: str) -> None:
-        path = OPEN_BANDIT / f"{name}_men.csv.gz"
-        if not path.is_file():
-            pytest.skip(f"the Open Bandit sample is not at {OPEN_BANDIT} (FINCOACH_DATA names the folder above it)")
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with gzip.open(REAL / "openbandit" / f"{name}_men.csv.gz", "rt", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         self.positions = np.array([int(row["position"]) for row in rows])
         self.log = Log(
@@ -232,15 +228,17 @@ def errors_on(source: Impressions, policy: FloatArray, target: Impressions) -> d
     return {name: abs(found[name] - truth) / truth for name in ("ips", "snips", "dm", "dr", "dros")}
 
 
+@needs_real_sets
 def test_real_random_log_tells_what_thompson_sampling_earned() -> None:
-    """The estimators would not hold on real clicks; published errors are .311 (IPS), .157 (DM), .292 (DR), .160 (DRos)."""
+    """The estimators hold on real clicks; published errors are .311 (IPS), .157 (DM), .292 (DR), .160 (DRos)."""
     random, thompson = Impressions("random"), Impressions("bts")
     errors = errors_on(random, thompson.served_shares()[random.positions], thompson)
     assert all(error < 0.35 for error in errors.values()), errors
 
 
+@needs_real_sets
 def test_real_thompson_log_carries_the_uniform_policy_only_so_far() -> None:
-    """A log of 10,000 rows that is worth 660 would be trusted like one of 10,000."""
+    """A real log of 10,000 rows carries the uniform policy like 660 rows."""
     random, thompson = Impressions("random"), Impressions("bts")
     rows = len(thompson.positions)
     weights = importance_weights(uniform_policy(rows=rows, actions=ITEMS), thompson.log)

@@ -42,19 +42,19 @@ def answers(booster: lgb.Booster, rows: np.ndarray) -> np.ndarray:
 @settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_rows_that_lie_on_a_threshold_take_the_same_branch(seed: int) -> None:
-    """A replica would answer with another leaf than the trainer measured."""
+    """A value on a threshold takes the same branch as in LightGBM."""
     booster, rows = fitted(seed)
     np.testing.assert_allclose(answers(booster, rows), booster.predict(rows, raw_score=True), atol=1e-4)
 
 
 def test_raw_scores_of_a_classifier_are_exported() -> None:
-    """Probabilities would be squeezed twice."""
+    """A classifier is exported with its raw scores."""
     booster, rows = fitted(1, objective="binary")
     np.testing.assert_allclose(answers(booster, rows), booster.predict(rows, raw_score=True), atol=1e-4)
 
 
 def test_boosters_with_several_outputs_are_refused() -> None:
-    """Only the first class would be served, silently."""
+    """A booster with several outputs is refused."""
     rows = np.random.default_rng(0).normal(size=(90, 2)).astype(np.float32)
     booster = lgb.train(
         {"objective": "multiclass", "num_class": 3, "verbosity": -1},

@@ -32,7 +32,7 @@ def goal_row(state: UserState | None, target: Goal | str, as_of: dt.datetime) ->
 
 
 def test_segmentation_row() -> None:
-    """Segments would be made of columns that are not what they are called."""
+    """Each column of the segmentation row is what its name says."""
     state = folded(
         transaction(START, 30),
         transaction(START + DAY * 10, 10, "bills"),
@@ -68,14 +68,14 @@ def test_segmentation_row() -> None:
 
 
 def test_unknown_user_has_a_finite_segmentation_row() -> None:
-    """A request for a new user would fail."""
+    """An unknown user has a finite segmentation row."""
     row = segmentation_features(None, START)
     assert row.shape == (len(SEGMENTATION_FEATURES),)
     assert np.isfinite(row).all()
 
 
 def test_goal_row_begins_with_the_state_features() -> None:
-    """The goal model would read the state in another order than the host's."""
+    """A goal row begins with the state features, in the host's order."""
     state = folded(transaction(START, 10), goal(START, "create", target_minor=100))
     row = goal_features(state, "g1", START + DAY)
     assert GOAL_FEATURES[:35] == STATE_FEATURES
@@ -83,7 +83,7 @@ def test_goal_row_begins_with_the_state_features() -> None:
 
 
 def test_savings_goal_row() -> None:
-    """The plan of a goal (amount, days, amount per day, gap) would be wrong."""
+    """A savings goal's row has its amount, days, amount per day and gap."""
     state = folded(
         transaction(START, 50, transaction_type="credit", balance_after_minor=400_00),
         goal(START, "create", goal_kind="savings", target_minor=200_00, due_at=START + DAY * 20, progress=0.1),
@@ -98,7 +98,7 @@ def test_savings_goal_row() -> None:
 
 
 def test_budget_goal_row() -> None:
-    """What was spent since a budget began would be missed, or what was spent before it would be counted."""
+    """A budget counts what was spent since it began, and nothing before."""
     state = folded(
         transaction(START - DAY, 84),
         goal(START, "create", goal_kind="budget", target_minor=100_00, due_at=START + DAY * 30),
@@ -113,7 +113,7 @@ def test_budget_goal_row() -> None:
 
 
 def test_budget_stops_counting_at_its_end() -> None:
-    """Spending of the next month would break the budget of the last."""
+    """Spending after a budget's end does not count."""
     state = folded(
         goal(START, "create", goal_kind="budget", target_minor=100_00, due_at=START + DAY * 10),
         transaction(START + DAY * 10, 70),
@@ -122,7 +122,7 @@ def test_budget_stops_counting_at_its_end() -> None:
 
 
 def test_course_work_row() -> None:
-    """Missed work, scores and punctuality, which carry the goal model, would be wrong."""
+    """A row of course work has its missed work, scores and punctuality."""
     state = folded(
         goal(START, "create", additional_data={"schedule_days": [10, 20, 30, 90]}),
         goal(START + DAY * 12, "update", score=60.0),
@@ -136,7 +136,7 @@ def test_course_work_row() -> None:
 
 
 def test_own_outcome_is_not_among_the_past() -> None:
-    """A training row that is made late would hold its own label."""
+    """A goal's own outcome is not in its row."""
     events = [goal(START, "create", "old"), goal(START, "fail", "old"), goal(START + DAY, "create", "new")]
     open_row = goal_features(folded(*events), "new", START + DAY * 2)
     decided = folded(*events, goal(START + DAY, "achieve", "new"))
@@ -146,7 +146,7 @@ def test_own_outcome_is_not_among_the_past() -> None:
 
 
 def test_goal_may_be_described_or_guessed() -> None:
-    """A goal that is not in the state yet could not be asked about."""
+    """A goal may be described in the request, or else is the newest open one."""
     state = folded(
         goal(START, "create", "first"), goal(START + DAY, "create", "second"), goal(START + DAY, "fail", "second")
     )
@@ -164,19 +164,19 @@ def test_goal_may_be_described_or_guessed() -> None:
 
 @pytest.mark.parametrize("fields", [{"target_minor": -1}, {"due_at": "2026-04-01T00:00:00"}, {"progress": "half"}])
 def test_malformed_description_is_refused(fields: dict[str, object]) -> None:
-    """A nonsense goal would be answered with a probability."""
+    """A malformed description of a goal is refused."""
     with pytest.raises(msgspec.ValidationError):
         goal_in(None, "g", fields, as_of=START)
 
 
 def test_huge_progress_stays_finite() -> None:
-    """A host's mistake would give a row that no model can score."""
+    """A huge progress gives a finite row."""
     state = folded(goal(START, "create", progress=1e300))
     assert np.isfinite(goal_features(state, "g1", START)).all()
 
 
 def test_replay_gives_the_states_before_each_moment() -> None:
-    """Training rows would know the event that they are to predict."""
+    """A replayed state knows only what happened before its moment."""
     events = [transaction(START + DAY * number, 1) for number in range(4)]
     moments = [START, START + DAY, START + DAY * 10]
     seen = [state.transactions if state else None for _, state in replay(events, moments)]
@@ -184,13 +184,13 @@ def test_replay_gives_the_states_before_each_moment() -> None:
 
 
 def test_replay_knows_a_late_event_from_its_place_in_the_log() -> None:
-    """A training row would know what serving had not been told yet."""
+    """A replay knows a late event only from its place in the log on."""
     events = [transaction(START + DAY * 5, 1), transaction(START, 1)]
     seen = [state.transactions if state else 0 for _, state in replay(events, [START + DAY, START + DAY * 6])]
     assert seen == [0, 2]
 
 
 def test_replay_refuses_moments_that_go_back() -> None:
-    """A state would be yielded for a moment that it has passed."""
+    """A replay refuses moments that go back."""
     with pytest.raises(ValueError, match="ascend"):
         list(replay([], [START + DAY, START]))

@@ -48,7 +48,7 @@ STATISTICS = st.builds(
 
 
 def exact(statistics: DatasetStatistics) -> tuple[object, ...]:
-    """Return all that must not depend on the order of merging."""
+    """Return all that is independent of the order of merging."""
     users = round(distinct(statistics.users))
     return (users, *(getattr(statistics, name) for name in statistics.__struct_fields__ if name != "users"))
 
@@ -57,19 +57,19 @@ def exact(statistics: DatasetStatistics) -> tuple[object, ...]:
 def test_merging_is_associative_and_commutative(
     one: DatasetStatistics, two: DatasetStatistics, three: DatasetStatistics
 ) -> None:
-    """The same panes in another order would give another data set."""
+    """The same panes give the same data set in any order and grouping."""
     assert exact(merged(merged(one, two), three)) == exact(merged(one, merged(two, three)))
     assert exact(merged(one, two)) == exact(merged(two, one))
 
 
 @given(STATISTICS)
 def test_nothing_changes_nothing(statistics: DatasetStatistics) -> None:
-    """An empty pane would change a data set."""
+    """An empty pane changes nothing."""
     assert exact(merged(statistics, DatasetStatistics())) == exact(statistics)
 
 
 def test_categories_are_bounded_and_none_is_lost() -> None:
-    """A producer that invents categories would fill the memory, or vanish from the sum."""
+    """The number of categories is bounded, and every category counts in the sum."""
     many = {f"category-{number}": number + 1 for number in range(MOST_CATEGORIES + 40)}
     kept = bounded_categories(many)
     assert len(kept) == MOST_CATEGORIES
@@ -80,7 +80,7 @@ def test_categories_are_bounded_and_none_is_lost() -> None:
 
 @given(st.lists(st.lists(st.integers(0, 2_000), max_size=300), max_size=30), st.integers(0, 3_000))
 def test_the_heaviest_users_are_found_within_the_bound(panes: list[list[int]], bot: int) -> None:
-    """A bot among many users would be forgotten, or an honest one blamed for it."""
+    """The heaviest users are found within the bound, and an honest one is not blamed."""
     panes = [*panes, [5_000] * bot]
     heaviest: dict[bytes, int] = {}
     for pane in panes:
@@ -95,7 +95,7 @@ def test_the_heaviest_users_are_found_within_the_bound(panes: list[list[int]], b
 
 
 def test_heaviest_users_are_exact_below_the_bound_and_bounded_above() -> None:
-    """A share of an epoch would be capped by a wrong count, or a pane would grow with its users."""
+    """The heaviest users are exact below the bound, and their number is bounded above it."""
     few = {n.to_bytes(16): n + 1 for n in range(MOST_HEAVY_USERS)}
     assert bounded_heaviest(few) == few
     many = {n.to_bytes(16): 1 for n in range(MOST_HEAVY_USERS + 1)} | {b"bot": 50, b"fan": 2}
@@ -104,12 +104,12 @@ def test_heaviest_users_are_exact_below_the_bound_and_bounded_above() -> None:
 
 @given(st.dictionaries(st.binary(max_size=2), st.integers(1, 100)), st.integers(0, 100))
 def test_the_excess_is_what_lies_beyond_the_cap(heaviest: dict[bytes, int], cap: int) -> None:
-    """One user would push a threshold, or nobody would reach it."""
+    """The excess of a user is what lies beyond the cap."""
     assert excess(heaviest, cap) == sum(max(0, count - cap) for count in heaviest.values())
 
 
 def test_distinct_users_are_estimated_within_the_error() -> None:
-    """Diversity would be judged by a wrong number of users."""
+    """Distinct users are estimated within the error."""
     assert distinct(user_sketch(uuid.uuid5(uuid.NAMESPACE_OID, str(n)).int for n in range(5_000))) == pytest.approx(
         5_000, rel=0.07
     )
@@ -118,7 +118,7 @@ def test_distinct_users_are_estimated_within_the_error() -> None:
 
 
 def test_sources_are_bounded_and_no_age_is_lost() -> None:
-    """A producer that invents sources would fill the memory, or hide its late events."""
+    """The number of sources is bounded, and every age counts."""
     many = {f"source-{number}": histogram([float(number)] * (number + 1)) for number in range(MOST_SOURCES + 9)}
     kept = bounded_sources(many)
     assert len(kept) == MOST_SOURCES
@@ -129,14 +129,14 @@ def test_sources_are_bounded_and_no_age_is_lost() -> None:
 
 @given(st.lists(st.floats(1e-3, 1e12), min_size=1, max_size=60), st.floats(0, 1))
 def test_quantiles_lie_within_half_a_bucket(values: list[float], rank: float) -> None:
-    """Ages and amounts would be judged by wrong quantiles."""
+    """A quantile lies within half a bucket of the exact one."""
     (found,) = quantiles(histogram(values), (rank,))
     exact = float(np.quantile(values, rank, method="inverted_cdf"))
     assert found == pytest.approx(exact, rel=0.05)
 
 
 def test_a_histogram_knows_how_many_there_are() -> None:
-    """A share would be estimated where it can be counted; nought would have no place."""
+    """A histogram counts its values exactly, zeros too."""
     values = histogram([0.0, 0.0, *map(float, range(1, 10_000))])
     assert (size(values), values[ZERO_BUCKET]) == (10_001, 2)
     assert quantiles(values, (0.0, 0.5)) == [0.0, pytest.approx(5_000, rel=0.05)]

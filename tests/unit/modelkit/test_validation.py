@@ -52,7 +52,7 @@ def evidence(
 
 
 def test_a_better_candidate_wins_with_its_numbers() -> None:
-    """A real improvement would never be deployed, or its evidence be lost."""
+    """A better candidate wins, and the verdict carries its numbers."""
     judgement = judge(evidence(), POLICY)
     assert judgement.verdict == Verdict.CANDIDATE_WINS
     comparison = judgement.comparison
@@ -80,14 +80,14 @@ def test_a_better_candidate_wins_with_its_numbers() -> None:
     ],
 )  # fmt: skip
 def test_each_gate_stops_what_it_is_there_for(case: Evidence, verdict: Verdict, stage: str) -> None:
-    """A worse, absurd or hardly measured model would be served."""
+    """Each gate stops the case that it is there for."""
     judgement = judge(case, POLICY)
     assert judgement.verdict == verdict
     assert judgement.reasons[0].startswith(stage)
 
 
 def test_a_models_own_check_keeps_the_champion_and_a_failed_sanity_check_rejects() -> None:
-    """Gates that only one model has would be recorded and not obeyed."""
+    """A model's own check keeps the champion, and a failed sanity check rejects."""
     unstable = Check(stage="stability", name="churn", passed=False, sentence="labels churn")
     assert judge(replace(evidence(), checks=(unstable,)), POLICY).verdict == Verdict.CHAMPION_KEPT
     broken = Check(stage="sanity", name="parity", passed=False, sentence="the export differs")
@@ -96,7 +96,7 @@ def test_a_models_own_check_keeps_the_champion_and_a_failed_sanity_check_rejects
 
 
 def test_the_direction_of_the_metric_is_obeyed() -> None:
-    """The worst model would win wherever higher is better."""
+    """A metric's direction decides which side is better."""
     flipped = evidence()
     flipped = replace(flipped, higher_is_better=True, rows={name: -rows for name, rows in flipped.rows.items()})
     assert judge(flipped, POLICY).verdict == Verdict.CANDIDATE_WINS
@@ -104,7 +104,7 @@ def test_the_direction_of_the_metric_is_obeyed() -> None:
 
 
 def test_equal_rows_have_no_difference() -> None:
-    """A model would differ from itself."""
+    """Equal rows have a difference of 0."""
     same = evidence()
     same = replace(same, rows={**same.rows, CHAMPION: same.rows[CANDIDATE]})
     assert paired_bootstrap(same, CANDIDATE, CHAMPION, seed=0) == (0.0, 0.0, 0.0)
@@ -113,7 +113,7 @@ def test_equal_rows_have_no_difference() -> None:
 
 @given(st.integers(0, 1000))
 def test_the_same_seed_gives_the_same_interval(seed: int) -> None:
-    """A verdict could not be reproduced."""
+    """The same seed gives the same interval."""
     case = evidence(users=12)
     assert paired_bootstrap(case, CANDIDATE, CHAMPION, seed=seed, replicates=50) == paired_bootstrap(
         case, CANDIDATE, CHAMPION, seed=seed, replicates=50
@@ -126,7 +126,7 @@ def any_statistic(rows: npt.NDArray[np.float64]) -> float:
 
 
 def test_both_ways_of_drawing_users_agree() -> None:
-    """Metrics that are no means would be judged by another rule."""
+    """Both ways of drawing users give the same interval."""
     case = evidence(users=40)
     direct = paired_bootstrap(case, CANDIDATE, CHAMPION, seed=3, replicates=400)
     general = paired_bootstrap(replace(case, statistic=any_statistic), CANDIDATE, CHAMPION, seed=3, replicates=400)
@@ -134,7 +134,7 @@ def test_both_ways_of_drawing_users_agree() -> None:
 
 
 def test_rows_of_one_user_do_not_count_as_independent_evidence() -> None:
-    """A null model was promoted 12 % of the time at a nominal 5 % when rows were drawn instead of users."""
+    """The bootstrap draws users: drawing rows promoted a null model 12 % of the time at a nominal 5 %."""
     promoted = {"users": 0, "rows": 0}
     runs, users, rows_a_user = 200, 40, 12
     for number in range(runs):

@@ -31,20 +31,20 @@ def column(state: UserState | None, name: str, as_of: dt.datetime = AS_OF) -> fl
 
 
 def test_weeks_are_complete_days_back_from_the_day_of_the_moment() -> None:
-    """A series would hold a partial week: what is spent today belongs to the first forecast step."""
+    """A series holds complete weeks; today belongs to the first forecast step."""
     state = spent((0, 1), (1, 2), (7, 4), (8, 8), (14, 16), (15, 32))
     assert weekly_series(state, AS_OF, weeks=3).tolist() == [32.0, 24.0, 6.0]
 
 
 def test_the_hour_of_the_moment_does_not_matter() -> None:
-    """Two requests of one day would see different series."""
+    """Two requests of one day see the same series."""
     state = spent((1, 2), (8, 4))
     morning, night = at("2026-03-31 00:00"), at("2026-03-31 23:59")
     assert np.array_equal(weekly_series(state, morning), weekly_series(state, night))
 
 
 def test_truth_of_a_forecast_is_the_series_four_weeks_later() -> None:
-    """Training targets would not be what the forecast steps mean."""
+    """The truth of a forecast is the series four weeks later."""
     origin = AS_OF - DAY * 28
     state = spent((29, 100), (28, 1), (22, 2), (21, 4), (1, 8), (0, 1_000))
     truth = weekly_series(state, origin + DAY * 28, weeks=FORECAST_STEPS)
@@ -53,20 +53,20 @@ def test_truth_of_a_forecast_is_the_series_four_weeks_later() -> None:
 
 
 def test_credits_are_no_spending() -> None:
-    """Income would be forecast as spending."""
+    """Credits are no spending."""
     state = fold(None, transaction(AS_OF - DAY, 5, transaction_type="credit"))
     assert weekly_series(state, AS_OF).sum() == 0
 
 
 @pytest.mark.parametrize("weeks", [0, MAX_WEEKS + 1])
 def test_more_than_is_remembered_is_refused(weeks: int) -> None:
-    """Forgotten weeks would be read as weeks without spending."""
+    """A series longer than the state remembers is refused."""
     with pytest.raises(ValueError, match="remembers"):
         weekly_series(None, AS_OF, weeks=weeks)
 
 
 def test_all_weeks_on_offer_are_remembered() -> None:
-    """The oldest week would be cut short by the bound of the state."""
+    """The longest series on offer is remembered whole."""
     state: UserState | None = None
     for days_ago in range(7 * (MAX_WEEKS + 3), -1, -1):
         state = fold(state, transaction(AS_OF - DAY * days_ago, 1))
@@ -74,7 +74,7 @@ def test_all_weeks_on_offer_are_remembered() -> None:
 
 
 def test_row_derives_from_the_series() -> None:
-    """The trees would learn from columns that are not what they are called."""
+    """Each column of the row is what its name says."""
     state = spent((1, 40), (8, 12), (36, 52))
     row = {name: column(state, name) for name in SPENDING_FEATURES}
     assert (row["week_01"], row["week_02"], row["week_06"], row["week_52"]) == (40, 12, 52, 0)
@@ -89,7 +89,7 @@ def test_row_derives_from_the_series() -> None:
 
 
 def test_cold_row_is_finite_and_quiet() -> None:
-    """The first request of a new user would fail."""
+    """A user without history has a finite row."""
     row = spending_features(None, AS_OF)
     assert row.shape == (len(SPENDING_FEATURES),)
     assert np.isfinite(row).all()
@@ -98,7 +98,7 @@ def test_cold_row_is_finite_and_quiet() -> None:
 
 
 def test_season_turns_once_a_year() -> None:
-    """The season would jump at the turn of the year."""
+    """The season is continuous at the turn of the year."""
     first, last = (column(None, "season_cos", at(day)) for day in ("2026-01-01", "2026-12-31"))
     assert first == pytest.approx(last, abs=0.001)
     assert column(None, "season_cos", at("2026-07-02")) < -0.99
@@ -114,20 +114,20 @@ def test_season_turns_once_a_year() -> None:
     ],
 )
 def test_trivial_forecasts(name: str, expected: list[float]) -> None:
-    """A baseline that is too weak would let a useless model through."""
+    """Each trivial forecast gives what its name says."""
     series = np.zeros((1, 52), dtype=np.float32)
     series[0, -4:] = [1, 2, 3, 8]
     assert FORECASTS[name](series)[0].tolist() == pytest.approx(expected)
 
 
 def test_ewma_of_a_constant_is_the_constant() -> None:
-    """The weights would not sum to one, and every forecast would be biased."""
+    """The weights of the mean sum to 1."""
     series = np.full((3, 52), 7.0, dtype=np.float32)
     assert np.allclose(FORECASTS["ewma"](series), 7.0)
 
 
 def test_forecast_and_row_agree_about_the_ewma() -> None:
-    """The network's baseline and the judged baseline would be two."""
+    """The forecast and the row have the same weighted mean."""
     state = spent((1, 40), (8, 12), (36, 52), (100, 7))
     row = spending_features(state, AS_OF)[None, :]
     forecast = FORECASTS["ewma"](row[:, :52])

@@ -36,7 +36,7 @@ def at(text: str) -> dt.datetime:
 
 
 def transaction(moment: dt.datetime, amount: float, category: str = "groceries", **fields: Any) -> TransactionCreated:  # noqa: ANN401
-    """Return a transaction of ``amount`` major units; a debit unless said."""
+    """Return a transaction of ``amount`` major units, by default a debit."""
     return TransactionCreated(
         event_id=uuid.uuid4(),
         user_id=USER,

@@ -38,7 +38,7 @@ def recommendation(policy: Policy, drafted_weights: Floats | None = None) -> Sco
 
 @pytest.mark.parametrize("kind", ["softmax", "epsilon_greedy", "uniform"])
 def test_propensities_are_exact_and_drawn_from(kind: str) -> None:
-    """Nothing that was served could be judged off-line."""
+    """Propensities are exact, and actions are drawn with them."""
     runtime = recommendation(Policy(kind=kind))  # type: ignore[arg-type]
     row = runtime.features(user(), REQUEST)
     grid = (np.arange(1_000) + 0.5) / 1_000
@@ -57,7 +57,7 @@ def test_propensities_are_exact_and_drawn_from(kind: str) -> None:
 
 
 def test_greedy_policy_prefers_the_best_action() -> None:
-    """The learned values would not decide."""
+    """A greedy policy prefers the action with the highest learned value."""
     best = np.zeros((35, 5), dtype=np.float32)
     best[0, 3] = 1
     runtime = recommendation(Policy(kind="epsilon_greedy", epsilon=0.1), best)
@@ -67,7 +67,7 @@ def test_greedy_policy_prefers_the_best_action() -> None:
 
 
 def test_recommendation_has_the_shape_of_the_host() -> None:
-    """The host could not show it."""
+    """A recommendation has the host's shape."""
     runtime = runtime_for(opened(baseline_artifact(definition_of("recommendation"), KEY, CREATED_AT)))
     answer = runtime.answer(runtime.features(user(), REQUEST), REQUEST)
     assert set(answer.body) == {
@@ -85,14 +85,14 @@ def test_recommendation_has_the_shape_of_the_host() -> None:
 
 @pytest.mark.parametrize("fields", [{"actions": ()}, {"action_set": None}, {"propensity_floor": 0.3}])
 def test_recommendation_without_its_actions_is_rejected(fields: dict[str, object]) -> None:
-    """A propensity would be logged over an unknown set of actions."""
+    """A recommendation version without its set of actions is rejected."""
     artifact = learned(manifest("recommendation", **{**RECOMMENDATION, **fields}), weights("recommendation", 5))
     with pytest.raises(ArtifactRejectedError):
         runtime_for(opened(artifact))
 
 
 def test_other_context_brings_its_own_row() -> None:
-    """A version over another context would be fed the 35 features."""
+    """A version over another context takes the row from the request."""
     drafted = manifest(
         "recommendation",
         context_schema="steps",
@@ -109,7 +109,7 @@ def test_other_context_brings_its_own_row() -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.1])
 def test_bandit_is_served_from_its_statistics(alpha: float) -> None:
-    """The bandit that was judged would not be the one that serves."""
+    """The served bandit answers from the statistics that were judged."""
     center, scale = np.zeros(35, dtype=np.float32), np.full(35, 1_000.0, dtype=np.float32)
     rows = np.zeros((40, 35), dtype=np.float32)
     rows[:, 0] = 1_000
@@ -128,7 +128,7 @@ def test_bandit_is_served_from_its_statistics(alpha: float) -> None:
 
 
 def test_nearest_segment_is_answered() -> None:
-    """A user would be told another segment than the nearest."""
+    """A user is in the nearest segment."""
     runtime = runtime_for(opened(learned_artifact("segmentation")))
     row = runtime.features(user(), REQUEST)
     distances = runtime.scores(row[None, :])[0]
@@ -137,23 +137,22 @@ def test_nearest_segment_is_answered() -> None:
     assert 0.5 <= body["confidence"] <= 1
 
 
-def test_segment_is_told_by_its_profile() -> None:
-    """The host would show a segment without what makes it one."""
+def test_segment_is_described_by_its_profile() -> None:
+    """The answer describes a segment by what sets it apart."""
     toward_first = np.zeros((15, 2), dtype=np.float32)
     toward_first[1, 1] = 1
     artifact = learned(manifest("segmentation"), toward_first, profiles_json=msgspec.json.encode(PROFILES))
     runtime = runtime_for(opened(artifact))
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
     assert body["segment_name"] == "Conservative Savers"
-    assert body["characteristics"] == ["frequency typically 3"]
-    assert body["peer_comparison"] == {
-        "segment_share": 0.6,
-        "features": {"frequency": {"value": 10.0, "segment_median": 3.0, "spreads_away": 3.5}},
-    }
+    assert body["characteristics"] == {"frequency": 3.0}
+    assert body["peer_comparison"] == {"segment_share": 0.6, "frequency": 3.5}
+    assert body["description"] == ["frequency typically 3"]
+    assert body["compared_features"] == {"frequency": {"value": 10.0, "segment_median": 3.0, "spreads_away": 3.5}}
 
 
 def test_profiles_must_fit_the_columns() -> None:
-    """A segment would be answered under another's name."""
+    """Profiles must be as many as the columns of the distances."""
     artifact = learned(
         manifest("segmentation"),
         weights("segmentation", 3),
@@ -164,7 +163,7 @@ def test_profiles_must_fit_the_columns() -> None:
 
 
 def test_baseline_bands_follow_value() -> None:
-    """The trivial baseline would not be quantile bands."""
+    """The bands of the baseline are quantiles of value."""
     rows = np.zeros((100, len(SEGMENTATION_FEATURES)), dtype=np.float32)
     rows[:, 0] = np.arange(100, 0, -1)
     rows[:, 1] = np.arange(100)
@@ -175,7 +174,7 @@ def test_baseline_bands_follow_value() -> None:
 
 
 def test_version_0_knows_the_segments_of_the_host() -> None:
-    """The host would see segments that it has no name for."""
+    """Version 0 answers with the host's own segments."""
     runtime = runtime_for(opened(baseline_artifact(definition_of("segmentation"), KEY, CREATED_AT)))
     names = {runtime.answer(row, REQUEST).body["segment_name"] for row in spread_of_users()}
     assert names <= set(SEGMENT_NAMES)
@@ -205,48 +204,52 @@ def spending(calibration: Calibration | None = None, **fields: object) -> Scorin
 
 
 def test_spending_has_the_shape_of_the_host() -> None:
-    """Totals and categories would not add up to the forecast."""
+    """Totals and categories add up to the forecast, in the host's shape."""
     runtime = spending()
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
-    assert body["prediction_date"] == "2026-03-31"
+    assert body["prediction_date"] == "2026-03-31T12:00:00+00:00"
     assert (body["total_predicted"], body["total_predicted_4_weeks"]) == (70.0, 175.0)
     assert body["weekly_predictions"] == [70.0, 35.0, 35.0, 35.0]
     assert body["category_predictions"] == {"bills": 70.0}
-    assert body["confidence_intervals"] is None
+    assert body["confidence_intervals"] == {}
+    assert body["interval_coverage"] is None
 
 
 def test_intervals_come_from_the_calibration_in_units_of_the_scale() -> None:
-    """The intervals of large and of small spenders would have the same width."""
+    """The width of an interval grows with the user's scale."""
     runtime = spending(
         Calibration(coverage=0.8, lower=[-1, -2, -3, -4], upper=[1, 2, 3, 4], lower_total=-5, upper_total=5)
     )
     row = runtime.features(user(), REQUEST)
     scale = float(row[SPENDING_FEATURES.index("scale")])
-    intervals = runtime.answer(row, REQUEST).body["confidence_intervals"]
-    assert intervals["coverage"] == 0.8
+    body = runtime.answer(row, REQUEST).body
+    intervals = body["confidence_intervals"]
+    assert body["interval_coverage"] == 0.8
     assert intervals["next_week"] == pytest.approx([70 - scale, 70 + scale], abs=0.01)
-    assert intervals["weeks"][3] == pytest.approx([0, 35 + 4 * scale], abs=0.01)
+    assert intervals["week_4"] == pytest.approx([0, 35 + 4 * scale], abs=0.01)
     assert intervals["four_weeks"] == pytest.approx([175 - 5 * scale, 175 + 5 * scale], abs=0.01)
 
 
 def test_intervals_may_come_from_the_model() -> None:
-    """Quantiles that a model forecasts would be ignored."""
+    """Quantiles that a model forecasts are its intervals."""
     bounds = tuple(f"{side}_{name}" for name in (1, 2, 3, 4, "total") for side in ("lower", "upper"))
     outputs = ("mean_1", "mean_2", "mean_3", "mean_4", *bounds)
     runtime = spending(parameters={"outputs": list(outputs)})
-    intervals = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body["confidence_intervals"]
-    assert intervals["next_week"] == [35.0, 35.0]
+    body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
+    intervals = body["confidence_intervals"]
+    assert body["interval_coverage"] == 0.8
+    assert intervals["next_week"] == intervals["week_1"] == [35.0, 35.0]
     assert intervals["four_weeks"] == [35.0, 35.0]
 
 
 def test_outputs_must_name_the_four_means() -> None:
-    """A quantile would be answered as the mean."""
+    """The outputs must name the four means."""
     with pytest.raises(ArtifactRejectedError, match="four means"):
         spending(parameters={"outputs": ["mean_1", "mean_2", "mean_3", "median_4"]})
 
 
 def test_negative_forecasts_are_answered_as_nothing() -> None:
-    """A user would be told to spend less than nothing."""
+    """A negative forecast is answered as 0."""
     last_week = np.zeros((len(SPENDING_FEATURES), 4), dtype=np.float32)
     last_week[51] = -1
     runtime = runtime_for(opened(learned(manifest("spending"), last_week)))
@@ -254,7 +257,7 @@ def test_negative_forecasts_are_answered_as_nothing() -> None:
 
 
 def test_version_0_forecasts_the_mean_of_26_weeks() -> None:
-    """Version 0 would not be the trivial baseline that trainers judge against."""
+    """Version 0 forecasts the mean of 26 weeks, the baseline that trainers judge against."""
     runtime = runtime_for(opened(baseline_artifact(definition_of("spending"), KEY, CREATED_AT)))
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
     assert body["total_predicted"] == pytest.approx(700 / 26, abs=0.01)
@@ -267,7 +270,7 @@ def goal_column(name: str) -> int:
 
 
 def test_goal_names_the_risks_by_which_the_model_lowers_the_chance() -> None:
-    """Advice would come from a table, not from the model that answered."""
+    """The risks are those by which the answering model lowers the chance."""
     slopes = np.zeros((len(GOAL_FEATURES), 1), dtype=np.float32)
     slopes[goal_column("goal_is_budget")] = 0.9
     slopes[goal_column("goal_spent_share")] = -0.2
@@ -279,23 +282,25 @@ def test_goal_names_the_risks_by_which_the_model_lowers_the_chance() -> None:
     body = runtime.answer(runtime.features(state, request), request).body
     assert body["goal_id"] == "g1"
     assert body["probability"] == pytest.approx(0.7)
-    assert body["risk_factors"] == [RISKS["goal_spent_share"][0]]
+    assert body["risk_factors"] == [{"feature": "goal_spent_share", "factor": RISKS["goal_spent_share"][0]}]
     assert body["improvement_suggestions"] == [RISKS["goal_spent_share"][1]]
-    assert body["expected_completion_date"] == "2026-04-09"
+    assert body["expected_completion_date"] == "2026-04-09T12:00:00+00:00"
 
 
 @pytest.mark.parametrize("files", [{}, {"features_json": b'{"names": [], "types": []}'}])
 def test_goal_without_a_reference_names_no_risks(files: dict[str, bytes]) -> None:
-    """A version without a reference row would fail or invent risks."""
+    """Without a reference row the answer names no risks."""
     runtime = runtime_for(opened(learned(manifest("goal"), weights("goal", 1), **files)))
     body = runtime.answer(runtime.features(user(), REQUEST), REQUEST).body
     assert body["risk_factors"] == []
     assert 0 <= body["probability"] <= 1
 
 
-@pytest.mark.parametrize(("progress", "expected"), [(0.5, "2026-04-10"), (0.001, None), (1.0, "2026-05-10")])
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.5, "2026-04-10T12:00:00+00:00"), (0.001, None), (1.0, "2026-05-10T12:00:00+00:00")]
+)
 def test_completion_follows_the_pace(progress: float, expected: str | None) -> None:
-    """The expected date would not be that of the pace so far."""
+    """The expected date follows the pace so far."""
     runtime = runtime_for(opened(learned_artifact("goal")))
     start = AS_OF - dt.timedelta(days=10)
     state = fold(None, goal(start, "create", due_at=start + dt.timedelta(days=50), progress=progress))
@@ -304,7 +309,7 @@ def test_completion_follows_the_pace(progress: float, expected: str | None) -> N
 
 
 def test_malformed_goal_is_an_invalid_request() -> None:
-    """A caller's mistake would be answered as a fault of the replica."""
+    """A malformed goal is an invalid request, not a fault of the replica."""
     runtime = runtime_for(opened(learned_artifact("goal")))
     with pytest.raises(InvalidMessageError, match="goal"):
         runtime.features(None, PredictionRequest(as_of=AS_OF, goal={"target_minor": "much"}))
@@ -312,7 +317,7 @@ def test_malformed_goal_is_an_invalid_request() -> None:
 
 @pytest.mark.parametrize("reference", [[0.0], ["x"] * 61])
 def test_reference_must_fit_the_row(reference: list[object]) -> None:
-    """Risks would be told against the wrong columns."""
+    """The reference row must have the columns of the model's row."""
     notes = msgspec.json.encode({"reference": reference})
     artifact = learned(manifest("goal"), weights("goal", 1), features_json=notes)
     with pytest.raises(ArtifactRejectedError):
@@ -320,13 +325,13 @@ def test_reference_must_fit_the_row(reference: list[object]) -> None:
 
 
 def test_goal_version_answers_one_probability() -> None:
-    """The probability of failing would be answered as that of achieving."""
+    """A goal version answers one probability, that of achieving the goal."""
     with pytest.raises(ArtifactRejectedError, match="output_column"):
         runtime_for(opened(learned(manifest("goal"), weights("goal", 2))))
 
 
 def test_goal_baseline_follows_its_rules() -> None:
-    """Version 0 would promise a budget that is already spent."""
+    """Version 0 follows its rules: a budget that is spent is lost."""
     rows = np.zeros((5, len(GOAL_FEATURES)), dtype=np.float32)
     rows[1:4, goal_column("goal_is_budget")] = 1
     rows[2, goal_column("goal_projected_share")] = 1.5

@@ -30,7 +30,7 @@ def added(
 
 
 def test_answers_count_and_views_do_not() -> None:
-    """Showing recommendations would be enough to train on."""
+    """Answers count, and views do not."""
     events = [folded(answered("view")), *(folded(answered(kind)) for kind in sorted(FEEDBACK_INTERACTIONS))]
     statistics = aggregate_recommendation_feedback(events)
     assert (statistics.counts.counted, statistics.counts.relevant) == (5, 6)
@@ -38,14 +38,14 @@ def test_answers_count_and_views_do_not() -> None:
 
 
 def test_an_answer_to_nothing_known_is_incomplete() -> None:
-    """Feedback that no prediction can be found for would look as good as any."""
+    """An answer to nothing known is incomplete."""
     linked = folded(answered(prediction_id=None, action="savings_nudge"))
     statistics = aggregate_recommendation_feedback([linked, folded(answered(prediction_id=None))])
     assert (statistics.counts.fields_expected, statistics.counts.fields_present, statistics.counts.missing) == (2, 1, 1)
 
 
 def test_every_transaction_counts_for_spending() -> None:
-    """Spending would wait for data that it has."""
+    """Every transaction counts for spending."""
     events = [folded(paid(100 * n, user_id=user(n), category="unknown" if n else "bills")) for n in range(4)]
     statistics = added(aggregate_user_transactions, events)
     assert (statistics.counts.counted, statistics.counts.relevant, statistics.counts.missing) == (4, 4, 3)
@@ -53,14 +53,14 @@ def test_every_transaction_counts_for_spending() -> None:
 
 
 def test_a_user_counts_once_for_segmentation() -> None:
-    """One busy user would be taken for many new ones."""
+    """A user counts once for segmentation."""
     events = [folded(paid(), before=before) for before in range(15)]
     statistics = added(aggregate_user_segments, events)
     assert (statistics.counts.counted, statistics.counts.relevant) == (1, 15)
 
 
 def test_who_gave_what_counts_is_known() -> None:
-    """Whoever gives most of an epoch would stay unknown, or be blamed for what does not count."""
+    """The statistics name the users whose events count, and no others."""
     given = [folded(answered("view", user_id=user(0))), *(folded(answered(user_id=user(n))) for n in (0, 1, 1))]
     assert aggregate_recommendation_feedback(given).heaviest == {user(0).bytes: 1, user(1).bytes: 2}
     assert added(aggregate_user_transactions, [folded(paid()), folded(paid())]).heaviest == {user().bytes: 2}
@@ -69,7 +69,7 @@ def test_who_gave_what_counts_is_known() -> None:
 
 
 def test_ends_of_goals_count() -> None:
-    """Creating goals would be enough to train on outcomes."""
+    """The end of a goal counts, and its other steps do not."""
     events = [folded(aimed(step)) for step in ("create", "update", "achieve", "fail", "delete")]
     statistics = added(aggregate_goal_events, events)
     assert (statistics.counts.counted, statistics.counts.relevant) == (2, 5)
@@ -77,23 +77,23 @@ def test_ends_of_goals_count() -> None:
 
 
 def test_a_goal_that_wants_nothing_is_incomplete() -> None:
-    """Goals without target, kind or end would look as good as any."""
+    """A goal without target, kind and end is incomplete."""
     assert added(aggregate_goal_events, [folded(aimed(goal_kind=None))]).counts.missing == 1
     assert added(aggregate_goal_events, [folded(aimed(goal_kind=None, target_minor=5))]).counts.missing == 0
 
 
 def test_an_update_that_says_nothing_is_incomplete() -> None:
-    """Updates without progress, score or target would look as good as any; ends would have to say more than they are."""
-    said = [aimed("update", progress=0.5), aimed("update", score=70.0), aimed("update", target_minor=5)]
-    assert added(aggregate_goal_events, [folded(event) for event in said]).counts.missing == 0
+    """An update without progress, score and target is incomplete; an end needs none of them."""
+    updates = [aimed("update", progress=0.5), aimed("update", score=70.0), aimed("update", target_minor=5)]
+    assert added(aggregate_goal_events, [folded(event) for event in updates]).counts.missing == 0
     counts = added(
         aggregate_goal_events, [folded(aimed("update")), folded(aimed("achieve")), folded(aimed("delete"))]
     ).counts
     assert (counts.fields_expected, counts.missing) == (1, 1)
 
 
-def test_age_and_contradictions_are_told_by_kind() -> None:
-    """Old or contradictory data would look fresh and sound, or nobody could say what is wrong with it."""
+def test_age_and_contradictions_are_counted_by_kind() -> None:
+    """Age and contradictions are counted by kind."""
     both = BALANCE_BROKEN | CURRENCY_CHANGED
     events = [
         folded(paid(), age=30 * 86_400 + 1),
@@ -110,7 +110,7 @@ def test_age_and_contradictions_are_told_by_kind() -> None:
 
 
 def test_what_cannot_be_is_counted() -> None:
-    """Amounts of nought, and goals further than can be, would be as valid as any."""
+    """Impossible values, such as an amount of 0, are counted."""
     suspect = [paid(0), paid(currency="XXX"), paid(0, currency="XXX"), paid(1)]
     assert added(aggregate_user_transactions, [folded(event) for event in suspect]).counts.out_of_range == 3
     assert added(aggregate_user_transactions, [folded(paid())]).counts.out_of_range == 0
@@ -122,26 +122,26 @@ def test_what_cannot_be_is_counted() -> None:
 
 
 def test_ages_are_kept_by_source() -> None:
-    """One source's habits would be taken for another's."""
+    """Ages are kept for each source."""
     events = [folded(paid(source="a"), age=5.0), folded(paid(source="a")), folded(paid(source="b"), age=7.0)]
     ages = added(aggregate_user_transactions, events).ages
     assert {source: size(values) for source, values in ages.items()} == {"a": 2, "b": 1}
 
 
 def test_optional_fields_are_counted() -> None:
-    """Nobody would notice that a source has lost its merchants."""
+    """Optional fields are counted where they are filled."""
     events = [folded(paid(merchant="m", balance_after_minor=0)), folded(paid(country="NL")), folded(paid())]
     assert added(aggregate_user_transactions, events).filled == {"merchant": 1, "country": 1, "balance_after_minor": 1}
 
 
 def test_users_are_sorted_into_tiers_of_behaviour() -> None:
-    """A set of newcomers alone would look as varied as any."""
+    """Users are counted in tiers of behaviour."""
     events = [folded(paid(), before=before) for before in (0, 1, 2, 3, 7, 8)]
     assert added(aggregate_user_transactions, events).tiers == {1: 1, 2: 2, 3: 1, 4: 2}
 
 
 def test_views_are_implicit_and_never_count() -> None:
-    """Silence, or a long look at a page, would be taken for an answer."""
+    """Views and time on a page are implicit, and never count as answers."""
     events = [folded(answered("view")), folded(answered("view")), folded(answered(), findings=FIRST_ANSWER)]
     counts = aggregate_recommendation_feedback(events).counts
     assert (counts.counted, counts.views, counts.views_answered, counts.inconsistent) == (1, 2, 1, 0)
@@ -151,7 +151,7 @@ def test_views_are_implicit_and_never_count() -> None:
 
 
 def test_segmentation_shares_what_spending_has_made() -> None:
-    """The two data sets of a transaction agree about it, and are made once."""
+    """Segmentation and spending share one reading of a transaction."""
     events = NewEvents([folded(paid(user_id=user(n)), before=9) for n in range(3)])
     spending, segments = aggregate_user_transactions(events), aggregate_user_segments(events)
     assert spending is not None
@@ -161,7 +161,7 @@ def test_segmentation_shares_what_spending_has_made() -> None:
 
 
 def test_refused_records_lower_validity_and_completeness() -> None:
-    """A producer that leaves fields out pays for it in the quality of every data set of its events."""
+    """Refused records lower validity and completeness of every data set of their events."""
     dead = [("goal_modification", "missing_field")] * 2 + [
         ("goal_modification", "invalid_field"),
         ("other", "not_json"),
@@ -172,8 +172,8 @@ def test_refused_records_lower_validity_and_completeness() -> None:
     assert (counts.invalid, counts.missing, counts.fields_expected, counts.fields_present) == (3, 2, 2, 0)
 
 
-def test_duplicates_are_told_to_every_data_set_of_their_events() -> None:
-    """A producer that sends everything twice is seen in each data set that it feeds."""
+def test_duplicates_are_counted_in_every_data_set_of_their_events() -> None:
+    """Duplicates count in every data set of their events."""
     given = data_sets_of_four().aggregate([folded(paid())], duplicate_types=["transaction_creation"], dead=[])
     assert {name: statistics.counts.duplicates for name, statistics in given.items()} == {
         "spending": 1,

@@ -37,7 +37,7 @@ def is_out_of_range(event: AnyBehavioralEvent) -> bool:
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_out_of_range(event: AnyBehavioralEvent) -> None:
-    """Values that mean nothing would be learned from and nobody told."""
+    """An impossible value is out of range."""
     assert is_out_of_range(event)
 
 
@@ -49,12 +49,12 @@ def test_what_cannot_be_is_out_of_range(event: AnyBehavioralEvent) -> None:
     ],
 )  # fmt: skip
 def test_what_a_host_may_commit_is_not_blamed(event: AnyBehavioralEvent) -> None:
-    """Overshot goals, overdue updates and small chances would lower the quality of honest data."""
+    """Overshot goals, overdue updates and small chances are within range."""
     assert not is_out_of_range(event)
 
 
 def test_fields_are_expected_where_they_are_usual() -> None:
-    """A source would be blamed for what it never has, or not for what it has lost."""
+    """A field is expected where its source usually fills it."""
     assert expected_and_filled({"merchant": 80, "country": 100, "balance_after_minor": 0}, 100) == (200, 180)
     assert expected_and_filled({"merchant": 50}, 100) == (100, 50)
     assert expected_and_filled({}, 100) == (0, 0)
@@ -62,5 +62,5 @@ def test_fields_are_expected_where_they_are_usual() -> None:
 
 @pytest.mark.parametrize(("category", "vague"), [(" Unknown ", True), ("", True), ("n/a", True), ("other", False)])
 def test_words_for_not_knowing_are_known(category: str, vague: bool) -> None:  # noqa: FBT001 - a row of a table
-    """A category that says nothing would count as filled."""
+    """The usual words for "unknown" count as an empty category."""
     assert says_nothing(category) is vague

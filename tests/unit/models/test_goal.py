@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fincoach_events.events import AnyBehavioralEvent, GoalModified
-from fincoach_events.identifiers import event_id_from_key, user_id_from_name
 from modelkit.interface import PredictionRequest
 from modelkit.training.interface import FitContext, NotEnoughHistoryError
 from models.goal.features import GOAL_FEATURES
@@ -47,60 +45,13 @@ from models.goal.training.reports import (
 )
 from models.goal.training.trainer import GoalTrainer, rates_of, trivial_probabilities
 from schemas.vocabulary import Verdict
+from stack.replay.catalogue import open_source
 from stack.replay.cdnow import CdnowSource
-from stack.replay.oulad import oulad
-from stack.replay.settings import ReplaySettings
 from stack.replay.source import RawRecord
+from tests.goal_factories import MONTH, budgets, goal_step, is_chance
+from tests.small_sets import REAL, needs_real_sets
 from tests.training_factories import FIRST_DAY, snapshot_of, transaction
-from tests.training_yard import TrainingYard, silent
-
-MONTH = 30.0
-Outcome = Callable[[float, np.random.Generator], bool]
-DATA = ReplaySettings().data
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)
-
-
-def goal_step(user: str, goal: str, step: str, day: float, **fields: object) -> GoalModified:
-    """Return one step of a goal of a user."""
-    given: dict[str, object] = {
-        "event_id": event_id_from_key(f"{user}/{goal}/{step}/{day}"), "user_id": user_id_from_name("test", user),
-        "occurred_at": FIRST_DAY + dt.timedelta(days=day), "consent": True, "source": "replay:test", "goal_id": goal,
-        "interaction_type": step,
-    }  # fmt: skip
-    return GoalModified(**{**given, **fields})  # type: ignore[arg-type]
-
-
-def is_kept(spent_share: float, _generator: np.random.Generator) -> bool:
-    """Say how a budget really ends."""
-    return spent_share <= 1.0
-
-
-def is_chance(_spent_share: float, generator: np.random.Generator) -> bool:
-    """Say how a budget ends where nothing can be learned."""
-    return bool(generator.random() < 0.6)
-
-
-def budgets(*, users: int, months: int, outcome: Outcome = is_kept, seed: int = 0) -> list[AnyBehavioralEvent]:
-    """Return monthly budgets of users who each spend at a pace of their own, and how they end."""
-    generator = np.random.default_rng(seed)
-    events: list[AnyBehavioralEvent] = []
-    for user, month in itertools.product(range(users), range(months)):
-        name, goal, start = f"{seed}-saver-{user}", f"budget-{user}-{month}", month * MONTH
-        plan = {
-            "goal_kind": "budget",
-            "target_minor": 10_000,
-            "currency": "USD",
-            "due_at": FIRST_DAY + dt.timedelta(days=start + MONTH),
-        }
-        events.append(goal_step(name, goal, "create", start, **plan))
-        pace = generator.lognormal(np.log(900), 0.5)
-        amounts = [round(pace * generator.lognormal(0.0, 0.3)) for _ in range(10)]
-        events += [transaction(name, start + 1.5 + 2.8 * place, amount) for place, amount in enumerate(amounts)]
-        step = "achieve" if outcome(sum(amounts) / 10_000, generator) else "fail"
-        events.append(goal_step(name, goal, step, start + MONTH, **plan))
-    return sorted(events, key=lambda event: (event.occurred_at, event.event_id))
+from tests.training_folder import TrainingFolder, silent
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +64,7 @@ def examples() -> GoalExamples:
 
 
 def test_a_goal_is_looked_at_by_its_plan_and_not_by_its_outcome() -> None:
-    """The moment of a view would tell the outcome: only failures come early."""
+    """The moment of a view follows from the plan: only failures come early, so the outcome's date would give it away."""
     due_at = FIRST_DAY + dt.timedelta(days=90)
     plan = {"due_at": due_at}
     early = decided_goals([goal_step("a", "g", "create", 0, **plan), goal_step("a", "g", "fail", 40, **plan)])[0]
@@ -124,7 +75,7 @@ def test_a_goal_is_looked_at_by_its_plan_and_not_by_its_outcome() -> None:
 
 
 def test_a_goal_counts_once_and_as_it_was_first_decided() -> None:
-    """A goal that is reopened, deleted or judged twice would be two samples or a wrong one."""
+    """A goal counts once, with its first outcome."""
     goals = decided_goals([
         goal_step("a", "twice", "create", 0), goal_step("a", "twice", "achieve", 10), goal_step("a", "twice", "fail", 11),
         goal_step("a", "gone", "create", 0), goal_step("a", "gone", "delete", 5), goal_step("a", "gone", "fail", 6),
@@ -134,14 +85,14 @@ def test_a_goal_counts_once_and_as_it_was_first_decided() -> None:
 
 
 def test_a_goal_without_an_end_is_looked_at_after_fixed_days() -> None:
-    """Open-ended goals of a host would never be learned from."""
+    """A goal without an end is viewed after fixed days."""
     goal = decided_goals([goal_step("a", "g", "create", 0), goal_step("a", "g", "achieve", 50)])[0]
     assert [(moment - FIRST_DAY).days for moment in goal.moments()] == [7, 30]
 
 
 @given(st.data())
 def test_no_later_part_was_asked_for_before_the_outcomes_of_an_earlier_one(data: st.DataObject) -> None:
-    """Labels that were not known yet at the time of prediction would be trained on."""
+    """Every outcome of an earlier part was known before the first view of a later part."""
     count = data.draw(st.integers(1, 60))
     moments = data.draw(arrays(np.float64, count, elements=st.integers(0, 40)))
     known_at = moments + data.draw(arrays(np.float64, count, elements=st.integers(1, 20)))
@@ -153,7 +104,7 @@ def test_no_later_part_was_asked_for_before_the_outcomes_of_an_earlier_one(data:
 
 
 def test_nothing_after_the_moment_changes_a_row() -> None:
-    """Training would see what no replica can see: the purchases behind the prediction."""
+    """A row holds nothing that happened after its moment."""
     events = budgets(users=80, months=6)
     snapshot = snapshot_of(events)
     rows = goal_examples(snapshot, seed=0)
@@ -171,7 +122,7 @@ def test_nothing_after_the_moment_changes_a_row() -> None:
 
 
 def test_goals_whose_planned_end_has_not_come_are_left_out() -> None:
-    """The newest cohort would consist of early failures alone."""
+    """A goal is left out until its planned end: until then only failures are known."""
     whole = budgets(users=80, months=8)
     cut = FIRST_DAY + dt.timedelta(days=7 * MONTH + 20)
     known = [event for event in whole if event.occurred_at < cut]
@@ -181,7 +132,7 @@ def test_goals_whose_planned_end_has_not_come_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "said"),
+    ("events", "reason"),
     [
         ([], r"0 views of goals whose end has come, 50 are needed"),
         (budgets(users=100, months=2), r"0 views of goals to select on, 30 are needed"),
@@ -191,9 +142,9 @@ def test_goals_whose_planned_end_has_not_come_are_left_out() -> None:
         ),
     ],
 )
-def test_too_little_history_is_told_in_a_sentence(events: Sequence[AnyBehavioralEvent], said: str) -> None:
-    """An operator would not learn why nothing was trained, or a fit of one class would stop with an error."""
-    with pytest.raises(NotEnoughHistoryError, match=said):
+def test_too_little_history_is_a_sentence(events: Sequence[AnyBehavioralEvent], reason: str) -> None:
+    """Too little history is refused with a sentence that says what is missing."""
+    with pytest.raises(NotEnoughHistoryError, match=reason):
         GoalTrainer().prepare(snapshot_of(events), seed=0)
 
 
@@ -205,7 +156,7 @@ def test_too_little_history_is_told_in_a_sentence(events: Sequence[AnyBehavioral
 def test_the_exported_graph_answers_the_same_probabilities(
     examples: GoalExamples, fit: Callable[..., object], line: Calibration | None
 ) -> None:
-    """A replica would answer something else than what was judged."""
+    """The exported graph gives the probabilities that were judged."""
     fitted = GoalFit(model=fit(examples.of(TRAIN), seed=0), calibration=line)
     session = onnxruntime.InferenceSession(export_fit(fitted))
     rows = examples.of(HOLDOUT).features
@@ -223,22 +174,22 @@ def validation_like(examples: GoalExamples, truth: np.ndarray) -> GoalExamples:
 
 
 def test_a_calibration_is_used_only_where_it_wins_later(examples: GoalExamples) -> None:
-    """A line fitted on one cohort would spoil the next: it made the calibration error ten times worse."""
+    """A calibration is used only where it also wins on later rows; elsewhere one made the error ten times worse."""
     generator = np.random.default_rng(0)
     fit = GoalFit(model=fit_forest(examples.of(TRAIN), seed=0))
-    said = fit.probabilities(examples.features)
-    honest = validation_like(examples, generator.random(said.size) < said)
-    squeezed = validation_like(examples, generator.random(said.size) < 0.4 + 0.2 * said)
-    turning = np.where(np.arange(said.size) < said.size / 2, 1.0 - said, said)
+    predicted = fit.probabilities(examples.features)
+    honest = validation_like(examples, generator.random(predicted.size) < predicted)
+    squeezed = validation_like(examples, generator.random(predicted.size) < 0.4 + 0.2 * predicted)
+    turning = np.where(np.arange(predicted.size) < predicted.size / 2, 1.0 - predicted, predicted)
     assert calibration_that_wins(fit, honest) is None
-    assert calibration_that_wins(fit, validation_like(examples, generator.random(said.size) < turning)) is None
+    assert calibration_that_wins(fit, validation_like(examples, generator.random(predicted.size) < turning)) is None
     line = calibration_that_wins(fit, squeezed)
     assert line is not None
     assert line.slope < 0.7
 
 
 def test_selection_does_not_see_the_holdout_and_the_score_not_the_validation_rows(examples: GoalExamples) -> None:
-    """The candidate that remembers best would be chosen, and its score promise too much."""
+    """The holdout takes no part in the selection, nor the validation rows in the fit that is scored."""
     first = GoalTrainer().fit(examples, FitContext(seed=3, progress=silent))
     harmed = GoalExamples(
         features=examples.features, users=examples.users, moments=examples.moments, known_at=examples.known_at,
@@ -254,9 +205,9 @@ def test_selection_does_not_see_the_holdout_and_the_score_not_the_validation_row
 
 
 def test_the_measures_are_those_of_the_books() -> None:
-    """People would compare a figure here with one of the same name elsewhere."""
-    said, truth = np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, False, True, False])
-    found = reports_of(said, truth, threshold=0.5)
+    """The measures have their textbook values."""
+    predicted, truth = np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, False, True, False])
+    found = reports_of(predicted, truth, threshold=0.5)
     assert found["auc"] == pytest.approx(0.75)
     assert found["pr_auc"] == pytest.approx((1 + 2 / 3) / 2)
     assert (found["precision"], found["recall"], found["f1"]) == (0.5, 0.5, 0.5)
@@ -266,20 +217,20 @@ def test_the_measures_are_those_of_the_books() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_honest_probabilities_are_well_calibrated(seed: int) -> None:
-    """A good model would be reported as a liar."""
+    """Honest probabilities have a small calibration error."""
     generator = np.random.default_rng(seed)
-    said = generator.random(5_000)
-    assert calibration_error(said, generator.random(5_000) < said) < 0.05
+    predicted = generator.random(5_000)
+    assert calibration_error(predicted, generator.random(5_000) < predicted) < 0.05
 
 
 def test_of_equally_good_thresholds_the_middle_one_is_chosen() -> None:
-    """Where many thresholds give the same answers, the edge of the range would be served as the choice."""
-    said, truth = np.array([0.05, 0.1, 0.9, 0.95]), np.array([False, False, True, True])
-    assert best_threshold(said, truth) == 0.5
+    """Of equally good thresholds the one nearest to one half is chosen."""
+    predicted, truth = np.array([0.05, 0.1, 0.9, 0.95]), np.array([False, False, True, True])
+    assert best_threshold(predicted, truth) == 0.5
 
 
 def test_importances_find_the_feature_that_carries_it_and_name_what_rose() -> None:
-    """Explanations would praise a column that the model never looks at."""
+    """Importances find the feature that the model uses, and name what rose."""
     rows = np.random.default_rng(0).normal(size=(500, len(GOAL_FEATURES))).astype(np.float32)
     rises = permutation_importances(lambda given: (given[:, 4] > 0).astype(float), rows, rows[:, 4] > 0, seed=0)
     assert np.argmax(rises) == 4
@@ -290,70 +241,70 @@ def test_importances_find_the_feature_that_carries_it_and_name_what_rose() -> No
 
 
 def test_trivial_answers_are_what_their_names_say(examples: GoalExamples) -> None:
-    """The candidate would be measured against straw men."""
+    """Each trivial answer is what its name says."""
     judged = examples.of(HOLDOUT)
-    said = trivial_probabilities(judged, examples.of(TRAIN))
+    predicted = trivial_probabilities(judged, examples.of(TRAIN))
     rate = rates_of(examples.of(TRAIN)).by_kind["budget"]
-    assert np.all(said["always_yes"] == 1.0)
-    np.testing.assert_allclose(said["base_rate"], rate)
+    assert np.all(predicted["always_yes"] == 1.0)
+    np.testing.assert_allclose(predicted["base_rate"], rate)
     spent = judged.column("goal_spent_share") > 1.0
     assert spent.any()
-    assert np.all(said["rules_of_version_0"][spent] < 0.05)
+    assert np.all(predicted["rules_of_version_0"][spent] < 0.05)
     no_past = judged.column("past_goals") == 0
-    np.testing.assert_allclose(said["own_record"][no_past], rate)
+    np.testing.assert_allclose(predicted["own_record"][no_past], rate)
 
 
 # --- whole trainings ----------------------------------------------------------------------------------------
 
 
 def test_what_can_be_learned_is_served_and_explained(tmp_path: Path) -> None:
-    """A budget that is half spent after a third of its time would look as safe as any other."""
-    yard = TrainingYard(tmp_path, "goal")
+    """A risky budget gets a lower probability than a safe one, and the answer says why."""
+    training = TrainingFolder(tmp_path, "goal")
     events = budgets(users=80, months=8)
-    result = yard.train(events)
+    result = training.train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     reports = result.numbers["reports"]
     assert reports["candidate"]["auc"] > 0.85
     assert "goal_spent_share" in reports["importance_by_permutation"]
     assert "goal_spent_share" in reports["importance_by_impurity"]
     rows = goal_examples(snapshot_of(events), seed=0).of(HOLDOUT)
-    probabilities = yard.served().scores(rows.features)[:, 0]
+    probabilities = training.served().scores(rows.features)[:, 0]
     risky = int(np.argmin(np.where(rows.column("goal_spent_share") > 0.6, probabilities, 2.0)))
-    answer = yard.served().answer(rows.features[risky], PredictionRequest(as_of=FIRST_DAY)).body
+    answer = training.served().answer(rows.features[risky], PredictionRequest(as_of=FIRST_DAY)).body
     assert answer["probability"] < 0.5
     assert answer["risk_factors"]
     assert len(answer["improvement_suggestions"]) == len(answer["risk_factors"])
-    again = yard.train(events)
+    again = training.train(events)
     assert again.verdict == Verdict.CHAMPION_KEPT
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_where_chance_decides_the_champion_is_kept(tmp_path: Path, seed: int) -> None:
-    """A model of noise would be served."""
-    yard = TrainingYard(tmp_path, "goal")
-    before = yard.champion
-    result = yard.train(budgets(users=80, months=6, outcome=is_chance, seed=seed), seed=seed)
+    """Where chance decides the outcomes the champion is kept."""
+    training = TrainingFolder(tmp_path, "goal")
+    before = training.champion
+    result = training.train(budgets(users=80, months=6, outcome=is_chance, seed=seed), seed=seed)
     assert result.verdict == Verdict.CHAMPION_KEPT
     assert any(reason.startswith("baselines:") for reason in result.reasons)
-    assert yard.champion == before
+    assert training.champion == before
 
 
 def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> None:
-    """Nobody could say from what a served version was made."""
+    """The same snapshot and seed give the same artifact."""
     events = budgets(users=60, months=6)
     artifacts = []
     for name in ("one", "other"):
-        yard = TrainingYard(tmp_path / name, "goal")
-        assert yard.train(events).verdict == Verdict.CANDIDATE_WINS
-        artifacts.append(yard.served().manifest.files)
+        training = TrainingFolder(tmp_path / name, "goal")
+        assert training.train(events).verdict == Verdict.CANDIDATE_WINS
+        artifacts.append(training.served().manifest.files)
     for part in ("model.onnx", "features.json", "golden.json"):
         assert artifacts[0][part] == artifacts[1][part]
 
 
-def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
-    """What works on made-up savers would fail on CDNOW's customers."""
+def test_real_budgets_are_predicted_better_than_by_rule(tmp_path: Path) -> None:
+    """Real budgets of CDNOW's customers are predicted better than by rule."""
     events = [item for item in CdnowSource(customers=2_500).events() if not isinstance(item, RawRecord)]
-    result = TrainingYard(tmp_path, "goal").train(events)
+    result = TrainingFolder(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     reports = result.numbers["reports"]
     assert reports["candidate"]["auc"] > max(0.75, reports["rules_of_version_0"]["auc"])
@@ -361,10 +312,10 @@ def test_real_budgets_are_foretold_better_than_by_rule(tmp_path: Path) -> None:
     assert result.comparison.candidate < 0.9 * (result.comparison.baseline or 0.0)
 
 
-@needs_data
-def test_real_students_are_foretold_across_cohorts(tmp_path: Path) -> None:
-    """Goals of another kind than budgets, months long and graded, would not be learned."""
-    events = [item for item in oulad(ReplaySettings()).events() if not isinstance(item, RawRecord)]
-    result = TrainingYard(tmp_path, "goal").train(events)
+@needs_real_sets
+def test_real_students_are_predicted_across_cohorts(tmp_path: Path) -> None:
+    """Students' goals, months long and graded, are predicted across cohorts."""
+    events = [item for item in open_source("oulad", data=REAL).events() if not isinstance(item, RawRecord)]
+    result = TrainingFolder(tmp_path, "goal").train(events)
     assert result.verdict == Verdict.CANDIDATE_WINS, result.reasons
     assert result.numbers["reports"]["candidate"]["auc"] > 0.8

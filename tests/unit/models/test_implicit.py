@@ -42,22 +42,22 @@ def viewed(
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("named", "seconds"),
     [
         ({"seconds": 30.0}, 30.0), ({"seconds": 30.0, "session": "s"}, 30.0), ({"seconds": None}, None),
         ({"seconds": 30.0, "session": "other"}, None), ({"seconds": 30.0, "url": "/else"}, None), ({"seconds": 30.0, "minutes": 31}, None),
     ],
 )  # fmt: skip
 def test_time_on_page_is_that_of_the_page_and_visit_where_it_was_seen(
-    told: dict[str, Any], seconds: float | None
+    named: dict[str, Any], seconds: float | None
 ) -> None:
-    """Time spent elsewhere, or another day, would be put down to a recommendation."""
+    """Time counts only on the page, and in the visit, where the recommendation was seen."""
     (row,) = served(1, seed=1)
-    assert stays_of(viewed(row, **told)).get(UUID(bytes=row["prediction_id"])) == seconds
+    assert stays_of(viewed(row, **named)).get(UUID(bytes=row["prediction_id"])) == seconds
 
 
 def test_an_unanswered_view_is_recorded_as_that_and_never_becomes_an_answer() -> None:
-    """Users who look and say nothing would dismiss everything, or a long look would count as a click."""
+    """An unanswered view is recorded as that, however long it lasts."""
     rows = served(400, seed=1)
     silent = [number for number, row in enumerate(rows) if not row["responses"]]
     events = [event for number in silent[:20] for event in viewed(rows[number], seconds=3_600.0)]
@@ -76,7 +76,7 @@ def test_an_unanswered_view_is_recorded_as_that_and_never_becomes_an_answer() ->
 def test_whatever_is_done_without_answering_weighs_less_than_any_answer(
     is_unanswered: bool, seconds: float, view: float, page: float  # noqa: FBT001 - drawn
 ) -> None:  # fmt: skip
-    """A tab that was left open would be worth as much as a purchase."""
+    """No implicit signal weighs as much as an answer."""
     signals = ImplicitSignals(np.array([is_unanswered]), np.array([seconds]))
     (worth,) = signals.taught({"unanswered_view": view, "time_on_page": page}).tolist()
     assert abs(worth) <= 0.1 < min(abs(weight) for weight in WEIGHTS.values())
@@ -85,14 +85,14 @@ def test_whatever_is_done_without_answering_weighs_less_than_any_answer(
 
 @pytest.mark.parametrize("weights", ['{"unanswered_view": -0.5}', '{"scrolled": 0.01}', '{"time_on_page": NaN}'])
 def test_implicit_weights_as_heavy_as_answers_are_refused(monkeypatch: pytest.MonkeyPatch, weights: str) -> None:
-    """A view without an answer would become a dismissal by configuration."""
+    """Implicit weights as heavy as an answer are refused."""
     monkeypatch.setenv("FINCOACH_RECOMMENDATION_IMPLICIT_WEIGHTS", weights)
     with pytest.raises(ValueError, match=r"implicit"):
         RecommendationTrainingSettings()
 
 
 def test_implicit_signals_teach_a_fit_and_move_no_judgement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A version would be promoted for being looked at, or the setting would change nothing at all."""
+    """Implicit signals change what is learned and no judgement."""
     rows, workshop = served(800, seed=6), Workshop(tmp_path)
     monkeypatch.setenv("FINCOACH_RECOMMENDATION_IMPLICIT_WEIGHTS", '{"unanswered_view": -0.1}')
     louder = RecommendationTrainer(RecommendationTrainingSettings())

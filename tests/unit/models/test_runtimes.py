@@ -32,7 +32,7 @@ def artifact(request: pytest.FixtureRequest) -> dict[str, bytes]:
 
 
 def test_answers_known_and_unknown_users(artifact: dict[str, bytes]) -> None:
-    """A cold start would be a failed prediction, or an answer could not be sent as JSON."""
+    """Known and unknown users get an answer that JSON can hold."""
     runtime = runtime_for(opened(artifact))
     runtime.warm_up()
     for state in (None, user()):
@@ -44,7 +44,7 @@ def test_answers_known_and_unknown_users(artifact: dict[str, bytes]) -> None:
 
 
 def test_row_of_the_reducer_is_what_the_manifest_names(artifact: dict[str, bytes]) -> None:
-    """A model that was trained on other columns would be fed ours."""
+    """The row has the features that the manifest names."""
     loaded = opened(artifact)
     names = loaded.manifest.feature_names
     foreign = msgspec.structs.replace(loaded.manifest, feature_names=(names[1], names[0], *names[2:]))
@@ -53,7 +53,7 @@ def test_row_of_the_reducer_is_what_the_manifest_names(artifact: dict[str, bytes
 
 
 def test_missed_golden_predictions_are_rejected(artifact: dict[str, bytes]) -> None:
-    """A replica would serve a model that answers differently than it did in training."""
+    """A version that misses its golden predictions is rejected."""
     loaded = opened(artifact)
     golden = msgspec.json.decode(loaded.files[GOLDEN])
     golden["outputs"][0][0] += 1e-3
@@ -63,7 +63,7 @@ def test_missed_golden_predictions_are_rejected(artifact: dict[str, bytes]) -> N
 
 @pytest.mark.parametrize("rows", [[[1.0]], []])
 def test_unusable_golden_inputs_are_rejected(artifact: dict[str, bytes], rows: list[list[float]]) -> None:
-    """Golden predictions that prove nothing would be accepted."""
+    """Golden inputs that cannot be scored are rejected."""
     loaded = opened(artifact)
     outputs = msgspec.json.decode(loaded.files[GOLDEN])["outputs"][: len(rows)]
     golden = msgspec.json.encode({"inputs": rows, "outputs": outputs})
@@ -72,7 +72,7 @@ def test_unusable_golden_inputs_are_rejected(artifact: dict[str, bytes], rows: l
 
 
 def test_artifact_of_another_type_is_rejected(artifact: dict[str, bytes]) -> None:
-    """A goal model would answer for spending."""
+    """An artifact of another model type is rejected."""
     loaded = opened(artifact)
     other = definition_of(next(model for model in FOUR_MODELS if model != loaded.manifest.model_type)).runtime.load()
     with pytest.raises(ArtifactRejectedError, match="no"):
@@ -80,13 +80,13 @@ def test_artifact_of_another_type_is_rejected(artifact: dict[str, bytes]) -> Non
 
 
 def test_rows_of_another_width_are_refused(artifact: dict[str, bytes]) -> None:
-    """A caller's wrong row would be scored."""
+    """A row of another width is refused."""
     with pytest.raises(ValueError, match="features are needed"):
         runtime_for(opened(artifact)).scores(np.zeros((1, 3), dtype=np.float32))
 
 
 def test_closed_version_refuses(artifact: dict[str, bytes]) -> None:
-    """A drained version would keep its memory, or answer with nonsense."""
+    """A closed version refuses to predict."""
     runtime = runtime_for(opened(artifact))
     runtime.close()
     with pytest.raises(FinCoachError, match="closed"):
@@ -94,7 +94,7 @@ def test_closed_version_refuses(artifact: dict[str, bytes]) -> None:
 
 
 def test_threads_get_the_same_answers(artifact: dict[str, bytes]) -> None:
-    """Requests of several threads would mix."""
+    """Several threads get the same answers as one."""
     runtime = runtime_for(opened(artifact))
     row = runtime.features(user(), REQUEST)
     expected = runtime.answer(row, REQUEST)
@@ -110,8 +110,8 @@ def test_threads_get_the_same_answers(artifact: dict[str, bytes]) -> None:
     assert answers == [expected] * 80
 
 
-def test_missing_model_and_parameters_are_said() -> None:
-    """An artifact that can score nothing would fail at its first request."""
+def test_missing_model_and_parameters_are_named() -> None:
+    """An artifact with neither a model nor parameters is rejected."""
     loaded = opened(baseline_artifact(definition_of("goal"), KEY, CREATED_AT))
     for files in (
         {name: raw for name, raw in loaded.files.items() if name != PARAMETERS},
@@ -123,7 +123,7 @@ def test_missing_model_and_parameters_are_said() -> None:
 
 
 def test_graph_takes_what_its_settings_say() -> None:
-    """Columns that serve the answer alone would reach the graph, or the wrong class would be read."""
+    """A graph gets the columns, and gives the output, that its settings name."""
     graph = Graph(
         linear_graph(np.eye(2, dtype=np.float32), output="chances"),
         GraphSettings(model_inputs=2, output="chances", output_column=1),
@@ -132,7 +132,7 @@ def test_graph_takes_what_its_settings_say() -> None:
 
 
 def test_graph_without_the_named_output_is_rejected() -> None:
-    """The first output would be served in place of the named one."""
+    """A graph without the named output is rejected."""
     with pytest.raises(ArtifactRejectedError, match="no output"):
         Graph(linear_graph(np.eye(2, dtype=np.float32)), GraphSettings(output="missing"))
 
@@ -150,26 +150,26 @@ def other_graph(*, inputs: int, operator: str) -> bytes:
 
 
 def test_one_number_a_row_is_a_column() -> None:
-    """A graph that answers (n,) would be read as one row."""
+    """A graph that answers one number a row gives a column."""
     graph = Graph(other_graph(inputs=1, operator="ReduceSum"))
     assert graph(np.array([[1, 2], [3, 4]], dtype=np.float32)).tolist() == [[3.0], [7.0]]
 
 
 def test_graph_with_two_inputs_is_rejected() -> None:
-    """A graph would be fed half of what it needs."""
+    """A graph with two inputs is rejected."""
     with pytest.raises(ArtifactRejectedError, match="2 inputs"):
         Graph(other_graph(inputs=2, operator="ReduceSum"))
 
 
 def test_malformed_parameters_are_rejected() -> None:
-    """A typing mistake in a manifest would show at the first request."""
+    """Malformed parameters are rejected when the version is loaded."""
     drafted = manifest("goal", parameters={"model_inputs": "all"})
     with pytest.raises(ArtifactRejectedError, match="parameters are malformed"):
         runtime_for(opened(learned(drafted, weights("goal", 1))))
 
 
 def test_golden_outputs_of_another_shape_are_rejected() -> None:
-    """A column more or less would be broadcast and pass."""
+    """Golden outputs of another shape are rejected."""
     loaded = opened(learned_artifact("spending"))
     golden = msgspec.json.decode(loaded.files[GOLDEN])
     golden["outputs"] = golden["outputs"][:1]
@@ -178,7 +178,7 @@ def test_golden_outputs_of_another_shape_are_rejected() -> None:
 
 
 def test_scores_that_are_not_finite_are_not_answered() -> None:
-    """A user would read ``nan``."""
+    """Scores that are not finite are an error, not an answer."""
     runtime = runtime_for(opened(learned_artifact("spending")))
     row = runtime.features(None, REQUEST)
     row[0] = np.inf
@@ -187,7 +187,7 @@ def test_scores_that_are_not_finite_are_not_answered() -> None:
 
 
 def test_loaded_versions_do_not_change() -> None:
-    """A second version in the same process would change the first."""
+    """Loading a second version changes nothing in the first."""
     first = runtime_for(opened(learned_artifact("spending")))
     row = first.features(user(), REQUEST)
     before = first.answer(row, REQUEST)

@@ -40,7 +40,7 @@ from schemas.vocabulary import ArtifactKind, Verdict
 from stack.replay.cdnow import CdnowSource
 from stack.replay.source import RawRecord
 from tests.training_factories import FIRST_DAY, snapshot_of, transaction
-from tests.training_yard import TrainingYard
+from tests.training_folder import TrainingFolder
 
 # Three ways to shop: every how many days, for how much (minor units).
 WAYS = ((3.0, 500), (12.0, 2_500), (6.0, 20_000))
@@ -76,7 +76,7 @@ def blobs() -> Float32Array:
 
 
 def test_only_users_with_ten_transactions_are_described() -> None:
-    """Users of whom next to nothing is known would shape the segments."""
+    """Only users with ten transactions are described."""
     seldom = [transaction(f"seldom-{user}", float(day), 100) for user in range(50) for day in range(9)]
     examples = segmentation_examples(snapshot_of([*shoppers(users=90), *seldom]), seed=0)
     frequency = examples.features[:, SEGMENTATION_FEATURES.index("frequency")]
@@ -85,7 +85,7 @@ def test_only_users_with_ten_transactions_are_described() -> None:
 
 
 def test_the_fit_knows_nothing_of_what_came_after_its_moment() -> None:
-    """Segments would be fitted on the very months that judge them."""
+    """A fit knows nothing that came after its moment."""
     events = shoppers(users=90)
     examples = segmentation_examples(snapshot_of(events), seed=0)
     ages = [np.median(examples.of(part).features[:, AGE]) for part in (TRAIN, VALIDATION, HOLDOUT)]
@@ -93,7 +93,7 @@ def test_the_fit_knows_nothing_of_what_came_after_its_moment() -> None:
 
 
 def test_nobody_is_judged_on_whom_a_fit_was_made_and_the_same_users_are_held_out_at_every_run() -> None:
-    """A fit would be praised for remembering its own users, and the champion's users would judge the next candidate."""
+    """No user is both fitted on and judged on, and the same users are held out at every run."""
     early, late = (segmentation_examples(snapshot_of(shoppers(users=users)), seed=0) for users in (90, 180))
     for examples in (early, late):
         fitted, judged = (set(examples.of(part).users.tolist()) for part in (TRAIN, HOLDOUT))
@@ -104,7 +104,7 @@ def test_nobody_is_judged_on_whom_a_fit_was_made_and_the_same_users_are_held_out
 
 
 def test_a_partition_that_lags_behind_does_not_make_its_users_look_asleep() -> None:
-    """Whoever lies in a slow partition would be put into the segment of those who left."""
+    """Users of a lagging partition are described at the end of what is known of their source."""
     events = shoppers(users=120)
     late = FIRST_DAY + dt.timedelta(days=420)
     lagging = [event for event in events if event.user_id.int % 2 == 0 or event.occurred_at < late]
@@ -113,8 +113,8 @@ def test_a_partition_that_lags_behind_does_not_make_its_users_look_asleep() -> N
 
 
 @pytest.mark.parametrize("users", [0, 40])
-def test_too_few_users_are_told_in_a_sentence(users: int) -> None:
-    """An operator would not learn why nothing was trained."""
+def test_too_few_users_are_a_sentence(users: int) -> None:
+    """Too few users are refused with a sentence that says how many are needed."""
     with pytest.raises(
         NotEnoughHistoryError,
         match=rf"not enough history \({users} users with 10 transactions at the cut, 60 are needed",
@@ -126,7 +126,7 @@ def test_too_few_users_are_told_in_a_sentence(users: int) -> None:
 
 
 def test_groups_that_lie_apart_are_found_and_found_again(blobs: Float32Array) -> None:
-    """The trainer would not find what plainly is there, or call it unstable."""
+    """Groups that lie apart are found, and found again on other draws of users."""
     points = scaled(blobs, space_of(blobs))
     labels = distances(points, fit_centroids(points, 3, seed=0)).argmin(axis=1)
     stable = stability_of(points, labels, segments=3, seed=0)
@@ -137,24 +137,24 @@ def test_groups_that_lie_apart_are_found_and_found_again(blobs: Float32Array) ->
 
 
 def test_noise_is_called_unstable() -> None:
-    """Segments that another draw of users would not give again would be shown to people."""
+    """Segments of noise are called unstable."""
     noise = np.random.default_rng(1).uniform(-1, 1, (400, 15)).astype(np.float32)
     labels = distances(noise, fit_centroids(noise, 6, seed=0)).argmin(axis=1)
     assert stability_of(noise, labels, segments=6, seed=0).rand < 0.5
 
 
 def test_the_largest_stable_number_of_segments_is_chosen(blobs: Float32Array) -> None:
-    """Three groups would be cut into eight, or every choice would fall back on the smallest."""
-    told: list[int] = []
+    """The largest stable number of segments is chosen."""
+    profiles: list[int] = []
     points = scaled(blobs, space_of(blobs))
-    choice = choose_centroids(points, seed=0, progress=lambda step, _steps: told.append(step))
+    choice = choose_centroids(points, seed=0, progress=lambda step, _steps: profiles.append(step))
     assert len(choice.centroids) == 3
     assert sorted(choice.tried) == [3, 4, 5, 6, 7, 8]
-    assert told == [0, 1, 2, 3, 4, 5]
+    assert profiles == [0, 1, 2, 3, 4, 5]
 
 
 def test_age_and_constant_columns_do_not_enter(blobs: Float32Array) -> None:
-    """A whole population would wander from segment to segment by growing older."""
+    """Age and constant columns take no part in the distances."""
     rows = blobs.copy()
     rows[:, 0] = 4.0
     space = space_of(rows)
@@ -168,7 +168,7 @@ def test_age_and_constant_columns_do_not_enter(blobs: Float32Array) -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_the_exported_graph_measures_the_same_distances(seed: int) -> None:
-    """A replica would put users into other segments than those that were judged."""
+    """The exported graph measures the distances that were judged."""
     generator = np.random.default_rng(seed)
     rows = generator.lognormal(0.0, 2.0, (60, len(SEGMENTATION_FEATURES))).astype(np.float32)
     rows[:, 9:] *= generator.random((60, 6)) < 0.1
@@ -180,7 +180,7 @@ def test_the_exported_graph_measures_the_same_distances(seed: int) -> None:
 
 
 def test_segments_that_died_out_are_not_continued(blobs: Float32Array) -> None:
-    """A dead segment would fail the gate on sizes at every run for ever."""
+    """A segment without members is not continued."""
     points = scaled(blobs, space_of(blobs))
     groups = np.repeat([0, 1, 2], 100)
     with_a_dead_one = np.where(np.arange(300) == 7, 3, groups)
@@ -191,7 +191,7 @@ def test_segments_that_died_out_are_not_continued(blobs: Float32Array) -> None:
 
 
 def test_one_segment_for_everybody_has_no_silhouette(blobs: Float32Array) -> None:
-    """A candidate that tells nobody apart would stop the training with an error instead of losing it."""
+    """One segment for everybody has a silhouette of 0."""
     np.testing.assert_array_equal(silhouettes(blobs, np.zeros(300, dtype=np.int64)), np.zeros(300))
 
 
@@ -199,7 +199,7 @@ def test_one_segment_for_everybody_has_no_silhouette(blobs: Float32Array) -> Non
 
 
 class LearnedChampion(SegmentationRuntime):
-    """A learned version of which only the profiles matter."""
+    """A learned version; only its profiles matter."""
 
     def __init__(self, profiles: list[SegmentProfile]) -> None:
         self.profiles = profiles
@@ -210,39 +210,39 @@ class LearnedChampion(SegmentationRuntime):
 
 
 def profile(segment_id: int, name: str) -> SegmentProfile:
-    """Return a profile of which only the identity matters."""
+    """Return a profile; only its identity matters."""
     return SegmentProfile(segment_id=segment_id, name=name, share=0.3)
 
 
 def test_a_segment_keeps_its_id_and_name_while_it_keeps_its_members(blobs: Float32Array) -> None:
-    """People would read of another segment every week although nothing changed."""
+    """A segment keeps its id and name while it keeps its members."""
     points = scaled(blobs, space_of(blobs))
     before = np.repeat([0, 1, 2], 100)
     known = Known([profile(7, "Early"), profile(3, "Middle"), profile(9, "Late")], before, 12)
     now = np.repeat([2, 0, 1], 100)  # the same members under other labels
-    told = profiles_of(blobs, points, now, segments=3, known=known)
-    assert [(item.segment_id, item.name) for item in told] == [(3, "Middle"), (9, "Late"), (7, "Early")]
+    profiles = profiles_of(blobs, points, now, segments=3, known=known)
+    assert [(item.segment_id, item.name) for item in profiles] == [(3, "Middle"), (9, "Late"), (7, "Early")]
 
 
 def test_an_id_is_never_given_to_another_segment(blobs: Float32Array) -> None:
-    """A report about segment 8 would mix two groups of people that have nothing in common."""
+    """An id is never given to another segment."""
     points = scaled(blobs, space_of(blobs))
     before = np.tile([0, 1, 2], 100)  # across the groups: nothing of it goes on
     known = Known([profile(0, "A"), profile(5, "B"), profile(8, "C")], before, 14)
-    told = profiles_of(blobs, points, np.repeat([0, 1, 2], 100), segments=3, known=known)
-    assert [item.segment_id for item in told] == [14, 15, 16]
-    assert len({item.name for item in told}) == 3
+    profiles = profiles_of(blobs, points, np.repeat([0, 1, 2], 100), segments=3, known=known)
+    assert [item.segment_id for item in profiles] == [14, 15, 16]
+    assert len({item.name for item in profiles}) == 3
 
 
 def test_of_a_split_segment_one_part_at_most_keeps_the_id() -> None:
-    """Two segments would answer with one id."""
+    """At most one part of a split segment keeps the id."""
     known = Known([profile(0, "A"), profile(1, "B")], np.repeat([0, 1], 150), 5)
     kept = kept_segments(np.repeat([0, 1, 2], [110, 40, 150]), 3, known)
     assert {label: item.segment_id for label, item in kept.items()} == {0: 0, 2: 1}
 
 
 def test_profiles_say_what_sets_a_segment_apart(blobs: Float32Array) -> None:
-    """The characteristics that a user reads would be those of everybody."""
+    """A profile names what sets its segment apart."""
     points = scaled(blobs, space_of(blobs))
     first = profiles_of(blobs, points, np.repeat([0, 1, 2], 100), segments=3, known=None)[0]
     assert set(first.telling) <= {"recency_days", "frequency", "monetary_mean"}
@@ -252,7 +252,7 @@ def test_profiles_say_what_sets_a_segment_apart(blobs: Float32Array) -> None:
 
 @given(st.lists(st.floats(0.05, 1.0), min_size=2, max_size=6))
 def test_unchanged_shares_have_not_drifted(weights: list[float]) -> None:
-    """Any churn would be excused by a drift that is not there."""
+    """Unchanged shares have not drifted."""
     counts = np.maximum(np.round(np.array(weights) * 1_000), 1).astype(int)
     labels = np.repeat(np.arange(counts.size), counts)
     assert population_shift((counts / counts.sum()).tolist(), labels) == pytest.approx(0.0, abs=1e-9)
@@ -260,7 +260,7 @@ def test_unchanged_shares_have_not_drifted(weights: list[float]) -> None:
 
 
 def test_a_champion_counts_as_collapsed_only_when_chance_cannot_explain_it() -> None:
-    """A dead champion would win for ever with a high and empty silhouette, or a living one be thrown out by chance."""
+    """A champion counts as collapsed only when chance cannot explain its smallest segment."""
     profiles = [SegmentProfile(segment_id=0, name="A", share=0.5), SegmentProfile(segment_id=1, name="B", share=0.5)]
     champion = LearnedChampion(profiles)
     assert _has_collapsed(champion, np.zeros(200, dtype=np.int64))
@@ -271,72 +271,72 @@ def test_a_champion_counts_as_collapsed_only_when_chance_cannot_explain_it() -> 
 # --- whole trainings ----------------------------------------------------------------------------------------
 
 
-def segments_of(yard: TrainingYard) -> dict[int, str]:
+def segments_of(training: TrainingFolder) -> dict[int, str]:
     """Return the served segments, names by id."""
-    runtime = yard.served()
+    runtime = training.served()
     assert isinstance(runtime, SegmentationRuntime)
     return {item.segment_id: item.name for item in runtime.profiles}
 
 
-def answer_of(yard: TrainingYard, events: Sequence[AnyBehavioralEvent]) -> dict[str, object]:
-    """Return what the champion tells the first user of ``events``."""
+def answer_of(training: TrainingFolder, events: Sequence[AnyBehavioralEvent]) -> dict[str, object]:
+    """Return the champion's answer for the first user of ``events``."""
     examples = segmentation_examples(snapshot_of(events), seed=0)
-    return yard.served().answer(examples.features[-1], PredictionRequest(as_of=FIRST_DAY)).body
+    return training.served().answer(examples.features[-1], PredictionRequest(as_of=FIRST_DAY)).body
 
 
 def test_a_first_training_replaces_the_bands_and_a_second_on_the_same_data_keeps_it(tmp_path: Path) -> None:
-    """Real structure would not be served, or users be moved about though nothing happened."""
-    yard = TrainingYard(tmp_path, "segmentation")
+    """A first training replaces the bands, and a second one on the same data keeps it."""
+    training = TrainingFolder(tmp_path, "segmentation")
     events = shoppers(users=150)
-    first = yard.train(events)
+    first = training.train(events)
     assert first.verdict == Verdict.CANDIDATE_WINS, first.reasons
     assert first.comparison is not None
     assert first.comparison.candidate > (first.comparison.baseline or 0.0) + 0.1
-    served = segments_of(yard)
-    answer = answer_of(yard, events)
+    served = segments_of(training)
+    answer = answer_of(training, events)
     assert (answer["segment_id"], answer["segment_name"]) in served.items()
     assert answer["characteristics"]
-    again = yard.train(events)
+    again = training.train(events)
     assert again.verdict == Verdict.CHAMPION_KEPT
-    assert segments_of(yard) == served
+    assert segments_of(training) == served
 
 
 def test_new_users_of_the_same_kinds_keep_the_champion(tmp_path: Path) -> None:
-    """A null change would be promoted: a new draw of the same population is no better model."""
-    yard = TrainingYard(tmp_path, "segmentation")
-    yard.train(shoppers(users=150))
-    served = yard.champion
-    result = yard.train(shoppers(users=180, seed=1))
+    """New users of the same kinds keep the champion: another draw of one population is no better model."""
+    training = TrainingFolder(tmp_path, "segmentation")
+    training.train(shoppers(users=150))
+    served = training.champion
+    result = training.train(shoppers(users=180, seed=1))
     assert result.verdict == Verdict.CHAMPION_KEPT, result.reasons
-    assert yard.champion == served
+    assert training.champion == served
 
 
 def test_the_same_snapshot_and_seed_give_the_same_artifact(tmp_path: Path) -> None:
-    """Nobody could say from what a served version was made."""
+    """The same snapshot and seed give the same artifact."""
     events = shoppers(users=120)
     artifacts = []
     for name in ("one", "other"):
-        yard = TrainingYard(tmp_path / name, "segmentation")
-        yard.train(events)
-        artifacts.append(yard.served().manifest.files)
+        training = TrainingFolder(tmp_path / name, "segmentation")
+        training.train(events)
+        artifacts.append(training.served().manifest.files)
     for part in ("model.onnx", "profiles.json", "golden.json"):
         assert artifacts[0][part] == artifacts[1][part]
 
 
 def test_real_customers_get_segments_that_beat_the_bands_and_keep_their_ids(tmp_path: Path) -> None:
-    """What works on made-up shoppers would fail on CDNOW's customers."""
-    yard = TrainingYard(tmp_path, "segmentation")
+    """CDNOW's customers get segments that beat the bands and keep their ids."""
+    training = TrainingFolder(tmp_path, "segmentation")
     events = [item for item in CdnowSource(customers=6_000).events() if not isinstance(item, RawRecord)]
     early = [event for event in events if event.occurred_at < dt.datetime(1998, 3, 1, tzinfo=dt.UTC)]
-    first = yard.train(early)
+    first = training.train(early)
     assert first.comparison is not None
     assert first.comparison.candidate > (first.comparison.baseline or 0.0) + 0.05
     assert first.verdict == Verdict.CANDIDATE_WINS, first.reasons
-    manifest = yard.served().manifest
-    ids = set(segments_of(yard))
+    manifest = training.served().manifest
+    ids = set(segments_of(training))
     assert ids <= set(range(manifest.parameters[NEXT_ID]))
-    second = yard.train(events)
+    second = training.train(events)
     assert second.numbers["reports"]["migration"]
-    new = set(segments_of(yard)) - ids
+    new = set(segments_of(training)) - ids
     assert all(segment >= manifest.parameters[NEXT_ID] for segment in new)
     assert len(SEGMENT_NAMES) <= manifest.parameters[NEXT_ID]

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fincoach_events.events import TransactionCreated
+from modelkit.training.clocks import known_spans
 from modelkit.training.interface import FitContext, NotEnoughHistoryError
 from models.spending.features import SPENDING_FEATURES
 from models.spending.training.distribution import (
@@ -34,7 +35,6 @@ from models.spending.training.examples import (
     VALIDATION,
     SpendingExamples,
     origins_of,
-    source_ends,
     spending_examples,
 )
 from models.spending.training.network import (
@@ -58,7 +58,7 @@ from tests.training_factories import FIRST_DAY, shop_history, snapshot_of, trans
 
 
 def silent(_phase: str, _step: int, _steps: int, _loss: float | None) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def examples() -> SpendingExamples:
 def test_quantiles_never_fall_and_begin_with_the_share_that_does_not_buy(
     buy: float, location: float, spread: float
 ) -> None:
-    """The answered interval would be upside down, or customers who stay away be promised a purchase."""
+    """Quantiles never fall, and are 0 up to the share that does not buy."""
     found = quantiles(np.array([buy]), np.array([location]), np.array([spread]))[0]
     assert np.all(np.diff(found) >= 0)
     assert np.all((found == 0) == (1 - buy >= LEVELS))
@@ -82,14 +82,14 @@ def test_quantiles_never_fall_and_begin_with_the_share_that_does_not_buy(
 
 @given(st.floats(0, 100), st.floats(0, 100))
 def test_the_score_of_a_point_is_its_absolute_error(forecast: float, truth: float) -> None:
-    """Point forecasts and distributions would be judged on different scales."""
+    """The score of a point forecast is its absolute error."""
     point = point_as_quantiles(np.array([forecast]))
     # Twice the mean pinball loss over levels that are symmetric around one half.
     assert crps(point, np.array([truth]))[0] == pytest.approx(abs(forecast - truth), abs=1e-9)
 
 
 def test_the_true_distribution_scores_best() -> None:
-    """The headline would reward overconfident or timid forecasts."""
+    """The true distribution has the best score."""
     generator = np.random.default_rng(0)
     truth = np.exp(generator.logistic(2.0, 0.4, 20_000)) * (generator.random(20_000) < 0.7)
     scores = {
@@ -102,7 +102,7 @@ def test_the_true_distribution_scores_best() -> None:
 
 
 def test_own_sums_use_only_weeks_that_were_observed() -> None:
-    """Users would be told by the weeks before they came."""
+    """A user's own sums use only weeks in which the user was observed."""
     series = np.array([[0, 0, 0, 0, 0, 0, 8, 8, 8, 8], [0, 0, 0, 0, 0, 0, 8, 8, 8, 8]], dtype=float)
     found = own_sums_as_quantiles(series, np.array([4.0, 10.0]))
     assert found[0].tolist() == [32.0] * LEVELS.size
@@ -110,7 +110,7 @@ def test_own_sums_use_only_weeks_that_were_observed() -> None:
 
 
 def test_a_change_within_the_dead_band_is_no_direction() -> None:
-    """A forecast of almost the same would be right or wrong by chance."""
+    """A change within the dead band has no direction."""
     before = np.array([100.0, 100.0, 100.0, 0.0])
     forecast = np.array([104.0, 120.0, 120.0, 0.0])
     truth = np.array([96.0, 130.0, 90.0, 0.0])
@@ -122,7 +122,7 @@ def test_a_change_within_the_dead_band_is_no_direction() -> None:
 
 @given(st.integers(0, 900))
 def test_the_weeks_behind_one_part_are_over_before_the_next_part_begins(days: int) -> None:
-    """The holdout's truth would be among what the candidate was fitted on."""
+    """The four weeks behind one part end before the next part begins."""
     end = FIRST_DAY + dt.timedelta(days=days)
     plan = origins_of(FIRST_DAY, end)
     by_part = {part: [origin for origin, of in plan if of == part] for part in (TRAIN, VALIDATION, HOLDOUT)}
@@ -135,7 +135,7 @@ def test_the_weeks_behind_one_part_are_over_before_the_next_part_begins(days: in
 
 
 def test_a_partition_that_lags_behind_ends_its_source_where_it_stands() -> None:
-    """What a partition has not shown yet would be taken for weeks without spending."""
+    """A lagging partition ends its source where it stands."""
     events = [transaction(f"user-{number}", day, 100) for number in range(6) for day in range(60 if number % 2 else 30)]
     snapshot = snapshot_of(events)
     partitions = {event.user_id.int % 2 for event in events}
@@ -143,11 +143,11 @@ def test_a_partition_that_lags_behind_ends_its_source_where_it_stands() -> None:
         partition: max(event.occurred_at for event in events if event.user_id.int % 2 == partition)
         for partition in partitions
     }
-    assert source_ends(snapshot) == {"replay:test": (FIRST_DAY, min(last.values()))}
+    assert known_spans(snapshot, "transaction_creation") == {"replay:test": (FIRST_DAY, min(last.values()))}
 
 
 def test_features_stop_and_truths_begin_at_the_origin(examples: SpendingExamples) -> None:
-    """A feature would know the future that it is to foretell."""
+    """Features stop at the origin, and truths begin there."""
     snapshot = snapshot_of(shop_history(users=400, weeks=40))
     history = next(iter(snapshot.users("transaction_creation")))
     rows = examples.only(examples.users == 0)
@@ -165,8 +165,8 @@ def test_features_stop_and_truths_begin_at_the_origin(examples: SpendingExamples
 
 
 @pytest.mark.parametrize(("users", "weeks"), [(0, 0), (400, 3), (20, 40)])
-def test_too_little_history_is_said_with_its_figures(users: int, weeks: int) -> None:
-    """An early crossing would crash the training instead of keeping the champion."""
+def test_too_little_history_is_refused_with_its_figures(users: int, weeks: int) -> None:
+    """Too little history is refused with its figures."""
     with pytest.raises(NotEnoughHistoryError, match=r"not enough history \(\d+ ") as caught:
         SpendingTrainer().prepare(snapshot_of(shop_history(users=users, weeks=weeks)), seed=0)
     assert isinstance(caught.value, FinCoachError)
@@ -176,16 +176,16 @@ def test_too_little_history_is_said_with_its_figures(users: int, weeks: int) -> 
 
 
 def test_untrained_the_network_is_its_baseline(examples: SpendingExamples) -> None:
-    """A fit would have to find the usual spending before it could improve on it."""
+    """The untrained network answers its baseline."""
     scores = scores_of(ResidualLstm(), examples.features[:50])
     level = examples.column("ewma")[:50] + 0.05 * examples.column("scale")[:50]
     np.testing.assert_allclose(scores[:, :STEPS], np.repeat(level[:, None], STEPS, axis=1), rtol=1e-4)
 
 
 def test_a_fit_is_the_same_again_and_better_than_its_baseline(examples: SpendingExamples) -> None:
-    """The same snapshot and seed would give another model, or the network learn nothing."""
+    """A fit is reproducible, and better than its baseline."""
     train = examples.of(TRAIN)
-    networks = [fit_network(train, seed=5, epochs=2, learning_rate=2e-3) for _ in range(2)]
+    networks = [fit_network(train, seed=5, passes=2, learning_rate=2e-3) for _ in range(2)]
     assert checkpoint_of(networks[0]) == checkpoint_of(networks[1])
     untrained = headline_crps(lambda rows: scores_of(ResidualLstm(), rows), train)
     assert headline_crps(lambda rows: scores_of(networks[0], rows), train) < untrained
@@ -194,29 +194,29 @@ def test_a_fit_is_the_same_again_and_better_than_its_baseline(examples: Spending
 def test_the_exported_network_answers_what_the_network_answers_for_any_number_of_rows(
     examples: SpendingExamples,
 ) -> None:
-    """A replica would serve another model than the one that was fitted."""
-    network = fit_network(examples.of(TRAIN), seed=1, epochs=1, learning_rate=2e-3)
+    """The exported network answers as the network does, for any number of rows."""
+    network = fit_network(examples.of(TRAIN), seed=1, passes=1, learning_rate=2e-3)
     session = onnxruntime.InferenceSession(export_network(network), providers=["CPUExecutionProvider"])
     for count in (1, 7, 200):
         rows = examples.features[:count]
         (answered,) = session.run(["scores"], {"features": rows})
         assert answered.shape == (count, OUTPUTS)
-        # A tenth of a cent: near nought a quantile is the difference of two float32 of the size of a week's spending.
+        # A tenth of a cent: near zero a quantile is the difference of two float32 of the size of a week's spending.
         np.testing.assert_allclose(answered, scores_of(network, rows), rtol=1e-4, atol=1e-3)
 
 
 def test_fine_tuning_starts_from_the_champions_weights(examples: SpendingExamples) -> None:
-    """Every training would begin from nothing although the champion's state is there."""
-    first = fit_network(examples.of(TRAIN), seed=1, epochs=1, learning_rate=2e-3)
+    """Fine-tuning starts from the champion's weights."""
+    first = fit_network(examples.of(TRAIN), seed=1, passes=1, learning_rate=2e-3)
     weights = weights_in(checkpoint_of(first))
     assert weights is not None
-    continued = fit_network(examples.of(TRAIN), seed=1, epochs=0, learning_rate=1.0, start=weights)
+    continued = fit_network(examples.of(TRAIN), seed=1, passes=0, learning_rate=1.0, start=weights)
     assert checkpoint_of(continued) == checkpoint_of(first)
     assert weights_in({}) is None
 
 
 def test_newest_rows_come_with_as_many_older_ones(examples: SpendingExamples) -> None:
-    """Fine-tuning on new rows alone forgets the old population."""
+    """The newest rows come with as many older ones, so that the old population is not forgotten."""
     train = examples.of(TRAIN)
     chosen = newest_and_replay(train, seed=0)
     newest = chosen.origins > train.origins.max() - 56
@@ -227,7 +227,7 @@ def test_newest_rows_come_with_as_many_older_ones(examples: SpendingExamples) ->
 
 
 def test_intervals_cover_what_they_promise(examples: SpendingExamples) -> None:
-    """Eighty per cent would be a word."""
+    """An 80 % interval covers about 80 % of the truths."""
     validation, holdout = examples.of(VALIDATION), examples.of(HOLDOUT)
     scores = scores_of(ResidualLstm(), validation.features)
     found = conformal(scores, validation)
@@ -254,7 +254,7 @@ def test_an_interval_encloses_eighty_of_a_hundred_truths_that_made_it() -> None:
 
 
 def test_candidates_are_ready_to_pack(examples: SpendingExamples) -> None:
-    """A candidate would win and could not be served."""
+    """Every candidate can be packed and served."""
     candidates = SpendingTrainer().fit(examples, FitContext(seed=0, progress=silent))
     assert [candidate.parameters["family"] for candidate in candidates] == [
         "residual_lstm",
@@ -273,7 +273,7 @@ def test_candidates_are_ready_to_pack(examples: SpendingExamples) -> None:
 
 
 def test_on_real_customers_the_candidate_beats_the_best_trivial_forecast() -> None:
-    """The whole recipe would be decoration: real purchases are where a wrong feature or loss shows."""
+    """On real customers the candidate beats the best trivial forecast."""
     trainer = SpendingTrainer()
     events = [event for event in CdnowSource(customers=2_500).events() if isinstance(event, TransactionCreated)]
     examples = trainer.prepare(snapshot_of(events), seed=0)

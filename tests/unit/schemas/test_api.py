@@ -1,4 +1,4 @@
-"""The API shapes: the host's own fields are enough, ours are checked, and nonsense is refused."""
+"""The API shapes: the host's own fields are enough, ours are checked, and invalid values are rejected."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ INTERNAL = {"accumulated", "parts", "reasons", "snapshot_id", "correlation_id", 
 
 @pytest.mark.parametrize("shape", HOST)
 def test_the_hosts_own_fields_are_enough(shape: type[BaseModel]) -> None:
-    """The host application would have to change before it could read or write a shape."""
+    """Each shape validates from the host's own fields."""
     shape.model_validate(HOST[shape])
 
 
 @pytest.mark.parametrize("shape", HOST)
 def test_no_field_of_the_hosts_is_lost_in_json(shape: type[BaseModel]) -> None:
-    """The host would look for a field that an answer no longer has, or find text where it had a number."""
+    """JSON keeps the host's fields and numbers."""
     document = msgspec.json.decode(shape.model_validate(HOST[shape]).model_dump_json())
     numbers = {name: value for name, value in HOST[shape].items() if isinstance(value, int | float)}
     assert HOST[shape].keys() <= document.keys()
@@ -89,20 +89,20 @@ def test_no_field_of_the_hosts_is_lost_in_json(shape: type[BaseModel]) -> None:
 
 @pytest.mark.parametrize("shape", HOST)
 def test_fields_of_a_newer_side_are_passed_over(shape: type[BaseModel]) -> None:
-    """A host with yesterday's shapes would refuse today's answers."""
+    """Unknown fields are ignored."""
     shape.model_validate({**HOST[shape], "invented_tomorrow": 1})
 
 
 @pytest.mark.parametrize("shape", [definition_of(model).answer.load() for model in FOUR_MODELS])
 def test_answers_say_who_answered(shape: type[BaseModel]) -> None:
-    """Feedback could not be joined with the version that caused it."""
+    """Answers name their prediction id and the version that gave them."""
     ours = {"prediction_id": ID, "model_version": "1.0.0", "artifact_digest": DIGEST, "kind": "learned"}
     answer = shape.model_validate({**HOST[shape], **ours})
     assert ours.items() <= answer.model_dump(mode="json").items()
 
 
 def test_naive_moments_of_the_host_mean_utc() -> None:
-    """A host's moment would be read in the time zone of the machine it runs on, or be refused."""
+    """A moment without a time zone is read as UTC."""
     answer = AIRecommendation.model_validate(HOST[AIRecommendation])
     assert answer.generated_at == dt.datetime(2026, 3, 10, 12, tzinfo=dt.UTC)
 
@@ -136,35 +136,35 @@ WRONG: list[tuple[type[BaseModel], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("shape", "change"), WRONG, ids=lambda value: getattr(value, "__name__", None) or str(value))
 def test_nonsense_is_refused(shape: type[BaseModel], change: dict[str, Any]) -> None:
-    """A value that cannot be true would reach the host, or a column that cannot hold it."""
+    """Impossible values are rejected."""
     with pytest.raises(ValidationError):
         shape.model_validate({**HOST[shape], **change})
 
 
 @pytest.mark.parametrize("shape", TABLES)
 def test_shapes_have_the_columns_of_their_tables(shape: type[BaseModel]) -> None:
-    """A column of the plan could not be asked for, or a shape would promise one that does not exist."""
+    """Each shape has exactly the public columns of its table."""
     columns = {"model_metadata" if column.name == "metadata" else column.name for column in TABLES[shape].columns}
     assert shape.model_fields.keys() == columns - INTERNAL
 
 
 def test_a_row_of_the_database_is_read_as_it_is() -> None:
-    """Every reader of the tables would have to convert decimals and the column that is called metadata."""
+    """A database row with decimals and the column metadata validates as it is."""
     row = {**HOST[ModelVersion], "performance_current": Decimal("0.9312"), "metadata": {"samples": 812}}
     version = ModelVersion.model_validate(row)
     assert (version.performance_current, version.model_metadata) == (0.9312, {"samples": 812})
 
 
 @pytest.mark.parametrize(
-    "question", [{"user_id": ID}, {"features": {"savings_rate": 0.2}}, {"features": [0.2], "user_id": ID}]
+    "query", [{"user_id": ID}, {"features": {"savings_rate": 0.2}}, {"features": [0.2], "user_id": ID}]
 )
-def test_a_question_names_a_user_or_features(question: dict[str, Any]) -> None:
-    """A caller could not ask in one of the ways that are promised."""
-    PredictRequest.model_validate(question)
+def test_a_query_names_a_user_or_features(query: dict[str, Any]) -> None:
+    """A request may name a user, features, or both."""
+    PredictRequest.model_validate(query)
 
 
 @pytest.mark.parametrize(
-    "question",
+    "query",
     [
         {},
         {"goal_id": ID},
@@ -175,12 +175,12 @@ def test_a_question_names_a_user_or_features(question: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_a_question_about_nothing_is_refused(question: dict[str, Any]) -> None:
-    """A misspelt field would silently change the answer."""
+def test_a_query_about_nothing_is_refused(query: dict[str, Any]) -> None:
+    """A request without user and features, or with an invalid field, is rejected."""
     with pytest.raises(ValidationError):
-        PredictRequest.model_validate(question)
+        PredictRequest.model_validate(query)
 
 
-def test_the_replica_reads_the_questions_that_the_shape_describes() -> None:
-    """The documented question and the one that replicas accept would drift apart."""
+def test_the_replica_reads_the_queries_that_the_shape_describes() -> None:
+    """Replicas read exactly the fields of the documented request."""
     assert set(PredictRequest.model_fields) == set(PredictionQuery.__struct_fields__)

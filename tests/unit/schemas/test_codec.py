@@ -1,4 +1,4 @@
-"""What the codec refuses, and the reason it gives."""
+"""What the codec rejects, and with which reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENT = {
 
 
 def event(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON
-    """Return the event above with some fields changed; None takes a field away."""
+    """Return the event above with changed fields; None removes a field."""
     return msgspec.json.encode({name: value for name, value in {**EVENT, **changes}.items() if value is not None})
 
 
@@ -62,19 +62,19 @@ def event(**changes: Any) -> bytes:  # noqa: ANN401 - any JSON
     ],
 )
 def test_bad_input_is_named(raw: bytes, reason: DeadLetterReason) -> None:
-    """The dead letter would give a wrong reason, or the consumer would stop."""
+    """Each kind of bad input is rejected with its own reason."""
     with pytest.raises(InvalidMessageError) as caught:
         decode_behavioral_event(raw)
     assert caught.value.reason == reason
 
 
 def test_a_backslash_before_u0000_is_ordinary_text() -> None:
-    """A harmless text that only looks like the escape would be refused."""
+    """A text that only looks like the escape of U+0000 is accepted."""
     assert decode_behavioral_event(event(page_url="C:\\u0000")).page_url == "C:\\u0000"
 
 
 def test_a_message_of_another_topic_is_of_unknown_type() -> None:
-    """A message that was sent to the wrong topic would be taken for one that belongs there."""
+    """A message on the wrong topic is rejected as of unknown type."""
     with pytest.raises(InvalidMessageError) as caught:
         decode(CONTROL, msgspec.json.encode({**EVENT, "type": "ModelReady"}))
     assert caught.value.reason == DeadLetterReason.UNKNOWN_TYPE

@@ -9,7 +9,7 @@ from serving.breaker import CircuitBreaker
 
 
 def test_it_opens_after_failures_in_a_row_and_closes_after_a_success() -> None:
-    """Without opening, a database that is away costs every request its time-out."""
+    """It opens after failures in a row, and closes after a success."""
     breaker = CircuitBreaker(failures=2, pause_seconds=1.0)
     breaker.failed(now=0.0)
     breaker.succeeded()
@@ -25,7 +25,7 @@ def test_it_opens_after_failures_in_a_row_and_closes_after_a_success() -> None:
 
 @given(st.lists(st.floats(0, 0.3), min_size=1, max_size=200))
 def test_while_open_it_allows_one_trial_a_pause(elapsed: list[float]) -> None:
-    """More trials than one a second would slow many requests; none would never find the database again."""
+    """While open it allows one trial in each pause."""
     breaker, now, trials = CircuitBreaker(failures=1, pause_seconds=1.0), 0.0, []
     breaker.failed(now=now)
     for seconds in elapsed:

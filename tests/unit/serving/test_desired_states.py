@@ -11,7 +11,7 @@ REFERENCE = reference_of(f"artifacts/{'0' * 64}", version="1.0.0")
 
 
 def test_the_last_state_of_each_model_comes_back(tmp_path: Path) -> None:
-    """A restart without the broker must serve what was served last."""
+    """The last state of each model comes back."""
     files = DesiredStateFiles(tmp_path / "states")
     assert files.load() == []
     newest = [desired(2, REFERENCE), desired(5, REFERENCE, model_type="spending")]
@@ -21,7 +21,7 @@ def test_the_last_state_of_each_model_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    """A damaged file must cost one model its head start, not the replica its start."""
+    """A file that cannot be read is left out, and the others are loaded."""
     files = DesiredStateFiles(tmp_path)
     files.save(desired(2, REFERENCE))
     (tmp_path / "spending.json").write_bytes(b"{")

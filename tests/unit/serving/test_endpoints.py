@@ -56,7 +56,7 @@ async def width_of(client: httpx.AsyncClient, model: str) -> int:
 async def test_every_model_answers_an_unknown_user_in_the_hosts_shape(
     client: httpx.AsyncClient, model_type: ModelType
 ) -> None:
-    """A cold start without an answer, or in another shape, would break the host's pages."""
+    """Every model answers an unknown user in the host's shape."""
     response = await client.post(f"/predict/{model_type}", json={"user_id": str(USER)})
     answer = response.json()
     assert response.status_code == 200
@@ -65,7 +65,7 @@ async def test_every_model_answers_an_unknown_user_in_the_hosts_shape(
 
 
 async def test_a_known_user_is_answered_from_the_state(replica: Replica, client: httpx.AsyncClient) -> None:
-    """If the state were not read, everybody would get the cold-start answer."""
+    """A known user is answered from the state."""
     replica.states.rows[USER] = StoredState(
         REDUCER_VERSION, 41, encode_state(UserState(goals_achieved=9, goals_failed=1))
     )
@@ -77,7 +77,7 @@ async def test_a_known_user_is_answered_from_the_state(replica: Replica, client:
 
 
 async def test_what_is_logged_is_what_was_answered(replica: Replica, client: httpx.AsyncClient) -> None:
-    """Feedback is joined with this record: another id, action or propensity would poison training."""
+    """The logged record has the answer's id, action and propensity."""
     answer = (await client.post("/predict/recommendation", json={"user_id": str(USER)})).json()
     (logged,) = replica.logged()
     assert (str(logged.event_id), logged.user_id, logged.version) == (answer["prediction_id"], USER, "0.0.0")
@@ -90,7 +90,7 @@ async def test_what_is_logged_is_what_was_answered(replica: Replica, client: htt
 
 
 async def test_the_actions_are_drawn_with_their_propensities(client: httpx.AsyncClient) -> None:
-    """A stuck generator would show everybody the same action and make the logged propensities a lie."""
+    """Actions are drawn with their propensities."""
     actions = {
         (await client.post("/predict/recommendation", json={"user_id": str(uuid4())})).json()["action_id"]
         for _ in range(60)
@@ -99,7 +99,7 @@ async def test_the_actions_are_drawn_with_their_propensities(client: httpx.Async
 
 
 async def test_features_may_be_given_by_name_or_in_order(replica: Replica, client: httpx.AsyncClient) -> None:
-    """A host that has the features itself needs no state; without a user there is nothing to log."""
+    """Features may be given by name or in order; without a user nothing is logged."""
     values = [0.25] * len(GOAL_FEATURES)
     by_order = await client.post("/predict/goal", json={"features": values})
     by_name = await client.post("/predict/goal", json={"features": dict(zip(GOAL_FEATURES, values, strict=True))})
@@ -130,7 +130,7 @@ async def test_features_may_be_given_by_name_or_in_order(replica: Replica, clien
 async def test_bad_input_gets_a_clear_answer(
     client: httpx.AsyncClient, body: bytes, status: int, sentence: str
 ) -> None:
-    """A caller who sends nonsense must learn what to send, and must not see a stack trace."""
+    """A malformed request is refused with a sentence that says what to send."""
     response = await client.post("/predict/goal", content=body)
     assert response.status_code == status
     assert sentence in response.json()["error"]
@@ -152,13 +152,13 @@ async def test_bad_input_gets_a_clear_answer(
 async def test_wrong_paths_and_methods_are_named(
     client: httpx.AsyncClient, method: str, path: str, status: int, sentence: str
 ) -> None:
-    """A wrong address must say which ones are right."""
+    """A wrong path or method is refused with the right ones."""
     response = await client.request(method, path)
     assert (response.status_code, sentence in response.json()["error"]) == (status, True)
 
 
 async def test_a_cold_replica_says_so_everywhere(tmp_path: Path, clock: ManualClock) -> None:
-    """Ready too early, or a crash instead of a sentence, would send callers into a wall."""
+    """A cold replica is not ready, and answers each request with a sentence."""
     cold = Replica(tmp_path, clock)
     async with cold.client() as client:
         assert (await client.get("/v2/health/live")).json() == {"live": True}
@@ -172,7 +172,7 @@ async def test_a_cold_replica_says_so_everywhere(tmp_path: Path, clock: ManualCl
 
 
 async def test_readiness_names_what_is_served(client: httpx.AsyncClient) -> None:
-    """An operator asks a replica itself which versions it serves."""
+    """Readiness names the served versions."""
     ready = await client.get("/health/ready")
     assert ready.status_code == 200
     assert ready.json()["facts"]["models"]["goal"] == {"version": "0.0.0", "kind": "baseline", "sequence": 1}
@@ -181,7 +181,7 @@ async def test_readiness_names_what_is_served(client: httpx.AsyncClient) -> None
 async def test_a_leaving_replica_is_not_ready_and_closes_connections(
     replica: Replica, client: httpx.AsyncClient
 ) -> None:
-    """A load balancer and keep-alive clients must go elsewhere before the door is shut."""
+    """A leaving replica is not ready and closes connections."""
     replica.application.draining = True
     response = await client.post("/predict/goal", json={"user_id": str(USER)})
     assert (response.status_code, response.headers["connection"]) == (200, "close")
@@ -189,7 +189,7 @@ async def test_a_leaving_replica_is_not_ready_and_closes_connections(
 
 
 async def test_metrics_are_there(client: httpx.AsyncClient) -> None:
-    """Without metrics nobody sees how a replica does."""
+    """The metrics are served."""
     await client.post("/predict/goal", json={"user_id": str(USER)})
     text = (await client.get("/metrics")).text
     assert 'fincoach_serving_predictions_total{kind="baseline",model_type="goal"}' in text
@@ -198,7 +198,7 @@ async def test_metrics_are_there(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.expects_errors("request_failed")
 async def test_an_unexpected_error_is_answered_and_logged(client: httpx.AsyncClient, replica: Replica) -> None:
-    """A bug in one model must cost one answer, not the connection of everybody."""
+    """An unexpected error is answered and logged, and the connection lives on."""
     replica.registry.models["goal"].active.runtime.close()
     response = await client.post("/predict/goal", json={"user_id": str(USER)})
     assert (response.status_code, "unexpected" in response.json()["error"]) == (500, True)
@@ -208,7 +208,7 @@ class TestOpenInferenceProtocol:
     """Conformance with the Open Inference Protocol v2 (REST)."""
 
     async def test_server_and_model_metadata(self, client: httpx.AsyncClient) -> None:
-        """Tools discover a server by these documents."""
+        """The server and each model describe themselves."""
         server = (await client.get("/v2")).json()
         assert server.keys() == {"name", "version", "extensions"}
         model = (await client.get("/v2/models/goal")).json()
@@ -224,7 +224,7 @@ class TestOpenInferenceProtocol:
     async def test_inference_answers_with_the_announced_tensor(
         self, client: httpx.AsyncClient, model_type: ModelType, rows: int
     ) -> None:
-        """A tensor of another shape than announced breaks every client of the protocol."""
+        """Inference answers with the tensor that the metadata announce."""
         width = await width_of(client, model_type)
         request = {
             "id": "42",
@@ -242,7 +242,7 @@ class TestOpenInferenceProtocol:
         assert UUID(answer["parameters"]["prediction_id"]).version == 7
 
     async def test_nested_data_means_the_same(self, client: httpx.AsyncClient) -> None:
-        """The protocol allows nested arrays as well as flat ones."""
+        """Nested data mean the same as flat data."""
         width = len(GOAL_FEATURES)
         flat = {"name": "features", "shape": [2, width], "datatype": "FP32", "data": [0.5] * (2 * width)}
         nested = {**flat, "data": [[0.5] * width, [0.5] * width]}
@@ -252,9 +252,9 @@ class TestOpenInferenceProtocol:
         assert answers[0]["outputs"] == answers[1]["outputs"]
 
     async def test_active_and_previous_version_can_be_named(self, replica: Replica, client: httpx.AsyncClient) -> None:
-        """Comparing two versions on one request needs both addresses."""
-        baseline = replica.shelf.baseline("goal")
-        await replica.serve_goal(2, replica.shelf.goal(0.75), baseline)
+        """The active and the previous version can be named."""
+        baseline = replica.installation.baseline("goal")
+        await replica.serve_goal(2, replica.installation.goal(0.75), baseline)
         tensor = {
             "name": "features",
             "shape": [1, len(GOAL_FEATURES)],
@@ -284,14 +284,14 @@ class TestOpenInferenceProtocol:
     async def test_a_tensor_that_does_not_fit_is_refused(
         self, client: httpx.AsyncClient, change: dict[str, Any], status: int, sentence: str
     ) -> None:
-        """Errors of the protocol are an object with one sentence."""
+        """A tensor that does not fit is refused with an error object of one sentence."""
         tensor = {"name": "features", "shape": [1, 61], "datatype": "FP32", "data": [0.5] * 61, **change}
         response = await client.post("/v2/models/goal/infer", json={"inputs": [tensor]})
         assert (response.status_code, response.json().keys()) == (status, {"error"})
         assert sentence in response.json()["error"]
 
     async def test_an_output_that_does_not_exist_is_refused(self, client: httpx.AsyncClient) -> None:
-        """Answering another output than asked for would be taken for the right one."""
+        """An output that does not exist is refused."""
         tensor = {"name": "features", "shape": [1, 61], "datatype": "FP32", "data": [0.5] * 61}
         response = await client.post(
             "/v2/models/goal/infer", json={"inputs": [tensor], "outputs": [{"name": "logits"}]}
@@ -300,7 +300,7 @@ class TestOpenInferenceProtocol:
 
 
 async def test_answers_of_a_replica_carry_its_date(replica: Replica) -> None:
-    """A replica whose clock went wrong could not be found from outside."""
+    """Every answer carries the replica's date."""
     server = HttpServer(replica.application, host="127.0.0.1", port=0, drain_seconds=0.0, grace_seconds=1)
     await server.start()
     try:

@@ -1,4 +1,4 @@
-"""Following desired states, and what is said about it."""
+"""Following desired states, and what is reported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from backends.clock import ManualClock
 from schemas.vocabulary import ArtifactKind
+from tests.processes import eventually
 from tests.replicas import Replica
-from tests.rooms import eventually
 from tests.versions import desired
 
 GOAL = "goal"
@@ -24,31 +24,31 @@ def replica(tmp_path: Path, clock: ManualClock) -> Replica:
 
 
 async def test_lower_sequences_and_repeats_are_ignored(replica: Replica) -> None:
-    """A late or repeated message must not bring an old version back."""
+    """A late or repeated message changes nothing."""
     follower = replica.followers[GOAL]
-    assert follower.desire(desired(5, replica.shelf.goal(0.8)))
-    assert not follower.desire(desired(5, replica.shelf.goal(0.7)))
-    assert not follower.desire(desired(4, replica.shelf.goal(0.6)))
+    assert follower.desire(desired(5, replica.installation.goal(0.8)))
+    assert not follower.desire(desired(5, replica.installation.goal(0.7)))
+    assert not follower.desire(desired(4, replica.installation.goal(0.6)))
     assert follower.desired_sequence == 5
 
 
 async def test_a_swap_keeps_the_previous_version_loaded_and_a_rollback_loads_nothing(replica: Replica) -> None:
-    """A rollback must find its version warm, even when the store is gone."""
-    old, new = replica.shelf.goal(0.5), replica.shelf.goal(0.8, version="1.1.0")
+    """A rollback finds its version warm, and loads nothing."""
+    old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
     loaded = replica.registry.models[GOAL].active
     await replica.serve_goal(2, new, old)
     assert replica.registry.models[GOAL].previous is loaded
     for reference in (old, new):
-        replica.shelf.store.delete(reference.artifact_uri)
+        replica.installation.store.delete(reference.artifact_uri)
     await replica.serve_goal(3, old)
     assert replica.registry.models[GOAL].active is loaded
     assert replica.registry.swaps == 2
 
 
 async def test_a_late_replica_warms_the_previous_version_after_the_active_one(replica: Replica) -> None:
-    """A replica that starts after a deployment must be as ready for a rollback as the others."""
-    old, new = replica.shelf.goal(0.5), replica.shelf.goal(0.8, version="1.1.0")
+    """A late replica loads the active version first and then the previous one."""
+    old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(2, new, old)
     served = replica.registry.models[GOAL]
     assert served.previous is not None
@@ -56,16 +56,16 @@ async def test_a_late_replica_warms_the_previous_version_after_the_active_one(re
 
 
 async def test_a_previous_version_that_is_gone_does_not_keep_the_active_one_from_serving(replica: Replica) -> None:
-    """What a rollback may need is less important than what callers need now."""
-    old, new = replica.shelf.goal(0.5), replica.shelf.goal(0.8, version="1.1.0")
-    replica.shelf.store.delete(old.artifact_uri)
+    """A lost previous version does not keep the active one from serving."""
+    old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
+    replica.installation.store.delete(old.artifact_uri)
     await replica.serve_goal(2, new, old)
     assert replica.registry.models[GOAL].previous is None
 
 
 async def test_the_same_version_under_a_new_sequence_keeps_its_since(replica: Replica, clock: ManualClock) -> None:
-    """The "since" is about the version; a repeated announcement must not restart it."""
-    version = replica.shelf.goal(0.8)
+    """A repeated announcement of a version keeps its "since"."""
+    version = replica.installation.goal(0.8)
     await replica.serve_goal(1, version)
     began = replica.registry.models[GOAL].since
     clock.advance(60)
@@ -75,11 +75,11 @@ async def test_the_same_version_under_a_new_sequence_keeps_its_since(replica: Re
 
 
 async def test_a_version_that_cannot_be_loaded_is_reported_and_tried_again(replica: Replica) -> None:
-    """The old version goes on serving, an error says so, and a store that comes back heals it without anybody."""
-    old, new = replica.shelf.goal(0.5), replica.shelf.goal(0.8, version="1.1.0")
+    """A version that cannot be loaded is reported and tried again, while the old one serves."""
+    old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
-    files = replica.shelf.store.get(new.artifact_uri)
-    replica.shelf.store.delete(new.artifact_uri)
+    files = replica.installation.store.get(new.artifact_uri)
+    replica.installation.store.delete(new.artifact_uri)
     follower = replica.followers[GOAL]
     task = asyncio.create_task(follower.run())
     follower.desire(desired(2, new, previous=old))
@@ -91,7 +91,7 @@ async def test_a_version_that_cannot_be_loaded_is_reported_and_tried_again(repli
     status = replica.reporter.status().models["goal"]
     assert (status.version, status.sequence) == ("1.0.0", 1)
     assert "cannot load goal 1.1.0" in (status.error or "")
-    replica.shelf.store.put("artifacts", files)
+    replica.installation.store.put("artifacts", files)
 
     async def healed() -> bool:
         return replica.reporter.status().models["goal"].version == "1.1.0"
@@ -104,10 +104,10 @@ async def test_a_version_that_cannot_be_loaded_is_reported_and_tried_again(repli
 
 
 async def test_a_newer_desired_state_ends_the_wait_for_one_that_cannot_be_loaded(replica: Replica) -> None:
-    """A rollback from a broken deployment must not wait for the next attempt to load it."""
-    old, new = replica.shelf.goal(0.5), replica.shelf.goal(0.8, version="1.1.0")
+    """A newer desired state ends the wait for one that cannot be loaded."""
+    old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
-    replica.shelf.store.delete(new.artifact_uri)
+    replica.installation.store.delete(new.artifact_uri)
     follower = replica.followers[GOAL]
     follower.desire(desired(2, new))
     task = asyncio.create_task(follower.run())
@@ -128,12 +128,12 @@ async def _has_error(replica: Replica) -> bool:
 
 
 async def test_a_replica_resumes_from_its_own_disk(replica: Replica, tmp_path: Path, clock: ManualClock) -> None:
-    """Promise: a replica starts from its last states and artifacts when Kafka is away."""
-    old, new = replica.shelf.goal(0.5), replica.shelf.goal(0.8, version="1.1.0")
+    """A replica starts from its own last states and artifacts when Kafka is away."""
+    old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
     await replica.serve_goal(2, new, old)
     for reference in (old, new):
-        replica.shelf.store.delete(reference.artifact_uri)
+        replica.installation.store.delete(reference.artifact_uri)
     restarted = Replica(tmp_path, clock)
     (state,) = restarted.library.remembered()
     await restarted.apply(state)
@@ -143,8 +143,8 @@ async def test_a_replica_resumes_from_its_own_disk(replica: Replica, tmp_path: P
 
 
 async def test_the_status_says_what_is_served(replica: Replica, clock: ManualClock) -> None:
-    """The deployer's tables and every dashboard rest on this message."""
-    old, new = replica.shelf.goal(0.5), replica.shelf.goal(0.8, version="1.1.0")
+    """The status names what is served."""
+    old, new = replica.installation.goal(0.5), replica.installation.goal(0.8, version="1.1.0")
     await replica.serve_goal(1, old)
     await replica.serve_goal(2, new, old)
     status = replica.reporter.status()

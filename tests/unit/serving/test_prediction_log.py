@@ -1,4 +1,4 @@
-"""The log of predictions behind the callers' backs."""
+"""The background log of predictions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def lost() -> float:
 
 
 async def test_predictions_reach_the_topic_under_their_users_key_and_in_order() -> None:
-    """Another key would put a user's predictions and events on different partitions."""
+    """Predictions reach the topic in order, under their user's key."""
     topic = Topic()
     log, predictions = PredictionLog(topic, limit=2000), [prediction() for _ in range(1200)]
     assert all(log.offer(item) for item in predictions)
@@ -70,14 +70,14 @@ async def test_predictions_reach_the_topic_under_their_users_key_and_in_order() 
 
 
 async def test_what_does_not_fit_is_lost_and_counted() -> None:
-    """A queue without bound ends in an out-of-memory kill; a loss that nobody counts cannot be seen."""
+    """A prediction that the queue has no space for is lost and counted."""
     before, log = lost(), PredictionLog(Topic(), limit=2)
     assert [log.offer(prediction()) for _ in range(3)] == [True, True, False]
     assert lost() - before == 1
 
 
-async def test_a_broker_that_is_away_loses_nothing_while_there_is_room() -> None:
-    """A short outage of the broker must not leave holes in the archive."""
+async def test_a_broker_that_is_away_loses_nothing_while_the_queue_has_space() -> None:
+    """A short outage of the broker loses no prediction."""
     topic, before = Topic(), lost()
     log = PredictionLog(topic, limit=10)
     log.offer(prediction())
@@ -91,7 +91,7 @@ async def test_a_broker_that_is_away_loses_nothing_while_there_is_room() -> None
 
 
 async def test_what_cannot_be_flushed_at_the_end_is_counted() -> None:
-    """A stop without the broker loses what waits; the operator must see how much."""
+    """Predictions that cannot be flushed at the end are counted."""
     topic, before = Topic(), lost()
     topic.away = True
     log = PredictionLog(topic, limit=10)

@@ -19,7 +19,7 @@ NOW = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
 
 
 class StubRuntime:
-    """A runtime of which only the end matters."""
+    """A runtime that only records its end."""
 
     def __init__(self) -> None:
         self.closes = 0
@@ -44,13 +44,13 @@ def served(active: LoadedVersion, previous: LoadedVersion | None = None, *, sequ
 
 
 def test_a_model_without_a_version_is_refused_with_a_sentence() -> None:
-    """A cold replica must say that it is cold."""
+    """A model without a version is refused with a sentence."""
     with pytest.raises(NotLoadedError, match="no version of goal is loaded yet"):
         VersionRegistry().lease(GOAL)
 
 
 def test_a_version_in_use_is_not_closed_by_a_swap() -> None:
-    """Closing what a request still uses loses that request: the promise that no prediction fails."""
+    """A version in use stays open over a swap."""
     registry, old, new = VersionRegistry(), loaded("1.0.0"), loaded("1.1.0")
     registry.swap(GOAL, served(old))
     lease = registry.lease(GOAL)
@@ -61,7 +61,7 @@ def test_a_version_in_use_is_not_closed_by_a_swap() -> None:
 
 
 def test_the_previous_version_stays_open_for_a_rollback() -> None:
-    """A rollback that has to load first takes longer than its second."""
+    """The previous version stays open for a rollback."""
     registry, old, new = VersionRegistry(), loaded("1.0.0"), loaded("1.1.0")
     registry.swap(GOAL, served(old))
     registry.swap(GOAL, served(new, old))
@@ -73,7 +73,7 @@ def test_the_previous_version_stays_open_for_a_rollback() -> None:
 
 
 def test_a_version_that_is_not_loaded_is_refused_with_the_loaded_ones() -> None:
-    """A caller who names a version must learn which ones there are."""
+    """A version that is not loaded is refused with the loaded ones."""
     registry = VersionRegistry()
     registry.swap(GOAL, served(loaded("1.1.0"), loaded("1.0.0")))
     with pytest.raises(RequestError, match=r"version 9.9.9 of goal is not loaded; loaded are 1.1.0, 1.0.0"):
@@ -81,7 +81,7 @@ def test_a_version_that_is_not_loaded_is_refused_with_the_loaded_ones() -> None:
 
 
 def test_taking_the_same_version_again_is_no_swap() -> None:
-    """A repeated desired state must neither be counted as a swap nor close what serves."""
+    """A repeated desired state is no swap and closes nothing."""
     registry, version = VersionRegistry(), loaded("1.0.0")
     registry.swap(GOAL, served(version))
     registry.swap(GOAL, served(version, loaded("0.0.0"), sequence=2))
@@ -89,7 +89,7 @@ def test_taking_the_same_version_again_is_no_swap() -> None:
 
 
 def test_closing_the_registry_closes_everything_that_is_unused() -> None:
-    """A stopping replica gives the memory of all versions back, and refuses what comes later."""
+    """Closing the registry closes all unused versions and refuses later leases."""
     registry, old, new = VersionRegistry(), loaded("1.0.0"), loaded("1.1.0")
     registry.swap(GOAL, served(new, old))
     lease = registry.lease(GOAL)
@@ -101,7 +101,7 @@ def test_closing_the_registry_closes_everything_that_is_unused() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["lease", "release", "swap", "roll_back"]), st.integers(0, 9))))
 def test_whatever_the_order_nothing_in_use_is_closed_and_nothing_closes_twice(steps: list[tuple[str, int]]) -> None:
-    """Some order of requests, swaps and roll-backs that closes a leased version would lose a request one day."""
+    """In any order of requests and swaps, nothing in use closes and nothing closes twice."""
     registry, everything, leases = VersionRegistry(), [loaded("0")], []
     registry.swap(GOAL, served(everything[0]))
     for number, (step, choice) in enumerate(steps, start=1):

@@ -28,12 +28,12 @@ class Rows:
         self.away = False
         self.hangs = False
         self.fails_late = False  # the answer to a cancellation is an error
-        self.questions = 0
+        self.queries = 0
 
     async def read(self, user_id: UUID) -> StoredState | None:
         """Return the row of everybody."""
         del user_id
-        self.questions += 1
+        self.queries += 1
         if self.hangs:
             try:
                 await asyncio.Event().wait()
@@ -61,20 +61,20 @@ def reader(rows: Rows, clock: ManualClock) -> UserStateReader:
 async def test_a_known_user_is_read_once_within_the_time_to_live(
     reader: UserStateReader, rows: Rows, clock: ManualClock
 ) -> None:
-    """Reading for every request would cost a round trip each; never reading again would hide new events."""
+    """A known user is read once within the time to live, and again after it."""
     found = await reader.read(USER)
     assert (found.availability, found.offset) == (Availability.KNOWN, 7)
     assert found.state is not None
     assert found.state.transactions == 3
     await reader.read(USER)
-    assert rows.questions == 1
+    assert rows.queries == 1
     clock.advance(0.5)
     await reader.read(USER)
-    assert rows.questions == 2
+    assert rows.queries == 2
 
 
 async def test_a_user_without_events_is_unknown(reader: UserStateReader, rows: Rows) -> None:
-    """Unknown and unavailable are different truths: one is cold start, the other a fault."""
+    """A user without events is unknown, not unavailable."""
     rows.row = None
     assert (await reader.read(USER)).availability is Availability.UNKNOWN
 
@@ -83,11 +83,11 @@ async def test_a_user_without_events_is_unknown(reader: UserStateReader, rows: R
 async def test_a_database_that_is_away_costs_a_few_requests_a_moment_and_the_others_nothing(
     reader: UserStateReader, rows: Rows, clock: ManualClock, fault: str
 ) -> None:
-    """Without the breaker each request would wait for the time-out, and the replica with them."""
+    """While the database is away, only a few requests a moment wait for it."""
     setattr(rows, fault, True)
     for _ in range(20):
         assert (await reader.read(USER)).availability is Availability.UNAVAILABLE
-    assert rows.questions == 3
+    assert rows.queries == 3
     setattr(rows, fault, False)
     clock.advance(1.0)
     assert (await reader.read(USER)).availability is Availability.KNOWN
@@ -96,7 +96,7 @@ async def test_a_database_that_is_away_costs_a_few_requests_a_moment_and_the_oth
 async def test_a_database_that_answers_again_is_asked_for_everybody(
     reader: UserStateReader, rows: Rows, clock: ManualClock
 ) -> None:
-    """One answer ends the pause: the next users are asked for at once, not one a second."""
+    """One answer ends the pause: the next users are asked for at once."""
     rows.away = True
     for _ in range(3):
         await reader.read(USER)
@@ -111,20 +111,20 @@ async def test_a_database_that_answers_again_is_asked_for_everybody(
 async def test_failures_with_an_answer_between_them_do_not_add_up(
     reader: UserStateReader, rows: Rows, clock: ManualClock
 ) -> None:
-    """Only failures in a row count: a database that now and then fails is still asked."""
+    """Failures with a success between them do not add up."""
     for _ in range(4):
         rows.away = True
         for _ in range(2):
             assert (await reader.read(uuid4())).availability is Availability.UNAVAILABLE
         rows.away = False
         assert (await reader.read(uuid4())).availability is Availability.KNOWN
-    assert rows.questions == 12
+    assert rows.queries == 12
     assert clock.monotonic() == 0
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "failed"])
-async def test_a_question_that_was_given_up_ends_silently(reader: UserStateReader, rows: Rows, ending: str) -> None:
-    """An outage fills no log with errors of tasks: neither of those that were cancelled nor of those that failed late."""
+async def test_a_query_that_was_given_up_ends_silently(reader: UserStateReader, rows: Rows, ending: str) -> None:
+    """A query that was given up logs no error, whether it was cancelled or failed late."""
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     rows.hangs, rows.fails_late = True, ending == "failed"
@@ -135,12 +135,12 @@ async def test_a_question_that_was_given_up_ends_silently(reader: UserStateReade
 
 
 async def test_a_state_of_another_reducer_is_not_used(reader: UserStateReader, rows: Rows) -> None:
-    """A row that another version of the reducer made means something else."""
+    """A state of another reducer version is not used."""
     rows.row = StoredState(REDUCER_VERSION + 1, 7, encode_state(UserState()))
     assert (await reader.read(USER)).availability is Availability.UNAVAILABLE
 
 
 async def test_bytes_that_are_no_state_are_not_used(reader: UserStateReader, rows: Rows) -> None:
-    """A damaged row must cost one user the state, not the caller the answer."""
+    """A damaged row costs the user the state, and the answer comes all the same."""
     rows.row = StoredState(REDUCER_VERSION, 7, b"\xc1")
     assert (await reader.read(USER)).availability is Availability.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""The account of the embedded database: never root, and no more rights on the way than passing through."""
+"""The account of the embedded database: never root, and with no more rights than to traverse folders."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ STRANGER = Account("stranger", 54321, 54321)
 
 
 def test_an_ordinary_user_runs_everything_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Someone without rights over accounts could not start the stack."""
+    """An ordinary user runs all services under its own account."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert unprivileged_account() is None
 
 
-def test_without_useradd_root_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an image without useradd the start would end in a stack trace."""
+def test_without_useradd_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root on a machine without useradd gets an error that names the command to run."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("stack.accounts.ACCOUNT_NAME", "nobody-of-this-name")
     monkeypatch.setattr("stack.accounts.shutil.which", lambda *_args, **_options: None)
@@ -29,8 +29,8 @@ def test_without_useradd_root_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch
         unprivileged_account()
 
 
-def test_folders_on_the_way_are_passable_but_not_readable(tmp_path: Path) -> None:
-    """The database could not reach its data, or the folders of a private home would be listed by others."""
+def test_parent_folders_become_traversable_but_not_readable(tmp_path: Path) -> None:
+    """Parent folders become traversable for the account, and neither listable nor readable."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     (private / "data").mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""Fetching the broker's jars: what is said when it fails, and what is never taken for the jars that were tested."""
+"""Fetching the broker's jars: clear errors, and only the tested jars are used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stack.settings import MachineSettings
 
 @pytest.fixture
 def machine(tmp_path: Path) -> MachineSettings:
-    """A machine with an empty cache."""
+    """Give the settings of a machine with an empty cache."""
     return MachineSettings(cache_folder=tmp_path / "cache")
 
 
@@ -27,7 +27,7 @@ def put_maven(folder: Path, monkeypatch: pytest.MonkeyPatch, *, script: str) -> 
 
 
 def copying(jars: Path) -> str:
-    """A script that brings ``jars`` to where Maven is told to bring them, and notes that it ran."""
+    """Return a script that copies ``jars`` to Maven's output folder and records each run."""
     return (
         f'for a in "$@"; do case $a in -DoutputDirectory=*) cp -r {jars} "${{a#*=}}";; esac; done; echo >> {jars}.runs'
     )
@@ -35,16 +35,18 @@ def copying(jars: Path) -> str:
 
 @pytest.fixture
 def jars(tmp_path: Path) -> Path:
-    """A copy of the real jars."""
+    """Give a copy of the real jars."""
     return Path(shutil.copytree(fetch_jars(), tmp_path / "jars"))
 
 
 def test_the_reason_of_a_failed_fetch_is_shown(
     machine: MachineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine without a network would get a stack trace, or Maven's advice without its reason."""
+    """A failed fetch shows Maven's reason and leaves no jars."""
     put_maven(tmp_path / "bin", monkeypatch, script="printf '\\033[0m[ERROR] Unknown host repo.example\\n'; exit 1")
-    with pytest.raises(DownloadFailedError, match=r"is its repository reached\?\n\[ERROR\] Unknown host repo.example"):
+    with pytest.raises(
+        DownloadFailedError, match=r"is its repository reachable\?\n\[ERROR\] Unknown host repo.example"
+    ):
         fetch_jars(machine)
     assert not jars_folder(machine).exists()
 
@@ -52,7 +54,7 @@ def test_the_reason_of_a_failed_fetch_is_shown(
 def test_other_jars_than_the_tested_ones_are_refused(
     machine: MachineSettings, jars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repository that was tampered with, or moved on, would decide which broker runs here."""
+    """Jars that differ from the tested ones are refused and not kept."""
     (jars / "kafka-clients-4.3.0.jar").write_bytes(b"something else")
     put_maven(tmp_path / "bin", monkeypatch, script=copying(jars))
     with pytest.raises(DownloadFailedError, match=r"kafka-clients-4\.3\.0\.jar"):
@@ -63,7 +65,7 @@ def test_other_jars_than_the_tested_ones_are_refused(
 def test_jars_are_fetched_once_and_again_only_when_damaged(
     machine: MachineSettings, jars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each start would need the network; or a damaged jar, or what a killed fetch left, would stay for ever."""
+    """Jars are fetched once, and again only when damaged; leftovers of a killed fetch are removed."""
     put_maven(tmp_path / "bin", monkeypatch, script=copying(jars))
     unfinished = machine.cache / "kafka-4.3.0.unfinished"
     unfinished.mkdir(parents=True)

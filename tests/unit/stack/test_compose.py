@@ -1,4 +1,4 @@
-"""The compose file and the Dockerfile say the same as the code: services, commands, settings, broker, extras."""
+"""The compose file and the Dockerfile agree with the code: services, commands, settings, broker, extras."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 
 from backends.settings import ProcessSettings
 from schemas.topics import DEAD_LETTERS, DEFAULT_WIDE_PARTITIONS
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.broker import EmbeddedBroker
 from stack.system import System, SystemPlan
 
@@ -23,14 +23,14 @@ APPLICATION = ("streams", "trainer", "deployer", "replica-1", "replica-2")
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    """The parsed compose file."""
+    """Give the parsed compose file."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     return document
 
 
 @pytest.fixture(scope="module")
 def extras() -> set[str]:
-    """The extras of the application wheel."""
+    """Give the extras of the application wheel."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return set(project["optional-dependencies"])
 
@@ -38,33 +38,33 @@ def extras() -> set[str]:
 def test_each_process_of_the_stack_is_a_service(
     compose: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If this fails, containers run another set of processes than `fincoach-learning up`."""
+    """Containers run the same processes as `fincoach-learning up`."""
     monkeypatch.setenv("FINCOACH_DATABASE_URL", "postgresql+asyncpg://nobody@127.0.0.1:1/none")
     monkeypatch.setenv("FINCOACH_BROKERS", "127.0.0.1:1")
     planned = System(SystemPlan(folder=tmp_path)).planned
     in_compose = sorted(compose["services"][name]["command"][-1] for name in APPLICATION)
-    assert in_compose == sorted(str(endpoint.room) for endpoint in planned)
+    assert in_compose == sorted(str(endpoint.service) for endpoint in planned)
 
 
 @pytest.mark.parametrize("service", APPLICATION)
 def test_commands_name_modules_that_exist(compose: dict[str, Any], service: str) -> None:
-    """If this fails, a container starts a module that is not there."""
+    """Each container starts a module that exists."""
     interpreter, flag, module = compose["services"][service]["command"]
     assert (interpreter, flag) == ("python", "-m")
-    assert module in set(Room)
+    assert module in set(Service)
     assert find_spec(f"{module}.__main__") is not None
 
 
 @pytest.mark.parametrize("service", [*APPLICATION, "prepare"])
 def test_settings_are_known(compose: dict[str, Any], service: str) -> None:
-    """If this fails, a container is given a setting that nobody reads."""
+    """Containers get only settings that the code reads."""
     known = {f"FINCOACH_{name.upper()}" for name in ProcessSettings.model_fields}
     assert set(compose["services"][service]["environment"]) <= known
 
 
 @pytest.mark.parametrize("service", [*APPLICATION, "prepare"])
-def test_images_carry_the_extra_of_their_room(compose: dict[str, Any], extras: set[str], service: str) -> None:
-    """If this fails, an image lacks the libraries of its process, or carries those of another."""
+def test_images_carry_the_extra_of_their_service(compose: dict[str, Any], extras: set[str], service: str) -> None:
+    """Each image has the libraries of its own process only."""
     asked = compose["services"][service]["build"]["args"]["EXTRAS"].split(",")
     assert set(asked) <= extras
     if service != "prepare":
@@ -72,13 +72,13 @@ def test_images_carry_the_extra_of_their_room(compose: dict[str, Any], extras: s
 
 
 def test_partitions_agree(compose: dict[str, Any]) -> None:
-    """If this fails, topics are created with another number of partitions than the workers expect."""
+    """Topics have as many partitions as the workers expect."""
     environments = [compose["services"][name]["environment"] for name in (*APPLICATION, "prepare")]
     assert {environment["FINCOACH_WIDE_PARTITIONS"] for environment in environments} == {str(DEFAULT_WIDE_PARTITIONS)}
 
 
 def test_the_broker_is_set_up_as_the_embedded_one(compose: dict[str, Any], tmp_path: Path) -> None:
-    """If this fails, time stamps, sizes or topic creation differ between containers and the embedded broker."""
+    """Time stamps, sizes and topic creation are configured as in the embedded broker."""
     embedded = EmbeddedBroker(tmp_path, port=1, controller_port=2).properties()
     environment = compose["services"]["kafka"]["environment"]
     for name in (
@@ -93,7 +93,7 @@ def test_the_broker_is_set_up_as_the_embedded_one(compose: dict[str, Any], tmp_p
 
 
 def test_the_image_is_that_of_the_tested_broker(compose: dict[str, Any]) -> None:
-    """If this fails, containers run another Kafka than the tests."""
+    """Containers run the tested version of Kafka."""
     version = re.search(
         r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)<", (ROOT / "stack" / "broker_pom.xml").read_text()
     )
@@ -102,7 +102,7 @@ def test_the_image_is_that_of_the_tested_broker(compose: dict[str, Any]) -> None
 
 
 def test_the_dockerfile_copies_every_package() -> None:
-    """If this fails, an image lacks a room."""
+    """The image contains every package of the wheels."""
     copied = set(re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE))
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
         "packages"

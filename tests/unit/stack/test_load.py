@@ -1,4 +1,4 @@
-"""The steady load on the replicas: even, open, and with nothing cut off in the end."""
+"""The steady load on the replicas: even, open, and complete at the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODELS = {"/predict/segmentation", "/predict/spending", "/predict/goal"}
 
 @contextlib.asynccontextmanager
 async def loading(replica: ReplicaDouble, customers: Customers) -> AsyncIterator[ReplicaClient]:
-    """Run a load of 500 requests a second while the block runs."""
+    """Run a load of 500 requests a second during the block."""
     client = ReplicaClient([replica.url])
     load = asyncio.create_task(PredictionLoad(client, customers, requests_per_second=500).run())
     try:
@@ -37,14 +37,14 @@ async def loading(replica: ReplicaDouble, customers: Customers) -> AsyncIterator
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    """Wait for something that the load brings about."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not holds():  # noqa: ASYNC110 - the server's list has no event
             await asyncio.sleep(0.01)
 
 
 async def test_all_other_models_are_asked_evenly_for_known_customers_at_the_hosts_time() -> None:
-    """A model would be left without load while it is swapped, or be asked about users without a state."""
+    """Every model but recommendation gets an equal share of requests, about known customers at the host's time."""
     async with replicas(recommend) as (replica,), loading(replica, lambda: (KNOWN, NOW)):
         await until(lambda: len(replica.asked) >= 60)
     asked = Counter(path for path, _ in replica.asked[:60])
@@ -56,7 +56,7 @@ async def test_all_other_models_are_asked_evenly_for_known_customers_at_the_host
 
 
 async def test_a_goal_is_asked_about_with_a_goal() -> None:
-    """The goal model would refuse each request."""
+    """Requests to the goal model contain a goal; others do not."""
     async with replicas(recommend) as (replica,), loading(replica, lambda: (KNOWN, NOW)):
         await until(lambda: any(path == "/predict/goal" for path, _ in replica.asked))
     goals = [body["goal"] for path, body in replica.asked if path == "/predict/goal"]
@@ -65,7 +65,7 @@ async def test_a_goal_is_asked_about_with_a_goal() -> None:
 
 
 async def test_before_anybody_is_known_strangers_are_asked_about() -> None:
-    """The cold start, in which every model answers from its baseline, would go without load."""
+    """Before the first customer, requests are about unknown users without a time."""
     async with replicas(recommend) as (replica,), loading(replica, lambda: ([], None)):
         await until(lambda: len(replica.asked) >= 9)
     assert len({body["user_id"] for _, body in replica.asked}) == len(replica.asked)
@@ -73,7 +73,7 @@ async def test_before_anybody_is_known_strangers_are_asked_about() -> None:
 
 
 async def test_requests_under_way_are_waited_for_in_the_end() -> None:
-    """A request cut off by the end of the demo would be neither answered nor failed: the totals would not add up."""
+    """A cancelled load waits for its open requests, so the totals agree."""
     async with replicas(recommend) as (replica,):
         async with loading(replica, lambda: (KNOWN, NOW)) as client:
             await until(lambda: len(replica.asked) >= 10)
@@ -81,7 +81,7 @@ async def test_requests_under_way_are_waited_for_in_the_end() -> None:
 
 
 async def test_a_failed_request_does_not_end_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One failure would stop the load, and all later failures go unseen."""
+    """The load goes on after failed requests."""
     monkeypatch.setattr(replica_client, "ROUNDS", 1)
     monkeypatch.setattr(replica_client, "PAUSE_SECONDS", 0.0)
     async with replicas(unready) as (replica,), loading(replica, lambda: (KNOWN, NOW)) as client:

@@ -1,21 +1,23 @@
-"""Readiness probes against real sockets: ready, not yet, and a server that says nothing."""
+"""Readiness probes against real sockets: ready, not yet, and a silent server."""
 
 from __future__ import annotations
 
 import asyncio
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from stack.ports import free_port, is_free
-from stack.probes import HttpProbe, KafkaProbe, TcpProbe, answers
+from stack.ports import _reserved, free_port
+from stack.probes import HttpProbe, KafkaProbe, answers
 
 
 @asynccontextmanager
 async def server(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A server that reads a request, gives one answer and hangs up: its port, and what it was asked."""
+    """Run a server that answers one request and hangs up; give its port and the list of requests."""
     asked: list[bytes] = []
     served = asyncio.Event()
 
@@ -32,9 +34,9 @@ async def server(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
 
 
 async def test_nobody_listening_means_not_yet() -> None:
-    """A start would fail at the first refused connection instead of waiting for the process."""
+    """A refused connection means "not yet" and is no error."""
     port = free_port()
-    for probe in (TcpProbe("127.0.0.1", port), HttpProbe(f"http://127.0.0.1:{port}/"), KafkaProbe("127.0.0.1", port)):
+    for probe in (HttpProbe(f"http://127.0.0.1:{port}/"), KafkaProbe("127.0.0.1", port)):
         assert not await answers(probe)
 
 
@@ -48,28 +50,21 @@ async def test_nobody_listening_means_not_yet() -> None:
     ],
 )
 async def test_only_a_200_means_ready(answer: bytes, ready: bool) -> None:  # noqa: FBT001 - a parameter of the case
-    """A process that answers "not ready" would be taken for ready."""
+    """Only status 200 means ready."""
     async with server(answer) as (port, asked):
         assert await answers(HttpProbe(f"http://127.0.0.1:{port}/health/ready?deep=1")) is ready
     assert asked[0].startswith(b"GET /health/ready?deep=1 HTTP/1.1\r\n")
 
 
-async def test_an_open_port_is_enough_for_tcp() -> None:
-    """A service without a protocol that we speak would never be ready."""
-    async with server(b"") as (port, _):
-        assert await answers(TcpProbe("127.0.0.1", port))
-        assert not is_free(port)
-
-
 @pytest.mark.parametrize(("brokers", "ready"), [(0, False), (1, True), (3, True)])
 async def test_a_broker_that_is_fenced_is_not_ready(brokers: int, ready: bool) -> None:  # noqa: FBT001 - see above
-    """Topics would be created on a broker that still refuses them."""
+    """A broker is ready only when its metadata lists a live broker."""
     async with server(metadata(*range(1, brokers + 1))) as (port, _):
         assert await answers(KafkaProbe("127.0.0.1", port)) is ready
 
 
 async def test_a_broker_is_ready_when_it_lists_itself() -> None:
-    """In a cluster a broker that is still fenced would pass for ready because the others are; topics with three copies would be refused."""
+    """In a cluster, a broker is ready only when the metadata lists that broker itself."""
     async with server(metadata(1, 3)) as (port, _):
         assert [await answers(KafkaProbe("127.0.0.1", port, node)) for node in (1, 2, 3)] == [True, False, True]
 
@@ -82,7 +77,7 @@ def metadata(*nodes: int) -> bytes:
 
 
 async def test_a_silent_process_does_not_hang_its_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frozen process would never be found to be late."""
+    """A probe of a silent process ends after its time limit with "not yet"."""
     monkeypatch.setattr("stack.probes.PROBE_SECONDS", 0.2)
 
     async def silence() -> bool:
@@ -91,3 +86,11 @@ async def test_a_silent_process_does_not_hang_its_supervisor(monkeypatch: pytest
 
     async with asyncio.timeout(5):
         assert not await answers(silence)
+
+
+def test_a_port_is_given_to_one_process_only() -> None:
+    """Two processes that start servers at the same moment would be given the same port, and one of them would fail."""
+    port = free_port()
+    assert not _reserved(port)
+    asking = f"import stack.ports, sys; sys.exit(stack.ports._reserved({port}))"
+    assert subprocess.run([sys.executable, "-c", asking], check=False).returncode == 0

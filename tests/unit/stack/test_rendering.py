@@ -1,4 +1,4 @@
-"""Processes and progress as a terminal shows them."""
+"""Processes and progress on a terminal."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ import io
 import pytest
 from rich.console import Console, RenderableType
 
+from backends.database.repositories.recount import ModelRecount, OpenWork
 from stack.demo import Progress
 from stack.processes import Phase, ProcessState
 from stack.rendering import demo_line, demo_view, process_table
 
 NOW = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
-MODEL = {
-    "model_type": "goal", "crossings": 2, "trainings": 1, "deployed": 1, "kept_champion": 0, "version": "1.0.0", "kind": "learned",
-}  # fmt: skip
+MODEL = ModelRecount(
+    model_type="goal",
+    crossings=2,
+    trainings=1,
+    deployed=1,
+    kept_champion=0,
+    failed=0,
+    rejected=0,
+    version="1.0.0",
+    kind="learned",
+)
 
 
 def text_of(what: RenderableType) -> str:
-    """Return what a wide terminal shows."""
+    """Return the text on a wide terminal."""
     console = Console(file=io.StringIO(), width=200)
     console.print(what)
     assert isinstance(console.file, io.StringIO)
@@ -27,13 +36,13 @@ def text_of(what: RenderableType) -> str:
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-def test_every_phase_has_a_look(phase: Phase) -> None:
-    """The live table would end the whole system when a process enters a phase that it does not know."""
+def test_every_phase_can_be_shown(phase: Phase) -> None:
+    """The live table shows every phase."""
     assert phase in text_of(process_table([ProcessState(name="broker", phase=phase, since=NOW, log="l")]))
 
 
 def test_a_process_shows_what_happened_to_it() -> None:
-    """A process that keeps dying would look like any other; brackets in its last words would end the table."""
+    """A process shows its restarts and last exit; brackets in the text are escaped."""
     state = ProcessState(
         name="streams-1", phase=Phase.BACKING_OFF, since=NOW, log="l", restarts=3, last_exit="[/killed] by signal 9"
     )
@@ -42,9 +51,9 @@ def test_a_process_shows_what_happened_to_it() -> None:
 
 
 def test_the_demo_shows_phase_replay_processes_and_models() -> None:
-    """Whoever watches the demo would not see how far it is."""
+    """The live view of the demo shows phase, replay, processes and models."""
     progress = Progress(
-        phase="act 1 of 3", acknowledged=1_234, size=10_000, shown=60, answered=50, predictions=900, failed=1, models=[MODEL], work={"jobs": 2}
+        phase="act 1 of 3", acknowledged=1_234, size=10_000, shown=60, answered=50, predictions=900, failed=1, models=[MODEL], work=OpenWork(jobs=2)
     )  # fmt: skip
     text = text_of(demo_view(progress, [ProcessState(name="broker", phase=Phase.READY, since=NOW, log="l", pid=77)]))
     assert demo_line(progress) in text
@@ -55,5 +64,5 @@ def test_the_demo_shows_phase_replay_processes_and_models() -> None:
 
 
 def test_a_demo_that_has_just_begun_can_be_shown() -> None:
-    """The first picture would divide by a size that nobody knows yet."""
+    """The view can be shown before the size of the replay is known."""
     assert "starting: 0 events" in text_of(demo_view(Progress(), []))

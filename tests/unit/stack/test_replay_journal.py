@@ -1,4 +1,4 @@
-"""The producer's own book, and what can be recounted from it."""
+"""The producer's journal and its recount."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NOON = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC)
 
 
 def seen(number: int) -> OutgoingEvent:
-    """An event that was acknowledged."""
+    """Return an acknowledged event."""
     event = PageViewed(event_id=UUID(int=number), user_id=UUID(int=1), occurred_at=NOON, consent=True, page_url="/")
     return OutgoingEvent(value=encode_event(event), key=b"k", event_id=event.event_id, event=event)
 
 
 def test_a_run_is_recounted_from_its_lines(tmp_path: Path) -> None:
-    """If it failed, the figures of a run could not be checked against the database."""
+    """The recount tells valid, repeated and invalid records apart."""
     with Journal(tmp_path / "new" / "a.jsonl") as journal:
         for number in (1, 2, 2, 3):
             journal.note(seen(number), 0, number)
@@ -36,8 +36,8 @@ def test_a_run_is_recounted_from_its_lines(tmp_path: Path) -> None:
     assert count.by_type == {"page_view/page_view": 4}
 
 
-def test_runs_follow_each_other_and_journals_add_up(tmp_path: Path) -> None:
-    """If it failed, a second replay would erase the first one's book, or count its duplicates as new."""
+def test_runs_append_and_journals_add_up(tmp_path: Path) -> None:
+    """A second run appends to the journal; an event in two journals counts as a duplicate."""
     for _ in range(2):
         with Journal(tmp_path / "a.jsonl") as journal:
             journal.note(seen(1), 0, 0)
@@ -48,8 +48,8 @@ def test_runs_follow_each_other_and_journals_add_up(tmp_path: Path) -> None:
     assert (count.lines, count.distinct_events, count.duplicates) == (4, 2, 2)
 
 
-def test_a_torn_line_is_told_and_not_counted(tmp_path: Path) -> None:
-    """If it failed, a process that was killed while writing would leave a journal that cannot be read."""
+def test_a_torn_line_is_reported_and_not_counted(tmp_path: Path) -> None:
+    """An incomplete last line is reported, and its event is not counted."""
     path = tmp_path / "a.jsonl"
     with Journal(path) as journal:
         journal.note(seen(1), 0, 0)
@@ -62,6 +62,6 @@ def test_a_torn_line_is_told_and_not_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"events_per_second": -1.0}, {"limit": -1}, {"duplicate_ratio": 1.5}])
 def test_impossible_plays_are_refused(wrong: dict[str, float]) -> None:
-    """If it failed, a negative speed would play at full speed, and a ratio of 2 would never end."""
+    """Negative speeds and limits, and shares above 1, are refused."""
     with pytest.raises(ValueError, match=r"negative|from 0 to 1"):
         PlaySettings(**wrong)  # type: ignore[arg-type] # one field at a time

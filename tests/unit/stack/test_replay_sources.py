@@ -1,4 +1,4 @@
-"""What every source promises, and what each of the sets in a data folder is known to hold."""
+"""The promises of every source, and the known contents of each set in a data folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import collections
 import datetime as dt
 import io
 import itertools
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,20 +22,17 @@ from fincoach_events.events import (
 )
 from schemas.errors import SettingsError
 from stack.errors import DownloadFailedError
-from stack.replay.catalogue import SOURCES, open_source
+from stack.replay.catalogue import EXAMPLES, SOURCES, available_sources, open_source
 from stack.replay.jsonl import JsonLinesSource, raw_record
 from stack.replay.packages import Package, fetch_package
-from stack.replay.settings import ReplaySettings
 from stack.replay.source import RawRecord, Source, shift_to_now
 from stack.settings import MachineSettings
+from tests.small_sets import data_folder, needs_real_sets
 
-DATA = ReplaySettings().data
 WITHOUT_FOLDER = {"cdnow", "openbandit"}
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)
+EVERYWHERE = WITHOUT_FOLDER | {"onlineretail", "oulad", "heartsteps"}  # the tests make small sets of these
 every_source = pytest.mark.parametrize(
-    "name", [name if name in WITHOUT_FOLDER else pytest.param(name, marks=needs_data) for name in SOURCES]
+    "name", [name if name in EVERYWHERE else pytest.param(name, marks=needs_real_sets) for name in SOURCES]
 )
 SIZES = {
     "openbandit": 20_115,
@@ -46,18 +44,23 @@ SIZES = {
 }
 
 
+def opened(name: str) -> Source:
+    """Return a real set, or a small one where this machine has no folder of real ones."""
+    return open_source(name, data=data_folder())
+
+
 def interactions(source: Source) -> collections.Counter[str]:
-    """How many events of each interaction a source has."""
+    """Return the number of events of each interaction."""
     return collections.Counter(
         "raw" if isinstance(item, RawRecord) else f"{item.interaction_type}" for item in source.events()
     )
 
 
 @every_source
-def test_events_are_valid_ordered_and_play_no_trick_with_names(name: str) -> None:
-    """If it failed, a set would end in the dead letters, out of order, or count again at its second replay."""
-    first = list(open_source(name).events(3_000))
-    again = list(open_source(name).events(3_000))
+def test_events_are_valid_ordered_and_repeatable(name: str) -> None:
+    """Events are valid and in order of time; a second replay yields the same ones."""
+    first = list(opened(name).events(3_000))
+    again = list(opened(name).events(3_000))
     assert first == again
     events = [item for item in first if not isinstance(item, RawRecord)]
     for event in events:
@@ -70,24 +73,24 @@ def test_events_are_valid_ordered_and_play_no_trick_with_names(name: str) -> Non
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [pytest.param(name, size, marks=[] if name in WITHOUT_FOLDER else needs_data) for name, size in SIZES.items()],
+    [pytest.param(name, size, marks=[] if name in WITHOUT_FOLDER else needs_real_sets) for name, size in SIZES.items()],
 )
 def test_sizes_are_known_before_playing(name: str, size: int) -> None:
-    """If it failed, rows would be lost, or a progress bar would never reach its end."""
-    source = open_source(name)
+    """The size of a source is the number of its events."""
+    source = opened(name)
     assert source.size == sum(1 for _ in source.events()) == size
 
 
 @every_source
 def test_limits_are_kept(name: str) -> None:
-    """If it failed, a short replay would be a long one."""
-    assert sum(1 for _ in open_source(name).events(7)) == 7
-    assert list(open_source(name).events(0)) == []
+    """A source yields at most ``limit`` events."""
+    assert sum(1 for _ in opened(name).events(7)) == 7
+    assert list(opened(name).events(0)) == []
 
 
 def test_open_bandit_keeps_true_propensities_and_invents_no_trajectories() -> None:
-    """If it failed, policies would be judged by wrong weights, or neighbouring rows taken for one person."""
-    events = [event for event in open_source("openbandit").events() if isinstance(event, RecommendationInteraction)]
+    """Open Bandit keeps its true propensities, and each impression has its own user."""
+    events = [event for event in opened("openbandit").events() if isinstance(event, RecommendationInteraction)]
     views = [event for event in events if event.interaction_type == "view"]
     clicks = [event for event in events if event.interaction_type == "click"]
     uniform = [view for view in views if (view.additional_data or {})["policy"] == "random"]
@@ -98,15 +101,17 @@ def test_open_bandit_keeps_true_propensities_and_invents_no_trajectories() -> No
     assert {click.recommendation_id for click in clicks} <= {view.recommendation_id for view in views}
 
 
-@needs_data
-def test_heartsteps_keeps_the_choice_of_nothing() -> None:
-    """If it failed, what is learned from the lots would be biased, because "none" is an action too."""
-    events = [event for event in open_source("heartsteps").events() if isinstance(event, RecommendationInteraction)]
+@needs_real_sets
+def test_heartsteps_keeps_the_action_none() -> None:
+    """HeartSteps keeps the action "none" and its propensities; answers come after their view."""
+    events = [event for event in opened("heartsteps").events() if isinstance(event, RecommendationInteraction)]
     views = collections.Counter(event.action for event in events if event.interaction_type == "view")
     assert views == {"active": 1_386, "sedentary": 1_047, "none": 1_643}
     assert {(event.action, event.propensity) for event in events if event.interaction_type == "view"} == {
-        ("active", 0.3), ("sedentary", 0.3), ("none", 0.4),
-    }  # fmt: skip
+        ("active", 0.3),
+        ("sedentary", 0.3),
+        ("none", 0.4),
+    }
     shown = {event.recommendation_id: event.occurred_at for event in events if event.interaction_type == "view"}
     answers = [event for event in events if event.interaction_type != "view"]
     assert all(event.occurred_at >= shown[event.recommendation_id] for event in answers)
@@ -116,27 +121,29 @@ def test_heartsteps_keeps_the_choice_of_nothing() -> None:
     assert all(moment >= shown[name] + dt.timedelta(minutes=30) for name, moment in done.items())
 
 
-@needs_data
-def test_online_retail_keeps_its_dirt() -> None:
-    """If it failed, the quality gate and the dead letters would have nothing real to be tried on."""
-    items = list(open_source("onlineretail").events())
-    nobodys = [item for item in items if isinstance(item, RawRecord)]
-    assert len(nobodys) == 135_080
+@needs_real_sets
+def test_online_retail_keeps_its_defects() -> None:
+    """Online Retail keeps its lines without a customer and its repeated lines."""
+    items = list(opened("onlineretail").events())
+    without_user = [item for item in items if isinstance(item, RawRecord)]
+    assert len(without_user) == 135_080
     with pytest.raises(InvalidEventError) as caught:
-        decode_event(nobodys[0].value)
+        decode_event(without_user[0].value)
     assert caught.value.reason == "missing_field"
     lines = [item for item in items if isinstance(item, ProductInteraction)]
-    assert len(lines) - len({line.event_id for line in lines}) == 4_062  # the others of 4,126 are refunds or nobody's
+    assert (
+        len(lines) - len({line.event_id for line in lines}) == 4_062
+    )  # the others of 4,126 are refunds or have no customer
     invoices = [item for item in items if isinstance(item, TransactionCreated)]
     assert len({invoice.event_id for invoice in invoices}) == len(invoices) == 17_954
     assert collections.Counter(invoice.category for invoice in invoices).keys() == {"shopping", "other"}
 
 
-@needs_data
+@needs_real_sets
 def test_an_invoice_is_the_sum_of_its_distinct_lines() -> None:
-    """If it failed, spending would be learned from wrong amounts."""
+    """An invoice is the sum of its distinct lines, of one user."""
     lines: list[ProductInteraction] = []
-    for item in itertools.islice(open_source("onlineretail").events(), 20_000):
+    for item in itertools.islice(opened("onlineretail").events(), 20_000):
         if isinstance(item, ProductInteraction):
             lines.append(item)
         elif isinstance(item, TransactionCreated) and item.transaction_type == "debit":
@@ -147,39 +154,53 @@ def test_an_invoice_is_the_sum_of_its_distinct_lines() -> None:
             lines = []
 
 
-@needs_data
+@needs_real_sets
 def test_oulad_ends_each_enrolment_once() -> None:
-    """If it failed, a goal would have two outcomes, or one without having been set."""
+    """Each enrolment of OULAD is created once and ends once."""
     created: collections.Counter[str] = collections.Counter()
     ended: collections.Counter[str] = collections.Counter()
-    for event in open_source("oulad").events():
+    for event in opened("oulad").events():
         assert isinstance(event, GoalModified)
         created[event.goal_id] += event.interaction_type == "create"
         ended[event.goal_id] += event.interaction_type in {"achieve", "fail"}
     assert set(created.values()) == set(ended.values()) == {1}
-    assert interactions(open_source("oulad")) == {"create": 19_533, "update": 113_183, "achieve": 9_110, "fail": 10_423}
+    assert interactions(opened("oulad")) == {"create": 19_533, "update": 113_183, "achieve": 9_110, "fail": 10_423}
 
 
-@needs_data
+@needs_real_sets
 def test_complete_journey_takes_no_expiry_for_a_dismissal() -> None:
-    """If it failed, a household that let a coupon expire would count as having refused it."""
-    assert interactions(open_source("completejourney")) == {"view": 6_589, "implement": 2_102}
+    """An expired campaign yields no feedback."""
+    assert interactions(opened("completejourney")) == {"view": 6_589, "implement": 2_102}
 
 
 def test_a_missing_set_is_explained(tmp_path: Path) -> None:
-    """If it failed, the user would get a stack trace instead of the option that helps."""
+    """A missing set, name or file is explained with the option that helps."""
     with pytest.raises(SettingsError, match="--data"):
         open_source("oulad", data=tmp_path)
     with pytest.raises(SettingsError, match="cdnow, openbandit"):
-        open_source("movielens")
+        opened("movielens")
     with pytest.raises(SettingsError, match="not there"):
         open_source("cdnow", jsonl=str(tmp_path / "none.jsonl"))
 
 
+def test_without_a_checkout_cdnow_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed wheel, which has no ``examples/replay``, offers CDNOW."""
+    monkeypatch.setitem(sys.modules, EXAMPLES, None)
+    assert list(available_sources()) == ["cdnow"]
+
+
+def test_an_error_inside_the_examples_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that a reader lacks is reported; it does not look like a missing checkout."""
+    monkeypatch.delitem(sys.modules, EXAMPLES)
+    monkeypatch.setitem(sys.modules, "examples.replay.oulad", None)
+    with pytest.raises(ModuleNotFoundError, match="oulad"):
+        available_sources()
+
+
 def test_a_set_can_end_now() -> None:
-    """If it failed, moved events would lie in the future, change their hours, or be taken for those of the past."""
+    """A shifted set ends within the last day, keeps its hours, and has its own ids."""
     now = dt.datetime(2026, 3, 4, 10, 0, tzinfo=dt.UTC)
-    source = open_source("cdnow")
+    source = opened("cdnow")
     moved = shift_to_now(source, now)
     assert now - dt.timedelta(days=1) < moved.ends_at <= now
     assert moved.size == source.size
@@ -200,7 +221,7 @@ def test_a_set_can_end_now() -> None:
 
 
 def test_foreign_lines_cannot_be_moved(tmp_path: Path) -> None:
-    """If it failed, --shift-to-now would silently do nothing to a file of events."""
+    """A file of events cannot be shifted in time."""
     file = tmp_path / "events.jsonl"
     file.write_text("{}\n")
     with pytest.raises(SettingsError, match="as they are"):
@@ -208,7 +229,7 @@ def test_foreign_lines_cannot_be_moved(tmp_path: Path) -> None:
 
 
 def test_lines_are_sent_as_they_are(tmp_path: Path) -> None:
-    """If it failed, a wrong line would be mended or dropped instead of reaching the dead letters."""
+    """Lines of a file are sent unchanged, invalid ones included."""
     file = tmp_path / "events.jsonl"
     user = "5f0c5a53-8f0e-4f8f-9d0d-9c21b1c1f6f2"
     file.write_bytes(
@@ -229,12 +250,12 @@ def test_lines_are_sent_as_they_are(tmp_path: Path) -> None:
 
 
 def test_an_id_that_is_none_is_left_out() -> None:
-    """If it failed, a line with a broken id would end the replay instead of reaching the dead letters."""
+    """A broken id in a line is left out; the line is still sent."""
     assert raw_record(b'{"user_id":"u","event_id":"e"}') == RawRecord(value=b'{"user_id":"u","event_id":"e"}', key=b"u")
 
 
 def test_standard_input_is_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it failed, events could not be piped in."""
+    """Events can be read from standard input."""
     standard_input = io.TextIOWrapper(io.BytesIO(b"one\ntwo\n"))
     monkeypatch.setattr("sys.stdin", standard_input)
     source = open_source("cdnow", jsonl="-")
@@ -243,7 +264,7 @@ def test_standard_input_is_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_damaged_download_is_fetched_again(tmp_path: Path) -> None:
-    """If it failed, a torn file in the cache would break every later replay, or be played."""
+    """A damaged file in the cache is downloaded again."""
     settings = MachineSettings(cache_folder=tmp_path)
     package = Package(
         requirement="lifetimes==0.11.3", sha256="261e3dc89977c2b60767ca6728aaa29d429de0c814635070a749c36555895da8"
@@ -256,6 +277,6 @@ def test_a_damaged_download_is_fetched_again(tmp_path: Path) -> None:
 
 
 def test_another_file_than_the_tested_one_is_refused(tmp_path: Path) -> None:
-    """If it failed, whatever the index serves under that name would be played as the real set."""
+    """A package file with another digest is refused."""
     with pytest.raises(DownloadFailedError, match=r"lifetimes==0\.11\.3"):
         fetch_package(Package(requirement="lifetimes==0.11.3", sha256="0" * 64), MachineSettings(cache_folder=tmp_path))

@@ -1,4 +1,4 @@
-"""A host's view of the replicas, over real HTTP: in turn, around those that fail, and every request accounted for."""
+"""A host's client of the replicas, over real HTTP: in turn, around failures, with every request counted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_requests_go_to_the_replicas_in_turn() -> None:
-    """One replica would carry all the load, and the other never be tried before it is needed."""
+    """Requests go to the replicas in turn."""
     async with replicas(recommend, recommend) as (first, second), asking([first.url, second.url]) as client:
         answers = [await client.predict("goal", {"user_id": str(number)}) for number in range(6)]
     assert (len(first.asked), len(second.asked)) == (3, 3)
@@ -49,18 +49,18 @@ async def test_requests_go_to_the_replicas_in_turn() -> None:
 
 
 async def test_a_replica_that_is_away_costs_no_request() -> None:
-    """A killed replica would show as failed predictions, although another one was there to answer."""
+    """A replica that is away costs retries, but no request."""
     nobody = f"http://127.0.0.1:{free_port()}"
     async with replicas(recommend) as (alive,), asking([nobody, alive.url]) as client:
         for _ in range(4):
             await client.predict("goal", {})
     assert (client.tally.total, client.tally.failed) == (4, 0)
     assert client.tally.retried == client.tally.errors["ConnectError"] >= 2
-    assert len(client.tally.latencies_ms) == 4  # of answers; a refused connection is none
+    assert len(client.tally.latencies_ms) == 4  # a refused connection has no latency
 
 
-async def test_a_replica_that_refuses_is_passed_over_and_its_words_are_kept() -> None:
-    """A replica without a version would fail requests, or nobody could say why there were retries."""
+async def test_a_replica_that_refuses_is_skipped_and_its_error_is_kept() -> None:
+    """A request that one replica refuses goes to another; the tally keeps the error."""
     async with replicas(unready, recommend) as (refusing, answering), asking([refusing.url, answering.url]) as client:
         for _ in range(4):
             await client.predict("goal", {})
@@ -69,8 +69,8 @@ async def test_a_replica_that_refuses_is_passed_over_and_its_words_are_kept() ->
     assert error == '503 {"error":"no version is loaded"}'
 
 
-async def test_a_replica_that_hangs_up_in_the_middle_is_asked_around() -> None:
-    """A replica that dies while it answers would fail the request."""
+async def test_a_replica_that_hangs_up_costs_no_request() -> None:
+    """A request to a replica that dies while answering goes to another."""
     dying = ReplicaDouble()
 
     def die(path: str, body: dict[str, object]) -> tuple[int, dict[str, object]]:
@@ -88,7 +88,7 @@ async def test_a_replica_that_hangs_up_in_the_middle_is_asked_around() -> None:
 
 
 async def test_while_all_are_away_a_request_waits_for_the_first_that_is_back() -> None:
-    """Requests would fail in the seconds that a supervisor takes to bring a replica back."""
+    """While all replicas are away, a request waits for the first one that returns."""
     double = ReplicaDouble()
     double.port = free_port()
     async with asking([double.url]) as client, asyncio.timeout(WAIT_SECONDS):
@@ -102,7 +102,7 @@ async def test_while_all_are_away_a_request_waits_for_the_first_that_is_back() -
 
 @pytest.mark.usefixtures("quick")
 async def test_a_request_that_nobody_answers_counts_as_failed_once() -> None:
-    """A failed prediction would be hidden behind its retries, or the host wait for ever."""
+    """A request that no replica answers fails and is counted once."""
     async with replicas(unready, unready) as (first, second), asking([first.url, second.url]) as client:
         with pytest.raises(PredictionFailedError, match=f"none of {first.url}, {second.url} answered a goal"):
             await client.predict("goal", {})
@@ -110,8 +110,8 @@ async def test_a_request_that_nobody_answers_counts_as_failed_once() -> None:
     assert client.tally.latencies_ms == []
 
 
-async def test_answers_of_baselines_are_told_from_those_of_learned_versions() -> None:
-    """The demo could be answered by baselines alone, and nobody would see it."""
+async def test_answers_of_baselines_and_learned_versions_are_counted_apart() -> None:
+    """The tally counts answers of baselines and of learned versions separately."""
     kinds = iter(["baseline", "learned", "baseline"])
     async with replicas(lambda *_: (200, {"kind": next(kinds)})) as (replica,), asking([replica.url]) as client:
         for _ in range(3):
@@ -130,7 +130,7 @@ seconds = st.floats(0, 100, allow_subnormal=False)
 def test_a_percentile_around_swaps_takes_exactly_the_requests_close_to_one(
     requests: list[tuple[float, float]], swaps: list[float], within: float
 ) -> None:
-    """Slow answers during a swap would be left out, or quiet ones be taken in to dilute them."""
+    """A percentile around swaps covers exactly the requests close to a swap."""
     tally = PredictionTally(moments=[at for at, _ in requests], latencies_ms=[latency for _, latency in requests])
     close = [latency for at, latency in requests if min(abs(at - swap) for swap in swaps) <= within]
     found = tally.percentile_ms(99, around=swaps, within_seconds=within)
@@ -139,7 +139,7 @@ def test_a_percentile_around_swaps_takes_exactly_the_requests_close_to_one(
 
 @given(st.lists(st.floats(0.1, 50), min_size=1, max_size=20))
 def test_without_swaps_a_percentile_is_of_all(latencies: list[float]) -> None:
-    """The table's first figures would leave requests out."""
+    """Without swaps, a percentile covers all requests."""
     tally = PredictionTally(latencies_ms=latencies, moments=[0.0] * len(latencies))
     assert tally.percentile_ms(50) == pytest.approx(np.percentile(latencies, 50))
     assert PredictionTally().percentile_ms(50) is None

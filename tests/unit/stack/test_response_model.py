@@ -1,4 +1,4 @@
-"""The frozen response model: version 1 answers for ever as it did on its first day."""
+"""The frozen response model: the answers of version 1 never change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fincoach_events.events import RecommendationInteraction
 from models.recommendation.actions import RECOMMENDATION_ACTIONS
 from stack.simulation.response_model import ACTIONS, VERSION, CustomerFacts, appeal, response
 
-# Of all answers on the grid below. A better model is version 2 in a file of its own; this figure never changes.
+# The digest of all answers on the grid below. It never changes: a better model is version 2 in its own file.
 DIGEST_OF_VERSION_1 = "f5a73348e0a89fc271cbf03431b08714fe17282fc66606ac8a46e554372615af"
 DRAWS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 
@@ -24,7 +24,7 @@ draws = st.floats(0, 1, exclude_max=True)
 
 
 def answers_on_the_grid() -> list[str | None]:
-    """Return the answer to every action of customers and draws that spread over what there is."""
+    """Return the answers to every action, for a grid of customers and draws."""
     facts = [
         CustomerFacts(purchases=purchases, spent=spent, days_since_last=days)
         for purchases, spent, days in itertools.product((0, 1, 2, 5), (0.0, 12.5, 39.99, 200.0), (0.0, 3.0, 14.0, 45.0))
@@ -38,14 +38,14 @@ def answers_on_the_grid() -> list[str | None]:
 
 
 def test_version_1_is_frozen() -> None:
-    """Figures of two demos could not be compared: the customers would answer by another rule."""
+    """The answers of version 1 never change."""
     digest = hashlib.sha256(msgspec.json.encode(answers_on_the_grid())).hexdigest()
     assert (VERSION, digest) == (1, DIGEST_OF_VERSION_1)
 
 
 @given(customers, st.integers(0, ACTIONS - 1))
 def test_an_appeal_is_a_probability(facts: CustomerFacts, action: int) -> None:
-    """A customer of an unusual kind would like everything, or nothing."""
+    """The appeal of every action is a probability for every customer."""
     assert 0.0 <= appeal(facts, action) <= 1.0
 
 
@@ -53,16 +53,16 @@ def test_an_appeal_is_a_probability(facts: CustomerFacts, action: int) -> None:
 def test_every_answer_keeps_the_contract_of_the_events(
     facts: CustomerFacts, action: int, drawn: tuple[float, float, float]
 ) -> None:
-    """The simulated host's feedback would end among the dead letters."""
-    said = response(facts, action, drawn)
+    """Every answer is a valid interaction type, and never a view."""
+    answer = response(facts, action, drawn)
     known = msgspec.json.schema(RecommendationInteraction)["$defs"]["RecommendationInteraction"]["properties"]
-    assert said is None or said in known["interaction_type"]["enum"]
-    assert said != "view"
+    assert answer is None or answer in known["interaction_type"]["enum"]
+    assert answer != "view"
 
 
 @given(customers, st.integers(0, ACTIONS - 1), draws, draws)
 def test_who_likes_an_action_says_so(facts: CustomerFacts, action: int, answering: float, kind: float) -> None:
-    """Feedback would say the opposite of what the customer thinks, and the models learn it."""
+    """Customers who like an action answer positively, others negatively or not at all."""
     likes = response(facts, action, (0.0, answering, kind))
     dislikes = response(facts, action, (0.999_999, answering, kind))
     assert likes in {"click", "helpful", "implement"}
@@ -70,7 +70,7 @@ def test_who_likes_an_action_says_so(facts: CustomerFacts, action: int, answerin
 
 
 def test_different_customers_favour_different_actions() -> None:
-    """There would be nothing to learn: one action would be best for everybody."""
+    """Different kinds of customers prefer different actions, so there is something to learn."""
     assert len(RECOMMENDATION_ACTIONS) == ACTIONS
     kinds = [
         CustomerFacts(purchases=2, spent=200.0, days_since_last=1.0),  # spends much

@@ -1,4 +1,4 @@
-"""The supervisor over real, tiny processes: order, readiness, restarts, giving up, stopping, one owner a folder."""
+"""The supervisor with real, small processes: order, readiness, restarts, giving up, stopping, one owner per folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def exists(path: Path) -> Probe:
-    """Ready once the file is there: the processes of these tests make one."""
+    """Return a probe that is ready once the file exists; the processes of these tests create one."""
 
     async def probe() -> bool:
         return await asyncio.to_thread(path.exists)
@@ -35,7 +35,7 @@ def exists(path: Path) -> Probe:
 
 
 def process(folder: Path, name: str, *, script: str = LIVES, **fields: object) -> ProcessSpec:
-    """A shell that makes the file ``NAME.ready`` and lives until it is asked to stop."""
+    """Return a shell that creates the file ``NAME.ready`` and runs until it is asked to stop."""
     ready = folder / f"{name}.ready"
     command = ("/bin/sh", "-c", script.format(ready=ready, folder=folder))
     return ProcessSpec(**{"name": name, "command": command, "ready": exists(ready), "grace_seconds": 5.0} | fields)  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 
 async def test_each_process_starts_only_when_its_dependencies_are_ready(tmp_path: Path) -> None:
-    """A worker would start before its database, if the order were that of the list or only that of the launches."""
+    """A process starts only after its dependencies are ready."""
     first = process(tmp_path, "first", script="sleep 0.3; " + LIVES)
     second = process(
         tmp_path, "second", script="test -e {folder}/first.ready || exit 9; " + LIVES, depends_on=("first",)
@@ -68,7 +68,7 @@ async def test_each_process_starts_only_when_its_dependencies_are_ready(tmp_path
 
 
 async def test_a_named_start_brings_its_dependencies_and_leaves_the_rest(tmp_path: Path) -> None:
-    """Migrations could not run between the services and the workers, if everything started at once."""
+    """A named start includes the dependencies and leaves other processes alone."""
     specs = [
         process(tmp_path, "database"),
         process(tmp_path, "broker", depends_on=("database",)),
@@ -84,7 +84,7 @@ async def test_a_named_start_brings_its_dependencies_and_leaves_the_rest(tmp_pat
 
 
 async def test_a_killed_process_comes_back(tmp_path: Path) -> None:
-    """The system would lose a process for good at the first kill -9."""
+    """A killed process is restarted and becomes ready again."""
     async with Supervisor([process(tmp_path, "worker")], tmp_path, policy=QUICK) as supervisor:
         await supervisor.start()
         first = supervisor.state("worker")
@@ -97,7 +97,7 @@ async def test_a_killed_process_comes_back(tmp_path: Path) -> None:
 
 
 async def test_a_stopped_process_rests_until_it_is_started_again(tmp_path: Path) -> None:
-    """A worker that leaves in order would be brought back like one that died, or could never join again."""
+    """A stopped process stays stopped until it is started again."""
     specs = [process(tmp_path, "spare"), process(tmp_path, "other")]
     async with Supervisor(specs, tmp_path, policy=QUICK) as supervisor:
         await supervisor.start()
@@ -113,7 +113,7 @@ async def test_a_stopped_process_rests_until_it_is_started_again(tmp_path: Path)
 
 
 async def test_a_process_waits_for_its_dependency_to_return(tmp_path: Path) -> None:
-    """A worker that falls with its database would use up its deaths while the database is still coming back."""
+    """After a death, a process waits until its dependency is ready again."""
     database = process(tmp_path, "database", script="sleep 0.3; " + LIVES)
     worker = process(tmp_path, "worker", depends_on=("database",))
     seen: list[tuple[Phase, Phase]] = []
@@ -134,7 +134,7 @@ async def test_a_process_waits_for_its_dependency_to_return(tmp_path: Path) -> N
 
 
 async def test_it_gives_up_loudly_and_stops_the_others(tmp_path: Path) -> None:
-    """A process that cannot live would be restarted for ever, and nobody would be told why."""
+    """A process that dies too often is given up with the end of its log, and the others are stopped."""
     broken = process(tmp_path, "broken", script="echo 'cannot open the vault' >&2; exit 3")
     policy = RestartPolicy(deaths=3, first_delay_seconds=0.02)
     with pytest.raises(ProcessFailedError) as caught:
@@ -143,14 +143,14 @@ async def test_it_gives_up_loudly_and_stops_the_others(tmp_path: Path) -> None:
             Supervisor([process(tmp_path, "other"), broken], tmp_path, policy=policy) as started,
         ):
             await started.start()
-    assert "died 3 times, at last with exit status 3" in str(caught.value)
+    assert "died 3 times, most recently with exit status 3" in str(caught.value)
     assert str(tmp_path / "logs" / "broken.log") in str(caught.value)
     assert "cannot open the vault" in str(caught.value)
     assert {s.name: s.phase for s in started.states()} == {"other": Phase.STOPPED, "broken": Phase.GAVE_UP}
 
 
 async def test_giving_up_ends_a_block_that_waits_elsewhere(tmp_path: Path) -> None:
-    """A demo would go on for its full time over a system that has lost a process for good."""
+    """Giving up a process ends the block wherever it waits."""
     dies = process(tmp_path, "dies", script="touch {ready}; sleep 0.3; exit 1")
     supervisor = Supervisor([dies], tmp_path, policy=RestartPolicy(deaths=2, first_delay_seconds=0))
     with pytest.raises(ProcessFailedError, match="dies"):
@@ -158,7 +158,7 @@ async def test_giving_up_ends_a_block_that_waits_elsewhere(tmp_path: Path) -> No
 
 
 async def test_a_first_start_that_never_becomes_ready_fails_with_the_end_of_its_log(tmp_path: Path) -> None:
-    """A start would hang for ever, or end in a bare time-out that names no log."""
+    """A first start that never becomes ready fails with the end of its log."""
     mute = process(tmp_path, "mute", script="echo waiting for a friend; sleep 60", ready_within_seconds=0.5)
     with pytest.raises(ProcessFailedError, match=r"mute: not ready within 0.5 s[\s\S]*waiting for a friend"):
         async with Supervisor([mute], tmp_path) as supervisor:
@@ -167,17 +167,17 @@ async def test_a_first_start_that_never_becomes_ready_fails_with_the_end_of_its_
 
 
 async def test_slow_deaths_outside_the_window_are_given_up_too(tmp_path: Path) -> None:
-    """A process that never becomes ready again would be restarted for ever when each try outlasts the window."""
+    """Deaths in a row without readiness are given up, even when each outlasts the window."""
     flag = tmp_path / "once"
     script = f"test -e {flag} && sleep 60; touch {flag} {{ready}}; sleep 0.3; rm {{ready}}; exit 1"
     slow = process(tmp_path, "slow", script=script, ready_within_seconds=0.4)
     policy = RestartPolicy(deaths=3, window_seconds=0.3, first_delay_seconds=0.0)
-    with pytest.raises(ProcessFailedError, match="died 3 times, at last with not ready within"):
+    with pytest.raises(ProcessFailedError, match="died 3 times, most recently with not ready within"):
         await asyncio.wait_for(Supervisor([slow], tmp_path, policy=policy).run(), timeout=20)
 
 
 async def test_a_failed_set_up_is_final(tmp_path: Path) -> None:
-    """A missing program would be looked for five times, and its message be buried under 'died 5 times'."""
+    """A failed set-up ends the start with its own message and is not retried."""
 
     def refuse() -> None:
         raise ServicePreparationError("there is no PostgreSQL here")
@@ -193,7 +193,7 @@ async def test_a_failed_set_up_is_final(tmp_path: Path) -> None:
 
 
 async def test_processes_stop_in_reverse_order_and_are_asked_first(tmp_path: Path) -> None:
-    """A worker would lose its database while it still commits, or be killed without a chance to commit."""
+    """Processes stop in reverse order and are asked to stop first."""
     stopped: list[str] = []
 
     def watch(states: tuple[ProcessState, ...]) -> None:
@@ -212,7 +212,7 @@ async def test_processes_stop_in_reverse_order_and_are_asked_first(tmp_path: Pat
 
 
 async def test_a_process_that_ignores_the_signal_is_killed_with_its_children(tmp_path: Path) -> None:
-    """A worker stuck in a retry would keep the whole stack from stopping, or leave its children behind."""
+    """A process that ignores its stop signal is killed with its children."""
     script = f"sleep 300 & echo $! > {tmp_path}/child; {STUBBORN}"
     async with Supervisor([process(tmp_path, "deaf", script=script, grace_seconds=0.3)], tmp_path) as supervisor:
         await supervisor.start()
@@ -221,7 +221,7 @@ async def test_a_process_that_ignores_the_signal_is_killed_with_its_children(tmp
 
 
 async def test_what_a_dead_process_leaves_in_its_group_dies_too(tmp_path: Path) -> None:
-    """A trainer killed in the middle would leave its fitting child behind, beside the one of its next life."""
+    """The children of a dead process are killed with its group."""
     script = "sleep 300 & echo $! > {folder}/child; " + LIVES
     async with Supervisor([process(tmp_path, "trainer", script=script)], tmp_path, policy=QUICK) as supervisor:
         await supervisor.start()
@@ -231,7 +231,7 @@ async def test_what_a_dead_process_leaves_in_its_group_dies_too(tmp_path: Path) 
 
 
 async def test_states_can_be_read_by_others_and_logs_are_appended(tmp_path: Path) -> None:
-    """`status` in another terminal would show nothing or half a file; a restart would wipe out why it was needed."""
+    """Other processes can read the states at any time; logs are appended across restarts."""
     for _ in range(2):
         async with Supervisor([process(tmp_path, "worker")], tmp_path) as supervisor:
             await supervisor.start()
@@ -245,7 +245,7 @@ async def test_states_can_be_read_by_others_and_logs_are_appended(tmp_path: Path
 
 
 async def test_one_folder_has_one_supervisor(tmp_path: Path) -> None:
-    """Two stacks would write the same data folders."""
+    """A second supervisor on one folder is refused."""
     async with Supervisor([process(tmp_path, "worker")], tmp_path) as supervisor:
         await supervisor.start()
         pid = supervisor.state("worker").pid
@@ -270,26 +270,26 @@ print("ended by", supervisor.stopped_by.name)
 
 
 def launch(*command: str) -> subprocess.Popen[str]:
-    """A process in a group of its own."""
+    """Start a process in its own group."""
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 async def started_elsewhere(folder: Path, *kind: str) -> subprocess.Popen[str]:
-    """A supervisor in a process of its own, its worker ready; a stubborn one if any kind is given."""
+    """Start a supervisor in its own process with a ready worker; any ``kind`` makes the worker ignore SIGTERM."""
     other = launch(sys.executable, "-c", SCRIPT, str(folder), *kind)
     await until(lambda: phase_written(folder) is Phase.READY, "the other supervisor")
     return other
 
 
 def phase_written(folder: Path) -> Phase | None:
-    """The phase of the only process, as another command reads it."""
+    """Return the phase of the only process, as another command reads it."""
     state = read_state(folder)
     return state.processes[0].phase if state else None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_ctrl_c_and_sigterm_stop_everything_quietly(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C would end in a stack trace, leave processes behind, or count as a failure."""
+    """Ctrl-C and SIGTERM stop all processes without an error."""
     other = await started_elsewhere(tmp_path)
     other.send_signal(number)
     output, _ = await asyncio.to_thread(other.communicate, timeout=10)
@@ -299,7 +299,7 @@ async def test_ctrl_c_and_sigterm_stop_everything_quietly(tmp_path: Path, number
 
 
 async def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
-    """Someone in a hurry would have to wait out the grace time of a process that ignores its signal."""
+    """A second signal kills all processes without waiting for their grace time."""
     other = await started_elsewhere(tmp_path, "stubborn")
     other.send_signal(signal.SIGTERM)
     await until(lambda: signalled(other.pid), "the first signal to be handled")
@@ -310,13 +310,13 @@ async def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
 
 
 def signalled(pid: int) -> bool:
-    """Whether no signal waits for the process any more."""
+    """Whether the process has handled all its signals."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return all(int(line.split()[1], 16) == 0 for line in lines if line.startswith(("SigPnd", "ShdPnd")))
 
 
 async def test_children_die_with_a_killed_supervisor_and_the_folder_is_free(tmp_path: Path) -> None:
-    """After kill -9 of the supervisor its processes would live on unwatched, and the folder stay locked for ever."""
+    """When a supervisor is killed, its processes die and its folder becomes free."""
     other = await started_elsewhere(tmp_path)
     worker = read_state(tmp_path).processes[0].pid  # type: ignore[union-attr]
     assert worker is not None
@@ -331,7 +331,7 @@ async def test_children_die_with_a_killed_supervisor_and_the_folder_is_free(tmp_
 
 
 async def test_leftovers_are_ended_but_not_a_stranger_with_their_number(tmp_path: Path) -> None:
-    """A new supervisor would run beside the old worker, or kill whoever has the old worker's process id today."""
+    """Leftovers of an earlier supervisor are killed; an unrelated process with the same id is not."""
     async with Supervisor([process(tmp_path, "worker")], tmp_path) as supervisor:
         await supervisor.start()
         state = (tmp_path / "state.json").read_text()
@@ -352,7 +352,7 @@ async def test_leftovers_are_ended_but_not_a_stranger_with_their_number(tmp_path
 
 
 async def test_an_unknown_program_is_named(tmp_path: Path) -> None:
-    """A mistyped command would look like a process that dies for reasons of its own."""
+    """A program that does not exist is named in the error."""
     spec = process(tmp_path, "lost", command=("/nowhere/program",))
     with pytest.raises(ProcessFailedError, match=r"could not be started: .*/nowhere/program"):
         async with Supervisor([spec], tmp_path, policy=RestartPolicy(deaths=2, first_delay_seconds=0)) as supervisor:
@@ -360,14 +360,14 @@ async def test_an_unknown_program_is_named(tmp_path: Path) -> None:
 
 
 async def test_starting_a_stranger_is_refused(tmp_path: Path) -> None:
-    """A mistyped name would start nothing and say nothing."""
+    """Starting an unknown name is refused; the error lists the known ones."""
     async with Supervisor([process(tmp_path, "worker")], tmp_path) as supervisor:
         with pytest.raises(SettingsError, match="no process wroker; there are worker"):
             await supervisor.start("wroker")
 
 
 def test_waves_put_every_process_after_what_it_needs(tmp_path: Path) -> None:
-    """Start and stop order would not follow the dependencies."""
+    """Each process is in a later wave than its dependencies."""
     specs = [
         process(tmp_path, "replica", depends_on=("broker", "database")),
         process(tmp_path, "worker", depends_on=("broker",)),
@@ -380,24 +380,24 @@ def test_waves_put_every_process_after_what_it_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("needs", "message"),
     [
-        ({"a": ("b",), "b": ("a",)}, "circle"),
+        ({"a": ("b",), "b": ("a",)}, "cycle"),
         ({"a": ("ghost",)}, "depend on ghost"),
     ],
 )
 def test_impossible_orders_are_refused(tmp_path: Path, needs: dict[str, tuple[str, ...]], message: str) -> None:
-    """The start would wait for ever for a process that can never come."""
+    """Cycles and unknown dependencies are refused."""
     specs = [process(tmp_path, name, depends_on=needed) for name, needed in needs.items()]
     with pytest.raises(SettingsError, match=message):
         start_waves(specs)
 
 
 def test_two_processes_of_one_name_are_refused(tmp_path: Path) -> None:
-    """One of the two would silently not be started, and both would share a log."""
+    """Two processes with the same name are refused."""
     with pytest.raises(SettingsError, match="same name"):
         start_waves([process(tmp_path, "a"), process(tmp_path, "a")])
 
 
 def test_the_pause_doubles_up_to_its_limit() -> None:
-    """A dying process would be restarted in a hot loop, or only after minutes."""
+    """The pause between restarts doubles up to its limit."""
     policy = RestartPolicy(first_delay_seconds=0.5, longest_delay_seconds=3.0)
     assert [policy.delay_seconds(deaths) for deaths in (1, 2, 3, 4, 9)] == [0.5, 1.0, 2.0, 3.0, 3.0]

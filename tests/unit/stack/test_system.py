@@ -1,4 +1,4 @@
-"""Which processes an installation has and how they find each other; what may be removed."""
+"""The processes of an installation, their addresses, and the removal of its data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SettingsError
-from schemas.vocabulary import Room
+from schemas.vocabulary import Service
 from stack.cluster import EmbeddedCluster
 from stack.errors import FolderInUseError
 from stack.folder import FolderLock
@@ -23,14 +23,14 @@ BROKERS = "kafka-1.example:9092,kafka-2.example:9092"
 
 @pytest.fixture
 def addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the environment name a database and a broker."""
+    """Set the addresses of a database and a broker in the environment."""
     monkeypatch.setenv("FINCOACH_DATABASE_URL", URL)
     monkeypatch.setenv("FINCOACH_BROKERS", BROKERS)
 
 
 @pytest.mark.usefixtures("addresses")
 def test_addresses_in_the_environment_win_over_embedded_services(tmp_path: Path) -> None:
-    """Processes would work on an empty database of their own, beside the one that the operator named."""
+    """Addresses in the environment replace the embedded services."""
     system = System(SystemPlan(folder=tmp_path))
     names = [state.name for state in system.supervisor.states()]
     assert names == ["streams-1", "trainer-1", "deployer-1", "replica-1", "replica-2"]
@@ -39,22 +39,23 @@ def test_addresses_in_the_environment_win_over_embedded_services(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("addresses")
-def test_every_process_is_told_where_everything_is(tmp_path: Path) -> None:
-    """A process would listen where its supervisor does not ask, or work on another database or folder."""
+def test_every_process_gets_all_addresses(tmp_path: Path) -> None:
+    """Every process gets its own address and those of database, broker and folder."""
     plan = SystemPlan(folder=tmp_path, replicas=3, trainers=2, wide_partitions=7, environment={"FINCOACH_EXTRA": "1"})
     system = System(plan)
     specs = {endpoint.name: system._spec(endpoint) for endpoint in system.planned}
     assert list(specs) == ["streams-1", "trainer-1", "trainer-2", "deployer-1", "replica-1", "replica-2", "replica-3"]
     for endpoint in system.planned:
         spec = specs[endpoint.name]
-        told = spec.environment
-        assert spec.command == (sys.executable, "-m", endpoint.room)
-        assert f"http://{told['FINCOACH_HOST']}:{told['FINCOACH_PORT']}" == endpoint.url
-        assert told["FINCOACH_INSTANCE"] == endpoint.name
-        assert (told["FINCOACH_DATABASE_URL"], told["FINCOACH_BROKERS"]) == (URL, BROKERS)
-        assert (told["FINCOACH_FOLDER"], told["FINCOACH_WIDE_PARTITIONS"]) == (str(tmp_path.resolve()), "7")
-        assert told["FINCOACH_EXTRA"] == "1"
-        assert spec.restarts_alone == (endpoint.room == Room.SERVING)
+        environment = spec.environment
+        assert spec.command == (sys.executable, "-m", endpoint.service)
+        assert f"http://{environment['FINCOACH_HOST']}:{environment['FINCOACH_PORT']}" == endpoint.url
+        assert environment["FINCOACH_INSTANCE"] == endpoint.name
+        assert (environment["FINCOACH_DATABASE_URL"], environment["FINCOACH_BROKERS"]) == (URL, BROKERS)
+        assert environment["FINCOACH_FOLDER"] == str(tmp_path.resolve())
+        assert environment["FINCOACH_WIDE_PARTITIONS"] == "7"
+        assert environment["FINCOACH_EXTRA"] == "1"
+        assert spec.restarts_alone == (endpoint.service == Service.SERVING)
     assert len({endpoint.url for endpoint in system.planned}) == len(specs)
     assert [replica.name for replica in system.installation.replicas] == ["replica-1", "replica-2", "replica-3"]
     assert system.installation.wide_partitions == 7
@@ -62,7 +63,7 @@ def test_every_process_is_told_where_everything_is(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("addresses")
 def test_replicas_have_known_ports_where_these_are_free(tmp_path: Path) -> None:
-    """The example in the guide would not work; or a second installation would fail for the ports of the first."""
+    """Replicas get their fixed ports where these are free, and other ports where not."""
     taken = System(SystemPlan(folder=tmp_path, replica_port=1)).installation.replicas  # port 2 and 3: not ours
     ports = {int(replica.url.rsplit(":", 1)[1]) for replica in taken}
     assert all(port in {2, 3} or port > 1023 for port in ports)
@@ -73,15 +74,15 @@ def test_replicas_have_known_ports_where_these_are_free(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("addresses")
 def test_processes_start_when_their_services_are_there(tmp_path: Path) -> None:
-    """A process would start before the database, or name one that nobody starts."""
+    """With services from the environment, all processes may start at once."""
     system = System(SystemPlan(folder=tmp_path))
     specs = [system._spec(endpoint) for endpoint in system.planned]
-    assert len(start_waves(specs)) == 1  # all at once: what they need is there already
+    assert len(start_waves(specs)) == 1
 
 
 @pytest.mark.usefixtures("addresses")
 async def test_schema_and_topics_come_before_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a database that the operator names all processes would start without a schema, and none become ready."""
+    """Schema and topics are brought up to date before the processes start."""
     order: list[str] = []
 
     async def prepare(*_: object, **__: object) -> None:
@@ -98,9 +99,9 @@ async def test_schema_and_topics_come_before_the_processes(tmp_path: Path, monke
 
 
 def test_data_of_an_installation_can_be_removed(tmp_path: Path) -> None:
-    """`up --fresh` would start on the old data."""
+    """The data of an installation can be removed, also when there is none."""
     folder = tmp_path / "installation"
-    remove_data(folder)  # nothing there: nothing to do
+    remove_data(folder)  # the folder does not exist
     (folder / "logs").mkdir(parents=True)
     (folder / "store").mkdir()
     remove_data(folder)
@@ -111,7 +112,7 @@ def test_data_of_an_installation_can_be_removed(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_not_removed(tmp_path: Path) -> None:
-    """`up --fresh --folder ~` would remove somebody's home."""
+    """A folder that is not an installation is not removed."""
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(SettingsError, match="holds other things than an installation"):
         remove_data(tmp_path)
@@ -119,7 +120,7 @@ def test_a_folder_of_something_else_is_not_removed(tmp_path: Path) -> None:
 
 
 def test_data_under_a_running_system_is_not_removed(tmp_path: Path) -> None:
-    """`up --fresh` in a second terminal would pull the data from under the first."""
+    """The data of a running system is not removed."""
     (tmp_path / "logs").mkdir()
     lock = FolderLock(tmp_path)
     lock.acquire()
@@ -133,7 +134,7 @@ def test_data_under_a_running_system_is_not_removed(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("addresses")
 async def test_a_spare_worker_waits_for_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that is to join later would be there from the start."""
+    """A spare worker starts only by its name."""
     started: list[str] = []
 
     async def nothing(*_: object, **__: object) -> None:
@@ -150,23 +151,23 @@ async def test_a_spare_worker_waits_for_its_name(tmp_path: Path, monkeypatch: py
     assert system.supervisor.state("streams-3").pid is None
 
 
-def test_a_detoured_process_is_told_its_own_ports() -> None:
-    """A fault proxy would stand where nobody passes, or in the way of processes that are to go on."""
-    with tempfile.TemporaryDirectory() as folder:  # not pytest's own, which is closed to the account Postgres has
+def test_a_detoured_process_gets_its_own_ports() -> None:
+    """A detoured process connects through its own ports; other processes connect directly."""
+    with tempfile.TemporaryDirectory() as folder:  # Postgres' account cannot enter pytest's folder
         system = System(SystemPlan(folder=Path(folder), streams_workers=2, brokers=3, detoured=("streams-1",)))
-        told = {endpoint.name: system._spec(endpoint).environment for endpoint in system.planned}
+        environments = {endpoint.name: system._spec(endpoint).environment for endpoint in system.planned}
         ways = {way.service: way.listen_port for way in system.detours}
         assert sorted(ways) == ["broker-1", "broker-2", "broker-3", "postgres"]
-        assert told["streams-1"]["FINCOACH_DATABASE_URL"].endswith(f":{ways['postgres']}/fincoach")
-        assert told["streams-2"]["FINCOACH_DATABASE_URL"] == system.database_url
+        assert environments["streams-1"]["FINCOACH_DATABASE_URL"].endswith(f":{ways['postgres']}/fincoach")
+        assert environments["streams-2"]["FINCOACH_DATABASE_URL"] == system.database_url
         brokers = [f"127.0.0.1:{ways[f'broker-{node}']}" for node in (1, 2, 3)]
-        assert told["streams-1"]["FINCOACH_BROKERS"] == ",".join(brokers)
-        assert told["streams-2"]["FINCOACH_BROKERS"] == system.installation.brokers
-        assert {environment["FINCOACH_TOPIC_REPLICATION"] for environment in told.values()} == {"3"}
+        assert environments["streams-1"]["FINCOACH_BROKERS"] == ",".join(brokers)
+        assert environments["streams-2"]["FINCOACH_BROKERS"] == system.installation.brokers
+        assert {environment["FINCOACH_TOPIC_REPLICATION"] for environment in environments.values()} == {"3"}
 
 
-def test_brokers_of_a_cluster_tell_each_listener_its_own_address(tmp_path: Path) -> None:
-    """A detoured worker would be sent past the proxy by the first answer of a broker."""
+def test_each_listener_advertises_its_own_address(tmp_path: Path) -> None:
+    """A broker advertises the detour's address on the detour's listener, so clients stay on it."""
     cluster = EmbeddedCluster(tmp_path, size=3, detoured=("streams-1",))
     first, way = cluster.brokers["broker-1"], cluster.detours[0]
     settings = first.properties()
@@ -178,7 +179,7 @@ def test_brokers_of_a_cluster_tell_each_listener_its_own_address(tmp_path: Path)
 
 
 def test_one_broker_alone_needs_no_other(tmp_path: Path) -> None:
-    """A broker alone would wait for copies that nobody keeps."""
+    """A single broker needs no other copies."""
     cluster = EmbeddedCluster(tmp_path)
     assert cluster.brokers["broker"].properties()["min.insync.replicas"] == "1"
     assert (cluster.copies, [spec.name for spec in cluster.specs()]) == (1, ["broker"])

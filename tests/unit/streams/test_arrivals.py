@@ -1,4 +1,4 @@
-"""Arrivals by hour of the week."""
+"""Patterns of arrivals by hour of the week."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def week(pattern: ArrivalPattern | None, number: int, *, busy: int = 100, quiet:
 
 
 def test_nothing_is_expected_before_a_week_is_known() -> None:
-    """The first days of an installation would pass for its habit."""
+    """Nothing is expected before a whole week is known."""
     pattern = week(None, 0)
     assert pattern.hours == WEEK_HOURS - 1
     assert expected_ratio(pattern, MONDAY) is None
@@ -32,7 +32,7 @@ def test_nothing_is_expected_before_a_week_is_known() -> None:
 
 
 def test_the_next_day_is_known_from_the_week() -> None:
-    """A busy weekend or a quiet Monday would be met with the same threshold."""
+    """The next day's arrivals are expected from the same hours of earlier weeks."""
     pattern = observed(week(None, 0), MONDAY + WEEK_HOURS * HOUR, 10)
     mean = (5 * 10 + 2 * 100) / 7
     assert expected_ratio(pattern, MONDAY + WEEK_HOURS * HOUR) == pytest.approx(10 / mean)
@@ -41,7 +41,7 @@ def test_the_next_day_is_known_from_the_week() -> None:
 
 
 def test_a_new_habit_is_learned_within_two_months() -> None:
-    """After a change of habit the threshold would follow the old one for ever, or jump after a single week."""
+    """A new habit replaces the old one over eight weeks, not at once."""
     pattern = None
     for number in range(4):
         pattern = week(pattern, number)
@@ -56,27 +56,27 @@ def test_a_new_habit_is_learned_within_two_months() -> None:
 
 
 def test_a_silent_hour_counts_as_none() -> None:
-    """Nights without an event would be left out of the mean, and days would look like the whole week."""
+    """An hour without events counts as zero arrivals."""
     pattern = observed(observed(None, MONDAY, 50), MONDAY + 3 * HOUR, 7)
     assert (list(pattern.rates[:4]), pattern.hours, pattern.current_count) == ([50, 0, 0, 0], 3, 7)
 
 
 def test_what_comes_late_is_not_lost() -> None:
-    """A pane of another partition that was closed a moment earlier would not be counted."""
+    """Late data points count for the current hour."""
     pattern = observed(observed(None, MONDAY + HOUR, 5), MONDAY + dt.timedelta(minutes=59), 3)
     assert (pattern.current_hour, pattern.current_count) == (MONDAY + HOUR, 8)
     assert observed(pattern, MONDAY + dt.timedelta(minutes=80), 4).current_count == 12
 
 
 def test_years_of_silence_are_passed_in_a_moment() -> None:
-    """The first pane after a long stop, or after a clock that jumped, would keep a worker busy for minutes."""
+    """A long silence is averaged in bounded time."""
     pattern = observed(week(None, 0), MONDAY + 100 * 52 * WEEK_HOURS * HOUR, 1)
     assert sum(pattern.rates) < 0.02 * (5 * 24 * 10 + 2 * 24 * 100)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 1_000)), max_size=40))
 def test_averages_lie_within_what_was_seen(seen: list[tuple[int, int]]) -> None:
-    """The season could ask for more than ever arrived."""
+    """Averages and expectations stay within what was seen."""
     pattern = None
     for minute, count in sorted(seen):
         pattern = observed(pattern, MONDAY + dt.timedelta(minutes=minute), count)

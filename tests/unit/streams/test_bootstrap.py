@@ -1,4 +1,4 @@
-"""A worker that starts while the broker is away waits for it."""
+"""Starting a worker while the broker is away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.settings import StreamsSettings
 
 
 async def test_a_worker_waits_for_the_broker_to_create_its_changelog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restarted worker would end, with a traceback, as often as a broker is away."""
+    """A worker waits for the broker to create its changelog topic."""
     calls: list[int] = []
 
     async def create(*_: object, **__: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""How often the data sets are looked at."""
+"""The dataset agent's pauses and failures."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from streams.dataset_agent import LONGEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS,
 
 @given(st.floats(0, 1e6))
 def test_looking_never_takes_most_of_the_time_from_a_backlog(look_seconds: float) -> None:
-    """While a backlog is read, each closed pane would be looked at alone, at the cost of reading on."""
+    """Evaluations take at most a tenth of the time of a worker that is behind, up to the longest pause."""
     pause = pause_after(look_seconds, is_behind=True)
     assert SHORTEST_PAUSE_SECONDS <= pause <= LONGEST_PAUSE_SECONDS
     assert pause >= 9 * look_seconds or pause == LONGEST_PAUSE_SECONDS
 
 
 def test_a_quick_look_is_followed_by_the_next_at_once() -> None:
-    """A crossing would wait to be seen although nobody is busy."""
+    """A short evaluation is followed by a short pause."""
     assert pause_after(0.01, is_behind=True) == SHORTEST_PAUSE_SECONDS
 
 
 @given(st.floats(0, 1e6))
 def test_a_worker_that_keeps_up_looks_again_at_once(look_seconds: float) -> None:
-    """A look that closed several epochs would let the next crossing wait for a second."""
+    """A worker that keeps up pauses only briefly after any evaluation."""
     assert pause_after(look_seconds, is_behind=False) == SHORTEST_PAUSE_SECONDS
 
 
 async def test_a_statement_that_is_wrong_ends_the_agent(clock: ManualClock) -> None:
-    """It would be tried for ever as if the database were away, and the models behind it never be looked at."""
+    """A statement that can never succeed ends the agent and is not retried."""
 
     class Service:
         async def due_models(self) -> list[ModelType]:

@@ -1,4 +1,4 @@
-"""What a batch holds of each producer, and which records were sent again."""
+"""Tallies of dead letters by producer, and the recognition of retried records."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def kept(producer: str, offset: int) -> _Kept:
         pytest.param(
             [("shop", 1), ("shop", 3), ("shop", 4)], [("shop", 0), ("shop", 2)], (), {"shop": Tally(3, 2, 2)}, id="behind the last"
         ),
-        pytest.param([], [("shop", 0)], ("shop",), {"shop": Tally(0, 1, 0)}, id="watched, and well again"),
+        pytest.param([], [("shop", 0)], ("shop",), {"shop": Tally(0, 1, 0)}, id="watched, and valid again"),
         pytest.param([], [("shop", 0)], (), {}, id="nobody is watched"),
         pytest.param(
-            [("unknown", 1), ("unknown", 5)], [("shop", 2), ("bank", 3)], (), {"unknown": Tally(2, 2, 1)}, id="nobody's, among all"
+            [("unknown", 1), ("unknown", 5)], [("shop", 2), ("bank", 3)], (), {"unknown": Tally(2, 2, 1)}, id="of an unknown producer, among all"
         ),
     ],
 )  # fmt: skip
-def test_a_batch_is_told_by_producer(
+def test_a_batch_is_tallied_by_producer(
     dead: list[tuple[str, int]], valid: list[tuple[str, int]], watched: tuple[str, ...], expected: dict[str, Tally]
 ) -> None:
-    """The wrong producer would be blamed, or a run of dead letters be cut where nothing valid stands."""
+    """Each producer's dead, valid and trailing records are counted apart."""
     assert tallied([kept(*each) for each in dead], valid, watched=watched) == expected
 
 
 def test_a_record_that_was_sent_again_is_known_by_its_header() -> None:
-    """A retry would come in and its letter stay open; or a host's own header would settle what it never was."""
+    """A retried record is known by our header alone, not by a host's own."""
     record = FetchedEvent(paid(event_id=uuid.uuid4()))
     assert retried(record) is None
     record.headers = [("traceparent", b"00-1-2-01"), ("x", None)]
@@ -50,7 +50,7 @@ def test_a_record_that_was_sent_again_is_known_by_its_header() -> None:
 
 
 def test_invented_names_are_nobodys_after_a_thousand() -> None:
-    """A producer that gives each record another name would fill the memory of the worker, and stay below every limit."""
+    """Producers beyond the first thousand count as unknown."""
     found = tallied([kept(f"shop-{number}", number) for number in range(MOST_PRODUCERS + 50)], [], watched=())
     assert len(found) == MOST_PRODUCERS + 1
     assert found["unknown"] == Tally(50, 0, 50)

@@ -1,4 +1,4 @@
-"""How varied a data set is said to be."""
+"""Diversity of data sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streams.quality.diversity import diversity, evenness, largest_share, user_e
 
 
 def given_by(*events: int, **changes: object) -> DatasetStatistics:
-    """Return statistics of users who gave so many events each."""
+    """Return statistics of users who gave ``events`` each."""
     fields: dict[str, object] = {
         "counts": DatasetCounts(counted=sum(events), relevant=sum(events)),
         "heaviest": {number.to_bytes(16): count for number, count in enumerate(events) if count},
@@ -24,7 +24,7 @@ def given_by(*events: int, **changes: object) -> DatasetStatistics:
 
 
 def test_many_even_users_are_diverse_and_one_bot_is_not() -> None:
-    """A bot could fill a data set and nobody would see it."""
+    """Many even users are diverse; a data set full of one bot's events is not."""
     even, bot = diversity(given_by(*[5] * 40)), diversity(given_by(960, *[1] * 40))
     assert even == pytest.approx(1.0, abs=0.01)
     assert bot is not None
@@ -33,14 +33,14 @@ def test_many_even_users_are_diverse_and_one_bot_is_not() -> None:
 
 
 def test_a_few_users_are_not_enough() -> None:
-    """Two users would stand for all the others."""
+    """Few users give a low diversity."""
     assert diversity(given_by(50, 50)) == pytest.approx(0.1, abs=0.01)
     assert diversity(given_by(100)) == pytest.approx(0.05, abs=0.01)
     assert diversity(DatasetStatistics()) is None
 
 
 def test_one_segment_or_category_among_many_lowers_it() -> None:
-    """Newcomers alone, or one kind of purchase, would look as varied as any."""
+    """A dominating tier or category lowers diversity; a single one does not apply."""
     varied = diversity(given_by(*[5] * 40, tiers={1: 100, 2: 100}, categories={"a": 100, "b": 100}))
     lopsided = diversity(given_by(*[5] * 40, tiers={1: 199, 2: 1}, categories={"a": 199, "b": 1}))
     alone = diversity(given_by(*[5] * 40, tiers={1: 200}, categories={"a": 200}))
@@ -50,21 +50,21 @@ def test_one_segment_or_category_among_many_lowers_it() -> None:
 
 
 def test_users_beyond_the_known_ones_share_the_rest() -> None:
-    """Truncated counters would make a broad data set look like that of a few."""
+    """Users beyond the known ones count as even."""
     statistics = given_by(*[3] * 50, counts=DatasetCounts(counted=1_050, relevant=1_050), users=user_sketch(range(350)))
     assert user_evenness(statistics) == pytest.approx(1.0, abs=0.02)
 
 
 @given(st.lists(st.integers(1, 1_000), min_size=2, max_size=20))
 def test_evenness_is_a_ratio(counts: list[int]) -> None:
-    """Diversity would leave 0..1."""
+    """Evenness lies in 0..1."""
     found = evenness(counts)
     assert found is not None
     assert 0 <= found <= 1
 
 
 def test_evenness_knows_even_from_lopsided() -> None:
-    """One dominating category would look diverse."""
+    """Evenness is 1 for equal counts and low for one dominating count."""
     assert evenness([7, 7, 7]) == pytest.approx(1.0)
     assert evenness([1]) is None
     assert evenness([990, 10]) == pytest.approx(-(0.99 * math.log2(0.99) + 0.01 * math.log2(0.01)))

@@ -1,4 +1,4 @@
-"""In which order panes are taken, and where an epoch ends."""
+"""The order in which panes are taken, and where an epoch ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelkit.statistics.sketches import DatasetStatistics, user_sketch
 from schemas.messages.progress import DatasetCounts
 from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import ThresholdDecision
-from streams.epochs.collecting import DatasetProgress, OpenEpoch, PaneHoleError, in_order, is_due, take_panes
+from streams.epochs.collecting import DatasetProgress, OpenEpoch, PaneGapError, in_order, is_due, take_panes
 from streams.epochs.thresholds import Circumstances
 from streams.panes import PaneStatistics, encode_pane, encode_statistics
 from streams.quality.assessment import assess
@@ -49,7 +49,7 @@ def take(panes: Sequence[PaneSlice], *, epoch: OpenEpoch | None = None) -> Datas
 
 
 def test_panes_come_as_they_were_closed() -> None:
-    """An epoch would depend on the numbering of partitions."""
+    """Panes are taken in the order in which they were closed."""
     panes = [pane(0, 0, 5, at=1), pane(0, 5, 9, at=4), pane(1, 0, 7, at=2), pane(1, 7, 8, at=3)]
     ordered, is_whole = in_order(panes, most=10)
     assert [(item.partition, item.from_offset) for item in ordered] == [(0, 0), (1, 0), (1, 7), (0, 5)]
@@ -57,13 +57,13 @@ def test_panes_come_as_they_were_closed() -> None:
 
 
 def test_a_partition_keeps_its_order_when_the_clock_goes_back() -> None:
-    """A clock that is set back would tear a hole into a partition."""
+    """Panes of a partition stay in offset order, even if the clock went back."""
     panes = [pane(0, 0, 5, at=9), pane(0, 5, 9, at=1)]
     assert [item.from_offset for item in in_order(panes, most=10)[0]] == [0, 5]
 
 
 def test_what_may_belong_behind_an_unread_pane_waits() -> None:
-    """With a long backlog the epochs would depend on how much is read at once."""
+    """Panes that an unread one may precede wait for the next evaluation."""
     panes = [pane(0, 0, 1, at=1), pane(0, 1, 2, at=2), pane(1, 0, 7, at=5)]
     ordered, is_whole = in_order(panes, most=2)
     assert [(item.partition, item.from_offset) for item in ordered] == [(0, 0), (0, 1)]
@@ -71,7 +71,7 @@ def test_what_may_belong_behind_an_unread_pane_waits() -> None:
 
 
 def test_the_epoch_ends_with_the_pane_that_reaches_the_threshold() -> None:
-    """An epoch would be cut within a pane, or go on after its threshold."""
+    """The epoch ends with the first pane that reaches the threshold."""
     panes = [pane(0, 0, 60, at=1, counted=60), pane(0, 60, 99, at=3, counted=39), pane(1, 0, 50, at=2, counted=50)]
     progress = take(panes)
     assert progress.evaluation.fired
@@ -95,7 +95,7 @@ def test_the_epoch_ends_with_the_pane_that_reaches_the_threshold() -> None:
 def test_an_open_epoch_has_an_age_where_both_moments_are_known(
     moment: dt.datetime | None, created_at: dt.datetime | None, age_seconds: float | None
 ) -> None:
-    """An age is known where the clock and the beginning are, and is never negative."""
+    """The age is known if both moments are known, and it is never negative."""
     dataset = OpenDataset(id=uuid.uuid4(), epoch=4, accumulated=None, created_at=created_at)
     row = CircumstancesRow(rule=ThresholdRule(threshold=100), moment=moment)
     epoch = OpenEpoch.read(dataset, row, earlier=DatasetStatistics())
@@ -104,7 +104,7 @@ def test_an_open_epoch_has_an_age_where_both_moments_are_known(
 
 
 def test_what_is_accumulated_counts() -> None:
-    """A restart would begin an epoch anew."""
+    """Accumulated statistics count towards the threshold."""
     first = take([pane(0, 0, 60, at=1, counted=60)])
     assert (first.evaluation.fired, first.is_complete, first.evaluation.counted) == (False, True, 60)
     again = take([pane(0, 0, 40, at=1, counted=40)], epoch=opened(accumulated=first.statistics))
@@ -112,7 +112,7 @@ def test_what_is_accumulated_counts() -> None:
 
 
 def test_a_rule_that_holds_already_takes_no_pane() -> None:
-    """After a lower threshold, new data would be drawn into the old epoch."""
+    """A data set that already fulfils its rule takes no more panes."""
     held = take([pane(0, 0, 60, at=1, counted=60)]).statistics
     progress = take([pane(0, 0, 9, at=2, counted=9)], epoch=opened(threshold=50, accumulated=held))
     assert progress.evaluation.fired
@@ -120,13 +120,13 @@ def test_a_rule_that_holds_already_takes_no_pane() -> None:
 
 
 def test_panes_that_do_not_join_stop_everything() -> None:
-    """Offsets that nobody counted would be trained on."""
-    with pytest.raises(PaneHoleError):
+    """Panes that are not contiguous raise an error."""
+    with pytest.raises(PaneGapError):
         take([pane(0, 5, 9, at=1, counted=4)])
 
 
 def standing(**changes: object) -> Standing:
-    """Return a data set of 100 of 500 that was looked at a moment ago, with one pane waiting behind it."""
+    """Return a data set at 100 of 500 that was evaluated a moment ago, with one waiting pane."""
     fields: dict[str, object] = {
         "model_type": "spending", "data_count": 100, "threshold": 500, "decision": "waiting_for_count", "idle_seconds": 0.1,
         "age_seconds": 60.0, "configured": 500, "max_age_seconds": 86_400, "cool_down_seconds": 300, "blackouts": ("Wed 11:00-13:00",),
@@ -139,7 +139,7 @@ def standing(**changes: object) -> Standing:
     ("changes", "expected"),
     [
         ({}, False),
-        ({"counted": 300}, True),  # with the threshold near, each pane is looked at
+        ({"counted": 300}, True),  # near the threshold each pane is evaluated
         ({"counted": 299}, False),
         ({"idle_seconds": 1.0}, True),
         ({"idle_seconds": 1.0, "panes": 0}, False),
@@ -159,32 +159,32 @@ def standing(**changes: object) -> Standing:
         ({"counted": 900, "decision": "quarantined"}, False),
     ],
 )
-def test_a_data_set_is_looked_at_when_it_may_fire(changes: dict[str, object], *, expected: bool) -> None:
-    """The database would be asked in vain with each pane, or a crossing would be noticed late or never."""
+def test_a_data_set_is_evaluated_when_it_may_fire(changes: dict[str, object], *, expected: bool) -> None:
+    """A data set is evaluated when it may fire or its panes have waited long enough."""
     assert is_due(standing(**changes)) is expected
 
 
 def test_drift_is_measured_only_where_it_may_matter() -> None:
-    """A fixed threshold would carry figures that nobody uses, an adaptive one would miss them."""
+    """Drift is measured for adaptive thresholds only."""
     held = DatasetStatistics(categories={"click": 400, "dismiss": 100})
     moved = DatasetStatistics(categories={"click": 100, "dismiss": 400}, counts=DatasetCounts(counted=50, relevant=50))
     fixed = take([], epoch=opened(accumulated=moved, earlier=held))
     adaptive = take([], epoch=opened(accumulated=moved, earlier=held, rule=ThresholdRule(threshold=100, adaptive=True)))
-    assert (fixed.evaluation.threshold, fixed.evaluation.factors["psi"]) == (100, None)
+    assert (fixed.evaluation.threshold, fixed.evaluation.factors.psi) == (100, None)
     assert adaptive.evaluation.threshold == 50
-    assert adaptive.evaluation.factors["psi"] > 0.5
+    assert (adaptive.evaluation.factors.psi or 0.0) > 0.5
     assert adaptive.evaluation.decision is ThresholdDecision.WAITING_FOR_QUALITY
 
 
 def test_users_are_counted_exactly_where_they_are_known() -> None:
-    """A user's part would follow from everybody who looked, not from those who gave what counts."""
+    """Users are counted exactly while the counters hold all of them, and estimated otherwise."""
     few = DatasetStatistics(
         counts=DatasetCounts(counted=40, relevant=900, fields_expected=1, fields_present=1), heaviest={b"a": 30, b"b": 10},
         users=user_sketch(range(600)),
     )  # fmt: skip
     known = take([], epoch=opened(accumulated=few)).evaluation.factors
-    assert (known["users"], known["user_cap"]) == (2, 50)
+    assert (known.users, known.user_cap) == (2, 50)
     many = msgspec.structs.replace(few, heaviest={b"a": 30})
     estimated = take([], epoch=opened(accumulated=many)).evaluation.factors
-    assert estimated["users"] == pytest.approx(600, rel=0.1)
-    assert estimated["user_cap"] == 2
+    assert estimated.users == pytest.approx(600, rel=0.1)
+    assert estimated.user_cap == 2

@@ -1,4 +1,4 @@
-"""Whether a worker is sound: it reads its golden messages, and says so when it does not."""
+"""The check of golden messages by which a worker knows that it is sound."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from schemas.golden import GoldenMessage, golden_messages
 from schemas.topics import TOPICS
 from streams.batches.golden import BrokenReceiverError, GoldenCheck
 from streams.bootstrap import golden_check
-from tools.reference.rooms import ROOT
+from tools.reference.packages import ROOT
 
 
 def test_this_build_is_sound() -> None:
-    """No worker would start."""
+    """This build reads all golden messages."""
     golden_check()()
 
 
 def test_every_example_of_the_register_is_golden() -> None:
-    """A type would be broken and nobody ask."""
+    """Every example of the register is a golden message."""
     files = {
         path.relative_to(ROOT / "schemas" / "examples") for path in (ROOT / "schemas" / "examples").rglob("*.json")
     }
@@ -32,7 +32,7 @@ def test_every_example_of_the_register_is_golden() -> None:
 
 
 def test_a_broken_decoder_of_any_topic_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that misreads its commands would think itself sound."""
+    """A broken decoder of any topic fails the check."""
 
     def refused(self: object, raw: bytes) -> None:  # noqa: ARG001 - of the method that is replaced
         raise InvalidMessageError("missing_field", "planted")
@@ -45,7 +45,7 @@ def test_a_broken_decoder_of_any_topic_is_found(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("raised", [ArithmeticError("planted"), KeyError("event_type")])
 def test_a_rule_that_raises_is_found_and_named(monkeypatch: pytest.MonkeyPatch, raised: Exception) -> None:
-    """The check itself would fall over what it looks for."""
+    """A rule that raises fails the check with its reason."""
 
     def broken(*_: object) -> None:
         raise raised
@@ -56,20 +56,20 @@ def test_a_rule_that_raises_is_found_and_named(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_an_installation_without_examples_is_not_sound() -> None:
-    """A wheel that lost its examples would pass every check."""
+    """An installation without examples fails the check."""
     with pytest.raises(BrokenReceiverError, match="there are none"):
         GoldenCheck((), {})()
 
 
 def test_one_example_that_is_refused_is_named() -> None:
-    """An operator would not know which message to look at."""
+    """The error names the example that fails."""
     golden = (GoldenMessage(TOPICS["fincoach.alerts"], "AlertRaised/v1/x.json", b"{}"),)
     with pytest.raises(BrokenReceiverError, match=r"AlertRaised/v1/x\.json: missing_field"):
         GoldenCheck(golden, {})()
 
 
 def test_a_worker_that_cannot_read_its_own_examples_does_not_start(tmp_path: Path) -> None:
-    """A broken build would begin to work, and every batch would have to be judged by its limits first."""
+    """A broken worker exits at the start with a clear message."""
     broken_build = (
         "import asyncio, sys, streams.batches.events\n"
         "from schemas.errors import InvalidMessageError\n"
@@ -82,8 +82,8 @@ def test_a_worker_that_cannot_read_its_own_examples_does_not_start(tmp_path: Pat
     ended = subprocess.run(
         [sys.executable, "-c", broken_build], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
     )
-    said = ended.stdout + ended.stderr
+    output = ended.stdout + ended.stderr
     assert ended.returncode == 1
-    assert "golden messages" in said
-    assert "missing_field: planted" in said
-    assert "Traceback" not in said
+    assert "golden messages" in output
+    assert "missing_field: planted" in output
+    assert "Traceback" not in output

@@ -1,4 +1,4 @@
-"""What a record must fulfil to be archived."""
+"""Intake: what a record must fulfil to be archived."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.unit.streams.worlds import NOON, FetchedEvent, paid
 
 
 def taken(*records: FetchedEvent) -> Intake[AnyBehavioralEvent]:
-    """Take records in."""
+    """Return the intake of ``records``."""
     return take_in(records, decode_storable_event)
 
 
 def test_a_valid_record_is_accepted_with_its_own_text() -> None:
-    """The archive would hold something else than what was sent."""
+    """A valid record is accepted with its event, offset and bytes."""
     event = paid()
     record = FetchedEvent(event, offset=41)
     (item,) = taken(record).accepted
@@ -48,19 +48,19 @@ def test_a_valid_record_is_accepted_with_its_own_text() -> None:
     ],
 )
 def test_a_bad_record_becomes_a_dead_letter_with_its_reason(record: FetchedEvent, reason: str) -> None:
-    """A bad record would stop its partition, or be put aside without saying why."""
+    """A bad record becomes a dead letter with its reason, and the next one is accepted."""
     intake = taken(record, FetchedEvent(paid()))
     assert [letter.reason for letter in intake.dead] == [reason]
     assert len(intake.accepted) == 1
 
 
 def test_five_minutes_ahead_are_tolerated() -> None:
-    """Hosts whose clocks are a little ahead would lose their events."""
+    """Events up to five minutes ahead of the broker are accepted."""
     assert taken(FetchedEvent(paid(occurred_at=NOON + dt.timedelta(minutes=5)))).dead == []
 
 
 def test_a_dead_letter_names_the_type_that_it_claims() -> None:
-    """The data set whose producer is broken would not carry the blame."""
+    """A dead letter names the event type that its bytes claim."""
     letters = taken(
         FetchedEvent(paid(), raw=b'{"event_type" : "goal_modification"}'), FetchedEvent(paid(), raw=b"rubbish")
     ).dead
@@ -71,7 +71,7 @@ def test_a_dead_letter_names_the_type_that_it_claims() -> None:
     "spoil", [str.upper, lambda key: key.replace("-", ""), lambda key: f"-{key[:8]}{key[9:]}", lambda key: f"{{{key}}}"]
 )
 def test_a_key_that_only_means_the_user_is_none(spoil: Callable[[str], str]) -> None:
-    """Two ways to write one user would put the user's events into two partitions, and two batches at once fold into one state."""
+    """A key must be the user's id in its standard form."""
     event = paid()
     (letter,) = taken(FetchedEvent(event, key=spoil(str(event.user_id)).encode())).dead
     assert letter.reason == "key_mismatch"
@@ -82,6 +82,6 @@ OFFSETS = st.integers(-1_439, 1_439).map(lambda minutes: dt.timezone(dt.timedelt
 
 @given(st.datetimes(timezones=OFFSETS | st.just(dt.UTC)))
 def test_microseconds_are_exact(moment: dt.datetime) -> None:
-    """The archive would hold another moment than the event, and a repetition of it pass for a new one."""
+    """Microseconds since 1970 are exact in any time zone."""
     assert EPOCH + dt.timedelta(microseconds=microseconds(moment)) == moment
     assert microseconds(moment) / 1_000_000 == moment.timestamp()

@@ -1,4 +1,4 @@
-"""The live view folds each pane once and notices a missing one."""
+"""The live view: each pane is folded once, and a missing one is noticed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pane(start: int, end: int, *, partition: int = 0, counted: int = 5) -> PaneC
 
 
 def test_panes_are_summed_by_partition() -> None:
-    """The view would miss what other partitions count."""
+    """The view sums the panes of all partitions."""
     live = fold_pane(LiveDataset(epoch=3), "spending", pane(0, 10))
     assert live is not None
     live = fold_pane(live, "spending", pane(0, 7, partition=1))
@@ -36,26 +36,26 @@ def test_panes_are_summed_by_partition() -> None:
 
 
 def test_a_pane_that_comes_twice_changes_nothing() -> None:
-    """A repeated message would be counted again."""
+    """A repeated pane changes nothing."""
     live = fold_pane(LiveDataset(epoch=1), "spending", pane(0, 10))
     assert live is not None
     assert fold_pane(live, "spending", pane(0, 10)) is live
 
 
 def test_a_missing_pane_asks_for_a_rebuild() -> None:
-    """The view would be wrong for ever after one lost message."""
+    """A missing pane requires a rebuild."""
     assert fold_pane(LiveDataset(epoch=1), "spending", pane(10, 20)) is None
 
 
 def test_a_pane_without_data_of_the_model_moves_on() -> None:
-    """A model without data would be rebuilt at every pane."""
+    """A pane without data of the model advances the view."""
     live = fold_pane(LiveDataset(epoch=1), "goal", pane(0, 10))
     assert live == LiveDataset(epoch=1, through={0: 10})
     assert decode_live(encode_live(LiveDataset(epoch=1, through={0: 10}))) == live
 
 
 async def test_a_new_process_asks_the_database_before_it_goes_on() -> None:
-    """After the database was replaced, its panes would be counted on top of what the old one's changelog tells."""
+    """A new process reads the database first, not the old changelog."""
     of_old_database = LiveDataset(epoch=1, counts=DatasetCounts(counted=300), through={0: 10})
     table = {name.encode(): encode_live(of_old_database) for name in FOUR_MODELS}
     asked: list[ModelType] = []

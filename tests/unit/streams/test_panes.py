@@ -1,4 +1,4 @@
-"""What a batch adds to the data sets, and how panes merge."""
+"""Panes: what a batch adds to the data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.streams.worlds import aimed, answered, folded, looked, paid
 
 
 def test_each_event_reaches_its_data_sets() -> None:
-    """A model would never hear of its data."""
+    """Each event, duplicate and dead letter counts in its data sets."""
     pane = close_pane(
         data_sets_of_four(),
         [folded(paid()), folded(answered()), folded(aimed("fail")), folded(looked())],
@@ -33,14 +33,14 @@ def test_each_event_reaches_its_data_sets() -> None:
 
 
 def test_a_pane_of_nothing_is_empty() -> None:
-    """Page views would fill the panes with noughts."""
+    """A pane without relevant events is empty."""
     assert (
         close_pane(data_sets_of_four(), [folded(looked())], duplicate_types=[], dead=[], watermarks={}).datasets == {}
     )
 
 
 def test_time_on_a_page_reaches_the_recommendation_set() -> None:
-    """Implicit feedback would be lost, or make a data set of its own."""
+    """Page views count as implicit feedback of the recommendation data set only."""
     pane = close_pane(
         data_sets_of_four(),
         [folded(looked(duration_seconds=9.0)), folded(answered())],
@@ -54,7 +54,7 @@ def test_time_on_a_page_reaches_the_recommendation_set() -> None:
 
 
 def test_a_pane_survives_its_bytes() -> None:
-    """What is read back would not be what was written."""
+    """A pane and its statistics are read back as written."""
     pane = close_pane(data_sets_of_four(), [folded(paid())], duplicate_types=[], dead=[], watermarks={"host": 1.5})
     assert decode_pane(encode_pane(pane)) == pane
     statistics = pane.datasets["spending"]
@@ -63,7 +63,7 @@ def test_a_pane_survives_its_bytes() -> None:
 
 
 def test_each_source_has_its_own_clock() -> None:
-    """A replay of last year beside today's events would look a year old."""
+    """Each source's ages follow its own watermark."""
     watermarks = Watermarks()
     assert watermarks.age("host", 1_000.0) == 0
     assert watermarks.age("replay:old", 10.0) == 0
@@ -73,7 +73,7 @@ def test_each_source_has_its_own_clock() -> None:
 
 
 def test_sources_are_bounded() -> None:
-    """A producer that invents sources would fill the memory."""
+    """Sources beyond the limit share one watermark."""
     watermarks = Watermarks()
     for number in range(MOST_SOURCES + 50):
         watermarks.age(f"source-{number}", float(number))

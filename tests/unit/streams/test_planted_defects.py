@@ -1,10 +1,14 @@
-"""Defects of a known rate in real data: the rate is reported, nothing else moves, and clean data is not blamed."""
+"""Planted defects are reported at their known rate, other figures do not move, and clean data gets no blame.
+
+Each test runs on small sets that the tests generate; ``make prove`` also runs it on the real ones.
+"""
 
 from __future__ import annotations
 
 import collections
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,38 +18,52 @@ from schemas.vocabulary import FEEDBACK_INTERACTIONS, GOAL_OUTCOMES
 from streams.quality.assessment import assess
 from tests.four_models import FOUR_MODELS
 from tests.planted_defects import (
-    DATA,
     DEFECTS,
     MODELS,
     SEED,
     TOLERANCE,
     Defect,
+    Events,
+    events_of,
     judged,
     outcomes,
-    real_events,
     statistics_of,
 )
+from tests.small_sets import REAL, needs_real_sets, small_folder
 
-pytestmark = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"the data sets are not in {DATA}; FINCOACH_DATA names their folder"
-)
-SMALL = {"onlineretail": 3, "oulad": 24, "heartsteps": 1}  # every so many users: about 6,000 events of each set
-# An estimate for more users than there are counters, and so by chance another one for other events.
+EVERY_NTH_USER = {"onlineretail": 3, "oulad": 24, "heartsteps": 1}  # about 6,000 events of each real set
+# The diversity of more users than counters is an estimate, which varies by chance with the events.
 ESTIMATED = 0.02
 
 
+@pytest.fixture(params=["small", pytest.param("real", marks=[pytest.mark.prove, needs_real_sets])])
+def data(request: pytest.FixtureRequest) -> Path:
+    """Give a folder of sets."""
+    return REAL if request.param == "real" else small_folder()
+
+
+def nth_user(world: str, data: Path) -> int:
+    """Return n, where every n-th user is taken; small sets are taken whole."""
+    return EVERY_NTH_USER[world] if data == REAL else 1
+
+
+def all_events(world: str, data: Path) -> Events:
+    """Return the events of a small set, or of a part of a real one of about the same size."""
+    return list(events_of(world, data=data, every_nth_user=nth_user(world, data)))
+
+
 @pytest.mark.parametrize("defect", DEFECTS, ids=[f"{defect.world}: {defect.name}" for defect in DEFECTS])
-def test_each_defect_is_reported_at_its_rate_and_nowhere_else(defect: Defect) -> None:
-    """A score would be too high or too low, and blame the wrong dimension for it."""
-    for outcome in outcomes(defect, every_nth_user=SMALL[defect.world]):
+def test_each_defect_is_reported_at_its_rate_and_nowhere_else(defect: Defect, data: Path) -> None:
+    """Each defect is reported at its rate, and no other dimension moves."""
+    for outcome in outcomes(defect, data=data, every_nth_user=nth_user(defect.world, data)):
         assert outcome.error <= TOLERANCE, (outcome.planted, outcome.clean, outcome.reported)
         assert outcome.moved <= ESTIMATED, outcome
 
 
 @pytest.mark.parametrize(("world", "dirt"), [("onlineretail", 0.001), ("oulad", 0.002), ("heartsteps", 0.0)])
-def test_clean_data_is_not_blamed(world: str, dirt: float) -> None:
-    """Real data would wait for ever for a quality that it has; its real dirt (amounts of nought, lost scores) is all there is."""
-    assessment = judged(list(real_events(world, every_nth_user=SMALL[world])), MODELS[world])
+def test_clean_data_is_not_blamed(world: str, dirt: float, data: Path) -> None:
+    """Clean data scores high; only the real sets' own dirt (zero amounts, missing scores) shows."""
+    assessment = judged(all_events(world, data), MODELS[world])
     for name, value in assessment.dimensions.items():
         if name != "diversity":
             assert value is not None
@@ -55,9 +73,9 @@ def test_clean_data_is_not_blamed(world: str, dirt: float) -> None:
 
 
 @pytest.mark.parametrize("world", ["onlineretail", "oulad"])
-def test_what_arrives_half_a_day_late_is_not_blamed(world: str) -> None:
-    """A telephone without a network, or a worker that catches up, would lower the quality of sound data."""
-    events = list(real_events(world, every_nth_user=SMALL[world]))
+def test_what_arrives_half_a_day_late_is_not_blamed(world: str, data: Path) -> None:
+    """Delays of half a day do not lower the quality."""
+    events = all_events(world, data)
     generator = np.random.default_rng(SEED)
     seconds = np.array([event.occurred_at.timestamp() for event in events])
     arrived = seconds + (generator.random(len(events)) < 0.2) * generator.uniform(0, 12 * 3_600, len(events))
@@ -70,17 +88,17 @@ def test_what_arrives_half_a_day_late_is_not_blamed(world: str) -> None:
 
 
 @pytest.mark.parametrize("world", MODELS)
-def test_diversity_is_the_entropy_that_can_be_counted(world: str) -> None:
-    """Diversity would be an estimate far from what a recount of the events gives."""
-    events = list(real_events(world, every_nth_user=SMALL[world]))[:2_000]
+def test_diversity_is_the_entropy_that_can_be_counted(world: str, data: Path) -> None:
+    """Diversity equals the entropy from a recount of the events, within the tolerance."""
+    events = all_events(world, data)[:2_000]
     found = judged(events, MODELS[world]).dimensions["diversity"]
     assert found == pytest.approx(counted_diversity(events), abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("world", MODELS)
-def test_where_panes_are_cut_does_not_matter(world: str) -> None:
-    """How the broker delivers would decide how good the data are."""
-    events = list(real_events(world, every_nth_user=SMALL[world]))[:3_000]
+def test_where_panes_are_cut_does_not_matter(world: str, data: Path) -> None:
+    """The cuts between panes do not change the judgement."""
+    events = all_events(world, data)[:3_000]
     judgements = [assess(statistics_of(events, MODELS[world], pane_events=size)) for size in (1, 97, 3_000)]
     one, *others = [judgement.dimensions for judgement in judgements if judgement]
     for other in others:
@@ -91,7 +109,7 @@ def test_where_panes_are_cut_does_not_matter(world: str) -> None:
 
 
 def counted_diversity(events: Sequence[AnyBehavioralEvent]) -> float:
-    """Return diversity as a person would count it, from the events alone; fewer than twenty users are not enough."""
+    """Return diversity, recounted from the events; fewer than twenty users lower it."""
     users: collections.Counter[object] = collections.Counter()
     categories: collections.Counter[object] = collections.Counter()
     tiers: collections.Counter[object] = collections.Counter()
@@ -124,5 +142,5 @@ def entropy(counts: collections.Counter[object]) -> float:
 
 
 def test_every_model_of_the_sets_is_judged() -> None:
-    """A data set would be judged by nobody."""
+    """Every model that has events in the sets is judged."""
     assert set(MODELS.values()) == set(FOUR_MODELS) - {"segmentation"}  # it shares its events with spending

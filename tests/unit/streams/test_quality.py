@@ -1,4 +1,4 @@
-"""How good a data set is said to be."""
+"""Quality of data sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIMENSIONS = st.fixed_dictionaries(dict.fromkeys(QualityDimension, RATIO))
 
 
 def good(**changes: object) -> DatasetStatistics:
-    """Return statistics of a hundred sound events of thirty users."""
+    """Return statistics of a hundred good events of thirty users."""
     counts = DatasetCounts(counted=100, relevant=100, fields_expected=400, fields_present=400)
     fields: dict[str, object] = {
         "counts": counts, "fresh": 100, "categories": {"a": 50, "b": 50}, "users": user_sketch(range(30)),
@@ -26,13 +26,13 @@ def good(**changes: object) -> DatasetStatistics:
 
 
 def counts_with(**changes: int) -> DatasetCounts:
-    """Return the counters of a hundred events with some changed."""
+    """Return the counters of a hundred events, with changes."""
     fields = {"counted": 100, "relevant": 100, "fields_expected": 400, "fields_present": 400}
     return DatasetCounts(**{**fields, **changes})
 
 
 def test_sound_data_is_perfect() -> None:
-    """Clean data would be blamed."""
+    """Good data gets the full score."""
     assessment = assess(good())
     assert assessment is not None
     assert assessment.score == pytest.approx(1.0)
@@ -40,7 +40,7 @@ def test_sound_data_is_perfect() -> None:
 
 
 def test_nothing_is_not_judged() -> None:
-    """An empty data set would have a quality."""
+    """An empty data set has no quality."""
     assert assess(DatasetStatistics()) is None
     assert assess_counts(DatasetCounts()) is None
 
@@ -61,7 +61,7 @@ def test_nothing_is_not_judged() -> None:
     ],
 )
 def test_each_dimension_reports_its_rate(statistics: DatasetStatistics, dimension: str, value: float) -> None:
-    """A defect would show in another dimension than its own, or not at all."""
+    """Each dimension reports the rate of its own defect."""
     assessment = assess(statistics)
     assert assessment is not None
     assert assessment.dimensions[dimension] == pytest.approx(value, abs=0.01)
@@ -79,7 +79,7 @@ def test_each_dimension_reports_its_rate(statistics: DatasetStatistics, dimensio
     ],
 )
 def test_rubbish_in_one_dimension_is_enough(statistics: DatasetStatistics) -> None:
-    """One broken dimension would be bought off by the others."""
+    """One bad dimension blocks the data set."""
     assessment = assess(statistics)
     assert assessment is not None
     assert assessment.score < 0.8 or assessment.below_floor
@@ -87,7 +87,7 @@ def test_rubbish_in_one_dimension_is_enough(statistics: DatasetStatistics) -> No
 
 @given(DIMENSIONS)
 def test_the_score_is_a_ratio_between_the_worst_and_the_best(dimensions: dict[QualityDimension, float | None]) -> None:
-    """The score would leave 0..1, or lie outside of what it averages."""
+    """The score lies in 0..1, between the worst and the best dimension."""
     found = score(dimensions)
     applicable = [max(value, 0.01) for value in dimensions.values() if value is not None]
     assert 0 <= found <= 1
@@ -99,28 +99,28 @@ def test_the_score_is_a_ratio_between_the_worst_and_the_best(dimensions: dict[Qu
 def test_a_better_dimension_never_lowers_the_score(
     dimensions: dict[QualityDimension, float | None], name: QualityDimension
 ) -> None:
-    """Better data would wait longer."""
+    """A better dimension never lowers the score."""
     value = dimensions[name]
     if value is not None:
         assert score({**dimensions, name: min(value + 0.1, 1.0)}) >= score(dimensions) - 1e-12
 
 
 def test_weights_of_what_does_not_apply_are_shared_out() -> None:
-    """A data set with one category would be punished for it."""
+    """Dimensions that do not apply pass their weight to the others."""
     assert score(dict.fromkeys(QualityDimension, None)) == 0
     assert score({QualityDimension.VALIDITY: 0.5, QualityDimension.DIVERSITY: None}) == pytest.approx(0.5)
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)
 
 
 def test_floors_are_named() -> None:
-    """Nobody would see which dimension blocks."""
+    """Dimensions below their floors are named."""
     low = {name: floor / 2 for name, floor in FLOORS.items()}
     assert set(below_floor(low)) == {str(name) for name in QualityDimension}
     assert below_floor(dict.fromkeys(QualityDimension, None)) == ()
 
 
-def test_the_parts_say_what_a_judgement_was_made_of() -> None:
-    """A person could not see why a data set is dubious."""
+def test_the_parts_explain_a_judgement() -> None:
+    """The parts hold the figures behind a judgement."""
     counts = counts_with(balance_broken=3, inconsistent=3, views=5, views_answered=1, page_views=2, page_seconds=70)
     values = {"amount_minor": histogram([10.0] * 97 + [1e9] * 3)}
     assessment = assess(good(counts=counts, tiers={1: 60, 2: 40}, values=values, heaviest={b"u": 100}))
@@ -135,8 +135,8 @@ def test_the_parts_say_what_a_judgement_was_made_of() -> None:
     msgspec.json.encode(parts)
 
 
-def test_amounts_of_nought_alone_are_judged() -> None:
-    """A data set of noughts would stop whoever judges it."""
+def test_zero_amounts_alone_are_judged() -> None:
+    """A data set of zero amounts is judged and has no anomalies."""
     assessment = assess(good(values={"amount_minor": histogram([0.0] * 100)}))
     assert assessment is not None
     assert assessment.anomalies == 0

@@ -1,4 +1,4 @@
-"""The memory of recently archived events: quick, bounded, and allowed to be wrong."""
+"""The memory of recently archived events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def ids(count: int, *, start: int = 0) -> list[bytes]:
 
 
 def test_what_was_archived_is_suspected_and_nothing_else() -> None:
-    """Every repeated event would make its whole batch go through the staging table, or every new one be looked up."""
+    """Remembered ids are found again, and new ones are not."""
     recent = RecentEvents()
     recent.remember(ids(2_000))
     assert recent.seen([*ids(3, start=9_000), *ids(2, start=1_990)]) == [3, 4]
@@ -22,7 +22,7 @@ def test_what_was_archived_is_suspected_and_nothing_else() -> None:
 
 
 def test_ids_that_hardly_differ_find_slots_of_their_own() -> None:
-    """A producer that counts its events instead of drawing ids would fill one slot."""
+    """Consecutive ids spread over the buckets."""
     recent = RecentEvents()
     counted = [uuid.UUID(int=number).bytes for number in range(1, 1_001)]
     recent.remember(counted)
@@ -30,7 +30,7 @@ def test_ids_that_hardly_differ_find_slots_of_their_own() -> None:
 
 
 def test_its_size_never_changes() -> None:
-    """A worker that runs for months would grow with every event."""
+    """The memory keeps its size and the newest ids."""
     recent = RecentEvents()
     for start in range(0, 400_000, 50_000):
         recent.remember(ids(50_000, start=start))

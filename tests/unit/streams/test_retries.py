@@ -1,4 +1,4 @@
-"""What a retry says it did."""
+"""The answer of a retry."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ fates = st.lists(
 
 
 @given(fates, st.integers(0, 50))
-def test_every_letter_was_sent_or_left_out_for_a_cause(found: list[RetryFate], limit: int) -> None:
-    """An operator would look for letters that the answer does not account for."""
+def test_every_dead_letter_was_sent_or_left_out_for_a_cause(found: list[RetryFate], limit: int) -> None:
+    """Every matching dead letter was sent or left out for a cause."""
     sent = min(limit, sum(fate.letters for fate in found if fate.fate == "retry"))
     matched = sum(fate.letters for fate in found)
     assert sent + sum(left_out(found, sent).values()) == matched
@@ -24,7 +24,7 @@ def test_every_letter_was_sent_or_left_out_for_a_cause(found: list[RetryFate], l
 
 
 def test_the_sentence_names_each_cause() -> None:
-    """An operator would not know why letters were left."""
+    """The sentence names each cause with its number."""
     found = [
         RetryFate("retry", "not_json", 5),
         RetryFate("resolved", "not_json", 2),

@@ -1,4 +1,4 @@
-"""When a person's word about a data set is taken."""
+"""Reviews: when a data set may be approved or quarantined."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from backends.database.repositories.reviews import ReviewedDataset
 from schemas.errors import CommandRejectedError
 from schemas.messages.control import ApproveDataset, Command, QuarantineDataset
 from schemas.messages.envelope import OffsetRange
+from schemas.rows import ReviewedDataset
 from schemas.thresholds import ThresholdRule
 from schemas.vocabulary import DatasetReview, ThresholdDecision
 from streams.epochs.reviews import (
@@ -49,14 +49,14 @@ def dataset(**changed: object) -> ReviewedDataset:
 
 @pytest.mark.parametrize("reason", ["", " \n ", "x" * (LONGEST_REASON + 1)])
 def test_a_reason_is_asked_for(reason: str) -> None:
-    """Months later nobody would know why the data was let through, or taken away."""
+    """A review needs a reason of limited length."""
     with pytest.raises(CommandRejectedError, match="say why"):
         checked_reason(reason)
     assert checked_reason("  a sale ") == "a sale"
 
 
 def test_what_waits_for_its_quality_is_approved() -> None:
-    """The one case that approval is for would be refused."""
+    """A data set that waits for its quality can be approved."""
     assert WAITING.decision is ThresholdDecision.WAITING_FOR_QUALITY
     for epoch in (None, 4):
         check_approval(command(ApproveDataset, epoch=epoch), dataset(), WAITING, model_type="goal")
@@ -73,13 +73,13 @@ def test_what_waits_for_its_quality_is_approved() -> None:
 def test_an_approval_is_refused_with_how_the_data_set_stands(
     epoch: int | None, changed: dict[str, object], evaluation: Any, sentence: str  # noqa: ANN401 - an evaluation
 ) -> None:  # fmt: skip
-    """A person would approve what nobody has looked at."""
+    """An approval in any other case is rejected with the reason."""
     with pytest.raises(CommandRejectedError, match=sentence):
         check_approval(command(ApproveDataset, epoch=epoch), dataset(**changed), evaluation, model_type="goal")
 
 
 def test_the_ranges_of_a_quarantine_are_those_of_the_data_set_it_names() -> None:
-    """The open data set's offsets would be taken away in place of a closed one's."""
+    """A quarantine covers the ranges of the data set that it names."""
     other = msgspec.structs.replace(SPAN, from_offset=0, to_offset=3)
     closed = dataset(epoch=3, is_open=False, ranges=(other,))
     order = command(QuarantineDataset, epoch=None)
@@ -98,18 +98,18 @@ def test_the_ranges_of_a_quarantine_are_those_of_the_data_set_it_names() -> None
 def test_a_quarantine_of_nothing_is_refused(
     found: ReviewedDataset | None, collected: list[OffsetRange], sentence: str
 ) -> None:
-    """An order would be answered as done that changed nothing."""
+    """A quarantine that would change nothing is rejected."""
     with pytest.raises(CommandRejectedError, match=sentence):
         quarantined_ranges(command(QuarantineDataset, epoch=9), found, collected, model_type="goal")
 
 
 def test_the_answer_says_what_happens_next() -> None:
-    """An operator would not know whether anything is to be rolled back."""
+    """The answer tells whether the next epoch collects or a rollback may be needed."""
     closed = dataset(epoch=3, is_open=False)
-    said = [
+    sentences = [
         quarantine_sentence(one, model_type="goal", by="alice", trainings=trainings)
         for one, trainings in ((dataset(), []), (closed, []), (closed, ["run"]))
     ]
-    assert "epoch 5 collects behind it" in said[0]
-    assert "has not begun" in said[1]
-    assert "`fincoach-learning rollback goal`" in said[2]
+    assert "epoch 5 collects behind it" in sentences[0]
+    assert "has not begun" in sentences[1]
+    assert "`fincoach-learning rollback goal`" in sentences[2]

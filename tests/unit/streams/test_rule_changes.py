@@ -1,4 +1,4 @@
-"""Which rules an administrator may set."""
+"""Threshold rules that an administrator may set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(**fields: object) -> UpdateThresholds:
 
 
 def test_only_what_is_given_changes() -> None:
-    """A new gate would reset the threshold."""
+    """Only the given parts change."""
     assert checked_changes(command(quality_gate=0.5), RULE) == {"quality_gate": 0.5}
     assert checked_changes(command(threshold=60, cool_down_seconds=0), RULE) == {
         "threshold": 60,
@@ -37,7 +37,7 @@ def test_only_what_is_given_changes() -> None:
 
 
 def test_nothing_unsets_what_has_a_default() -> None:
-    """A bound, an age or a reference could be set and never be given back to the default."""
+    """0, or an empty list, restores the default."""
     changes = checked_changes(command(least=0, most=0, max_age_seconds=0, reference_cost_seconds=0), RULE)
     assert set(changes.values()) == {None}
     assert checked_changes(command(blackouts=()), RULE) == {"blackouts": []}
@@ -72,20 +72,20 @@ def test_nothing_unsets_what_has_a_default() -> None:
     ],
 )
 def test_impossible_rules_are_refused(fields: dict[str, object], sentence: str) -> None:
-    """The database would refuse them later and the command would be tried for ever, or a model would always or never train."""
+    """Rules out of range or contradictory are rejected with what is valid."""
     with pytest.raises(CommandRejectedError, match=sentence):
         checked_changes(command(**fields), RULE)
 
 
 @given(st.integers(25, 1_000), st.floats(0, 1), st.integers(0, 80_000))
 def test_possible_rules_are_taken(threshold: int, gate: float, cool_down: int) -> None:
-    """A sensible rule would be refused."""
+    """Valid rules are accepted."""
     wanted = command(threshold=threshold, quality_gate=gate, cool_down_seconds=cool_down)
     assert len(checked_changes(wanted, RULE)) == 3
 
 
-def test_changes_are_said_as_they_are() -> None:
-    """An administrator could not tell what the command has done."""
+def test_changes_are_listed_for_people() -> None:
+    """The answer lists each change as text for people."""
     changes = checked_changes(
         command(threshold=60, adaptive=False, least=0, user_share=0.05, blackouts=("Mon 08:00-12:00", "Sun 00:00-06:00")), RULE
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The states that a worker keeps in hand."""
+"""The cache of user states."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ USERS = [bytes([number]) * 16 for number in range(5)]
 
 
 def test_the_newest_state_of_a_user_is_given() -> None:
-    """Events would be folded into a state that lacks some of the user's history."""
+    """The cache returns a user's newest state."""
     cache = StateCache()
     cache.put([(USERS[0], b"old"), (USERS[0], b"new")])
     assert cache.get(USERS[0]) == b"new"
@@ -19,7 +19,7 @@ def test_the_newest_state_of_a_user_is_given() -> None:
 
 
 def test_users_who_were_quiet_longest_leave_first() -> None:
-    """The busiest users would be read from the database again and again."""
+    """The least recently changed states leave the cache first."""
     cache = StateCache()
     cache.put((user, b"x" * 100) for user in USERS)
     cache.put([(USERS[0], b"y" * 100)])
@@ -29,7 +29,7 @@ def test_users_who_were_quiet_longest_leave_first() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(USERS), st.binary(max_size=40)), max_size=40), st.integers(0, 1_500))
 def test_the_bound_holds_and_the_sum_is_right(puts: list[tuple[bytes, bytes]], most: int) -> None:
-    """The bound of memory would be one on paper."""
+    """The byte count is right, and shrinking keeps the bound."""
     cache = StateCache()
     cache.put(puts)
     assert cache.bytes == sum(len(state) + ENTRY_BYTES for state in dict(puts).values())

@@ -1,4 +1,4 @@
-"""When a data set is large and good enough."""
+"""The threshold rule: when a data set is large and good enough."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def quality(score: float, *, below_floor: tuple[str, ...] = ()) -> QualityAssess
 def decided(
     counted: int = 512, *, of: QualityAssessment | None = None, rule: ThresholdRule = RULE, **now: object
 ) -> Evaluation:
-    """Decide about a data set of sound quality unless said otherwise."""
+    """Decide about a data set, by default one of good quality."""
     return decide(rule, msgspec.convert(now, Circumstances), counted=counted, quality=of or quality(0.9))
 
 
@@ -84,19 +84,19 @@ QUIET = ThresholdRule(threshold=500, blackouts=("Mon 08:00-12:00",))
         (
             decided(120, rule=ThresholdRule(threshold=500, max_age_seconds=MONTH), age_seconds=MONTH),
             ThresholdDecision.FIRED,
-            "120 of 100 (500, but of the greatest age), quality 0.90: train",
+            "120 of 100 (500 lowered by age), quality 0.90: train",
         ),
     ],
 )
 def test_the_decision_says_why(evaluation: Evaluation, decision: ThresholdDecision, sentence: str) -> None:
-    """A person could not tell why a model was, or was not, retrained."""
+    """The decision comes with a sentence that gives its reason."""
     assert evaluation.decision is decision
     assert evaluation.sentence.replace("\N{MULTIPLICATION SIGN}", "*") == sentence
-    assert evaluation.factors["configured"] == 500
+    assert evaluation.factors.configured == 500
 
 
 def test_what_was_not_judged_does_not_fire() -> None:
-    """A count without quality would train."""
+    """A data set without a judgement waits for its quality."""
     evaluation = decide(RULE, counted=900, quality=None)
     assert evaluation.decision is ThresholdDecision.WAITING_FOR_QUALITY
     assert evaluation.quality_score is None
@@ -106,7 +106,7 @@ def test_what_was_not_judged_does_not_fire() -> None:
     counted=st.integers(0, 2_000), score=st.floats(0, 1), since=st.one_of(st.none(), st.floats(0, 200)),
 )  # fmt: skip
 def test_it_fires_exactly_when_all_conditions_hold(counted: int, score: float, since: float | None) -> None:
-    """A threshold would train without its quality, too early, or never."""
+    """The rule fires exactly when count, quality and cool-down allow it."""
     evaluation = decided(counted, of=quality(score), seconds_since_epoch=since)
     assert evaluation.fired == (counted >= 500 and score >= 0.8 and (since is None or since >= 60))
 
@@ -132,7 +132,7 @@ ADRIFT = Circumstances(psi=100.0)
 @example(ADAPTIVE, ENDLESS)
 @example(ADAPTIVE, ADRIFT)
 def test_the_threshold_keeps_its_bounds(rule: ThresholdRule, now: Circumstances) -> None:
-    """A strange day, a slow training or a drift could ask for anything, or for nothing."""
+    """The adapted threshold stays within the rule's bounds."""
     made = adapted(rule, now)
     least, most = rule.bounds()
     if made.is_aged:
@@ -145,7 +145,7 @@ def test_the_threshold_keeps_its_bounds(rule: ThresholdRule, now: Circumstances)
 
 
 def test_the_bounds_are_those_of_the_rule() -> None:
-    """A model that knows much would never train again, or one adrift with every event."""
+    """Default and configured bounds limit extreme thresholds."""
     own = ThresholdRule(threshold=500, adaptive=True, least=400, most=600)
     made = [adapted(rule, now).threshold for rule in (ADAPTIVE, own) for now in (ENDLESS, ADRIFT)]
     assert made == [10_000, 250, 600, 400]
@@ -154,7 +154,7 @@ def test_the_bounds_are_those_of_the_rule() -> None:
 
 @given(rules, circumstances, st.integers(0, 10**7), st.integers(0, 10**5))
 def test_more_data_never_un_fires(rule: ThresholdRule, now: Circumstances, counted: int, more: int) -> None:
-    """A model that was to be trained would not be any more because data arrived."""
+    """More data never turns a decision to fire into one to wait."""
     before = decide(rule, now, counted=counted, quality=quality(0.9))
     after = decide(rule, now, counted=counted + more, quality=quality(0.9))
     assert after.fired >= before.fired
@@ -162,7 +162,7 @@ def test_more_data_never_un_fires(rule: ThresholdRule, now: Circumstances, count
 
 @given(circumstances)
 def test_each_factor_moves_the_threshold_its_own_way(now: Circumstances) -> None:
-    """Drift would put off the training that it calls for, or a dear training would come more often."""
+    """Each factor moves the threshold in its own direction."""
     free = ThresholdRule(threshold=10_000, adaptive=True, least=1, most=10**9)
 
     def threshold(**changes: object) -> float:
@@ -180,7 +180,7 @@ def test_each_factor_moves_the_threshold_its_own_way(now: Circumstances) -> None
     st.integers(2, 5_000), st.dictionaries(st.integers(1, 40), st.integers(1, 30), max_size=30), st.integers(0, 10**6)
 )
 def test_no_user_pushes_a_threshold(threshold: int, others: dict[int, int], bot: int) -> None:
-    """One user, bot or replay could decide when a model learns."""
+    """A single user's data points never reach the threshold alone."""
     rule = ThresholdRule(threshold=threshold)
 
     def effective(givers: dict[int, int]) -> float:
@@ -196,12 +196,12 @@ def test_no_user_pushes_a_threshold(threshold: int, others: dict[int, int], bot:
 
 @given(rules, st.integers(2, 10**6), st.integers(0, 10**5))
 def test_a_users_part_is_never_more_than_half(rule: ThresholdRule, threshold: int, users: int) -> None:
-    """A user alone would reach a threshold."""
+    """A user's cap is at least one and at most half of the threshold."""
     assert 1 <= user_cap(rule, threshold=threshold, users=users) <= max(1, threshold // 2)
 
 
 def test_a_users_part_is_the_share_or_three_even_shares() -> None:
-    """In a small house nobody's data would count; in a large one a bot would count for thousands."""
+    """A user's cap is the share, or three even shares if that is more."""
     rule = ThresholdRule(threshold=1_000)
     assert [user_cap(rule, threshold=1_000, users=users) for users in (1, 10, 100, 150, 10_000)] == [
         500,
@@ -212,8 +212,8 @@ def test_a_users_part_is_the_share_or_three_even_shares() -> None:
     ]
 
 
-def test_what_is_left_aside_is_said() -> None:
-    """A person would see a full count and no training."""
+def test_what_is_withheld_is_shown() -> None:
+    """The sentence tells what is counted but withheld."""
     heaviest = {b"bot": 400, b"other": 5}
     evaluation = decide(RULE, counted=505, quality=quality(0.9), users=100, excess=lambda cap: excess(heaviest, cap))
     assert evaluation.sentence == "120 of 500 (505 counted, 385 beyond 15 a user), quality 0.90: collecting"
@@ -222,7 +222,7 @@ def test_what_is_left_aside_is_said() -> None:
 
 
 def test_age_asks_for_a_fifth_and_never_for_less_quality() -> None:
-    """Old data would never be learned from, or rubbish would be, or a user alone could wait for the day."""
+    """Age lowers the required count to a fifth; the quality gate and the user cap stay."""
     rule = ThresholdRule(threshold=500, max_age_seconds=MONTH)
     old = Circumstances(age_seconds=MONTH)
     assert decide(rule, old, counted=100, quality=quality(0.9)).fired
@@ -232,13 +232,13 @@ def test_age_asks_for_a_fifth_and_never_for_less_quality() -> None:
     assert (alone.fired, alone.effective_count) == (False, 50)
 
 
-def test_an_evaluation_is_written_down_when_it_tells_more() -> None:
-    """The history would say the same with every pane, or leave out what changed."""
+def test_an_evaluation_is_recorded_when_it_is_news() -> None:
+    """An evaluation is recorded when it differs notably from the last recorded one."""
     first = decided(10)
     assert first.differs_from(None)
-    assert not decided(499).differs_from(first.told())
-    assert decided(512).differs_from(first.told())
-    assert decided(10, rule=ThresholdRule(threshold=560)).differs_from(first.told())
+    assert not decided(499).differs_from(first.recorded())
+    assert decided(512).differs_from(first.recorded())
+    assert decided(10, rule=ThresholdRule(threshold=560)).differs_from(first.recorded())
     poor = decided(512, of=quality(0.6))
-    assert not decided(600, of=quality(0.65)).differs_from(poor.told())
-    assert decided(600, of=quality(0.75)).differs_from(poor.told())
+    assert not decided(600, of=quality(0.65)).differs_from(poor.recorded())
+    assert decided(600, of=quality(0.75)).differs_from(poor.recorded())

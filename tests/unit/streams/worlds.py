@@ -1,4 +1,4 @@
-"""Small values from which tests of the streams room are made."""
+"""Small values for tests of the streams service."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def process_running(
 
 
 async def test_progress_and_result_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training would end and nobody hear of it."""
+    """Progress and result arrive."""
     heard: list[WorkProgressed] = []
     result = await process_running(GOOD, monkeypatch).run(heard.append)
     assert (result.verdict, result.reasons) == (Verdict.REJECTED, ("r",))
@@ -51,7 +51,7 @@ async def test_progress_and_result_arrive(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )  # fmt: skip
 async def test_an_end_without_a_result_says_why(program: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crashed training would hang its queue, or fail without a reason."""
+    """An end without a result is an error that says why."""
     with pytest.raises(TrainingProcessError, match=message):
         await process_running(program, monkeypatch).run(lambda _: None)
 
@@ -60,7 +60,7 @@ async def test_an_end_without_a_result_says_why(program: str, message: str, monk
 async def test_a_training_that_takes_too_long_is_ended_even_when_it_does_not_listen(
     program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One endless training would stop its model from learning for ever."""
+    """A training that takes too long is ended, even when it ignores the signal."""
     process = process_running(program, monkeypatch, timeout_seconds=0.7)
     began = time.monotonic()
     with pytest.raises(TrainingProcessError, match="longer than"):
@@ -72,13 +72,13 @@ async def test_a_training_that_takes_too_long_is_ended_even_when_it_does_not_lis
 
 @pytest.mark.expects_errors("training_memory_exceeded")
 async def test_a_training_that_takes_too_much_memory_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A leaking training would take the machine down."""
+    """A training that takes too much memory is killed."""
     with pytest.raises(TrainingProcessError, match="status -9"):
         await process_running(GREEDY, monkeypatch, memory_bytes=150_000_000).run(lambda _: None)
 
 
 async def test_a_real_worker_reports_its_error_in_a_sentence(tmp_path: Path) -> None:
-    """An operator would see a stack trace, or nothing."""
+    """A real worker reports its error in a sentence."""
     order = msgspec.structs.replace(ORDER, store_url=f"file://{tmp_path}/store", keys_folder=str(tmp_path))
     process = TrainingProcess(order, timeout_seconds=60, grace_seconds=1, memory_bytes=10**10)
     with pytest.raises(TrainingProcessError, match="nothing is stored at snapshots/none"):
