@@ -183,7 +183,7 @@ async def test_a_wrong_statement_is_a_bug(database_url: str) -> None:
     """A mistake of ours, or what only a mistake can bring about, stops the process: it is neither waited for nor put aside."""
     twice = exceeded_limits.insert().values(producer="p", alert_id=uuid.UUID(int=1), detail="")
     async with database_of(Service.ADMIN, database_url) as database:
-        for wrong in (sa.text("SELEKT 1"), sa.text("SELECT * FROM nowhere")):
+        for wrong in (sa.text("SELECT FROM"), sa.text("SELECT * FROM nowhere")):
             with pytest.raises(sa.exc.ProgrammingError):
                 await execute(database, wrong)
         with pytest.raises(sa.exc.IntegrityError):
