@@ -93,8 +93,11 @@ class Worker:
 
     async def follow(self) -> None:
         """Run the Faust app until it ends."""
-        await asyncio.shield(self.app.start())  # Faust swallows a cancellation
-        await self.app.wait_until_stopped()
+        for life in (
+            self.app.start,
+            self.app.wait_until_stopped,
+        ):  # cancelled, Faust swallows one and leaves tasks of the other
+            await asyncio.shield(life())
         if self.app.crash_reason is not None:
             raise self.app.crash_reason
 
