@@ -93,11 +93,9 @@ class Worker:
 
     async def follow(self) -> None:
         """Run the Faust app until it ends."""
-        for life in (
-            self.app.start,
-            self.app.wait_until_stopped,
-        ):  # cancelled, Faust swallows one and leaves tasks of the other
-            await asyncio.shield(life())
+        # Cancelled itself, Faust swallows it in the first call, and leaves tasks behind in the second.
+        await asyncio.shield(self.app.start())
+        await asyncio.shield(self.app.wait_until_stopped())
         if self.app.crash_reason is not None:
             raise self.app.crash_reason
 
