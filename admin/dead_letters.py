@@ -1,4 +1,4 @@
-"""Dead letters as people and programs take them: bytes as text, times as they are typed. Pure."""
+"""Dead letters for people and programs: bytes as text, times as people type them. Pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def moment_of(text: str, *, now: dt.datetime) -> dt.datetime:
-    """Return the moment that ``text`` names: so long before ``now``, or a date and time, in UTC where it says nothing else.
+    """Return the moment that ``text`` names: a duration before ``now``, or a date and time (UTC unless it has an offset).
 
     Raises:
-        ValueError: with a sentence that says what can be read.
+        ValueError: with a sentence that names the known forms.
     """
     ago = _AGO.fullmatch(text)
     try:
@@ -34,7 +34,7 @@ def moment_of(text: str, *, now: dt.datetime) -> dt.datetime:
 
 
 def as_document(letter: DeadLetter) -> dict[str, Any]:
-    """Return a letter with its bytes as base64, and as text where they are text."""
+    """Return a dead letter with its bytes as base64, and also as text if they are text."""
     plain = msgspec.structs.asdict(letter)
     for name in ("key", "raw"):
         value = plain.pop(name)
@@ -44,7 +44,7 @@ def as_document(letter: DeadLetter) -> dict[str, Any]:
 
 
 def bytes_for_people(raw: bytes) -> str:
-    """Return the beginning of ``raw`` as text without control characters, and how much follows."""
+    """Return the beginning of ``raw`` as text without control characters, and how many bytes follow."""
     shown = raw[:SHOWN_BYTES].decode(errors="backslashreplace")
     readable = "".join(sign if sign.isprintable() or sign in "\n\t" else f"\\x{ord(sign):02x}" for sign in shown)
     rest = len(raw) - SHOWN_BYTES

@@ -22,11 +22,11 @@ COMMAND_LIFE = dt.timedelta(minutes=5)
 
 
 class NoAnswerError(FinCoachError):
-    """Nobody answered the command in time; it stays on the topic until it expires."""
+    """No answer to the command came in time; it stays on the topic until it expires."""
 
 
 class CommandGateway:
-    """Sends commands as one issuer and waits for what the executors answer."""
+    """Sends commands as one issuer and waits for the executors' answers."""
 
     def __init__(self, brokers: str, *, issuer: str, clock: Clock) -> None:
         self._brokers = brokers
@@ -86,7 +86,7 @@ class CommandGateway:
         raise (CommandRejectedError if kind == "CommandRejected" else FinCoachError)(result.detail)
 
     async def send_raw(self, key: str, value: bytes) -> None:
-        """Put bytes on the control topic as they are."""
+        """Publish bytes unchanged on the control topic."""
         await self._producer.publish(CONTROL.name, key.encode(), value)
 
     async def answer_to(self, command_id: UUID, *, timeout_seconds: float) -> CommandResult:

@@ -1,4 +1,4 @@
-"""Where the parts of one installation are: written by whoever starts them, read by the command line."""
+"""Where the parts of an installation are: written by the process that starts them, read by the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
-    """Addresses of one installation. Holds the database's password: the file is readable by its owner alone."""
+    """Addresses of one installation, with the database's password: only the owner can read the file."""
 
     database_url: str
     brokers: str
@@ -49,7 +49,7 @@ def load(folder: Path) -> Installation:
     """Return the installation in ``folder``.
 
     Raises:
-        SettingsError: when nothing was started there yet.
+        SettingsError: when nothing has been started there yet.
     """
     try:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=Installation)

@@ -11,7 +11,7 @@ from backends.settings import ProcessSettings
 
 
 class AdminSettings(ProcessSettings):
-    """Who gives orders, and how long an answer is waited for."""
+    """The issuer of commands, and how long to wait for an answer."""
 
     issuer: str = Field(
         default="", description="Who gives the commands, as written to the audit log; empty means `<user>@<machine>`."
@@ -22,5 +22,5 @@ class AdminSettings(ProcessSettings):
 
     @property
     def resolved_issuer(self) -> str:
-        """Return the issuer with the default filled in."""
+        """Return the issuer, or its default."""
         return self.issuer or f"{getpass.getuser()}@{socket.gethostname()}"

@@ -1,7 +1,7 @@
 """How a service reads the control topic: every instance sees every command, the inbox decides who acts.
 
-No group and no committed offset: a process starts reading a command's longest life ago, so that an order
-given while it was down is still carried out, and the inbox makes a second look harmless.
+There is no group and no committed offset. A process starts reading at the oldest command that can still be valid, so it
+carries out commands given while it was down. The inbox makes reading a command twice harmless.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LONGEST_COMMAND_LIFE = dt.timedelta(minutes=30)
 _KNOWN = ", ".join(kind.__name__ for kind in COMMAND_EXECUTORS)
 
 
-# As long as the columns of inbox and audit log: what does not fit there could be neither answered nor refused, ever.
+# As long as the columns of inbox and audit log: a longer text can be neither answered nor refused.
 _NO_NUL = "^[^\\x00]*$"
 _Name = Annotated[str, msgspec.Meta(max_length=200, pattern=_NO_NUL)]
 
@@ -49,7 +49,7 @@ class _Head(msgspec.Struct):
 _head = msgspec.json.Decoder(_Head)
 
 # Carries out a command inside the given transaction. Raise CommandRejectedError to refuse.
-# The third argument is the model; None for commands that are about none.
+# The third argument is the model; None for commands without one.
 Execution = Callable[["UnitOfWork", Any, Any], Awaitable[CommandOutcome]]
 
 
@@ -73,8 +73,8 @@ class CommandHandler:
         """Act on one record of the control topic if it is this service's.
 
         Raises:
-            InvalidMessageError: the record is no command at all, or one that cannot be written down (nor its refusal),
-                and this service is the one that says so.
+            InvalidMessageError: the record is no command, or neither it nor its refusal can be stored,
+                and this service is the one that reports it.
             RetryLaterError: the database is away.
         """
         try:
@@ -133,7 +133,7 @@ def _unreadable(raw: bytes, error: InvalidMessageError) -> UnreadableCommand:
     """Return what is needed to answer a command that cannot be read.
 
     Raises:
-        InvalidMessageError: when not even issuer and identity can be read; the record is then put aside.
+        InvalidMessageError: when issuer or identity cannot be read; the record then becomes a dead letter.
     """
     try:
         head = _head.decode(raw)

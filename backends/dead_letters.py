@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 LONGEST_DETAIL_CHARACTERS = 1_000
 LONGEST_PRODUCER_CHARACTERS = 100
-LONGEST_KEY_BYTES = 4_096  # a longer one is left out, so that the letter always fits on its topic
-MOST_ATTEMPTS_SAID = 10_000  # what a small integer of the database surely holds
+LONGEST_KEY_BYTES = 4_096  # a longer one is left out, so that the dead letter always fits on its topic
+MOST_ATTEMPTS_SAID = 10_000  # a small integer of the database holds this much
 LARGEST_NUMBER = 2**63 - 1
 LARGEST_ANNOUNCED_BYTES = DEAD_LETTERS.max_message_bytes - SPARE_BYTES
-DEFAULT_SOURCE = "host"  # a behavioural event leaves its source out where it is this one
+DEFAULT_SOURCE = "host"  # a behavioural event without a source has this one
 
 _CLAIMED = re.compile(rb'"(?:source|replica_id|issuer)"\s*:\s*"([^"\\]{1,100})"')
 _PEEKED_BYTES = 65_536
@@ -40,7 +40,7 @@ _claims = msgspec.json.Decoder(_Claim)
 
 
 def producer_of(raw: bytes) -> str:
-    """Return who says that it sent ``raw``: source, replica or issuer, read from broken JSON too; else ``unknown``."""
+    """Return the producer that ``raw`` names (source, replica or issuer, even in broken JSON), else ``unknown``."""
     try:
         claim = _claims.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -51,13 +51,13 @@ def producer_of(raw: bytes) -> str:
 
 
 def retry_of(headers: Mapping[str, str]) -> tuple[int | None, int]:
-    """Return the first letter of a record that was sent again, and how often it was; (None, 0) where nothing sensible is said."""
+    """Return the first dead letter of a retried record and the number of retries; (None, 0) without valid headers."""
     first, attempt = _number(headers.get(RETRY_OF_HEADER)), _number(headers.get(ATTEMPT_HEADER))
     return (first, min(attempt or 1, MOST_ATTEMPTS_SAID)) if first else (None, 0)
 
 
 def dead_letter_headers(record: Record, reason: str, detail: str) -> dict[str, str]:
-    """Return the headers of a dead letter: with its bytes all that is needed to find the record, and to send it again."""
+    """Return the headers of a dead letter: with its bytes they suffice to find the record and to send it again."""
     first, attempt = retry_of(record.headers)
     return {
         "reason": reason,
@@ -73,10 +73,10 @@ def dead_letter_headers(record: Record, reason: str, detail: str) -> dict[str, s
 
 
 def announced(raw: bytes, headers: Mapping[str, str]) -> tuple[bytes, Mapping[str, str]]:
-    """Return a letter's bytes and headers as they fit on its topic.
+    """Return a dead letter's bytes and headers, cut to fit on its topic.
 
-    A topic's limit is on compressed bytes, so a record can be larger than any client may send again. Of such a one the
-    beginning is sent, with the header ``whole_bytes``: the size that it had.
+    A topic's limit is on compressed bytes, so a record can be larger than any client may send again. Only the beginning of
+    such a record is sent, with its full size in the header ``whole_bytes``.
     """
     if len(raw) <= LARGEST_ANNOUNCED_BYTES:
         return raw, headers
@@ -84,10 +84,10 @@ def announced(raw: bytes, headers: Mapping[str, str]) -> tuple[bytes, Mapping[st
 
 
 def key_of(headers: Mapping[str, str]) -> bytes | None:
-    """Return the key of the record that a dead letter's headers speak of.
+    """Return the key of the record from the headers of its dead letter.
 
     Raises:
-        ValueError: when it is no base64.
+        ValueError: when it is not base64.
     """
     if "source_key" in headers:
         return headers["source_key"].encode()
@@ -95,7 +95,7 @@ def key_of(headers: Mapping[str, str]) -> bytes | None:
 
 
 def storable(detail: str) -> str:
-    """Return the beginning of ``detail`` without what a database's texts cannot hold: NUL, and half of a surrogate pair."""
+    """Return the beginning of ``detail`` without what a database's text cannot hold: NUL and lone surrogates."""
     return detail[:LONGEST_DETAIL_CHARACTERS].replace("\0", "").encode(errors="replace").decode()
 
 
@@ -126,7 +126,7 @@ class DeadLetterTopic:
         self._producer = producer
 
     async def __call__(self, record: Record, reason: str, detail: str) -> None:
-        """Keep ``record``; returns when the broker has it.
+        """Publish ``record`` as a dead letter; return when the broker has it.
 
         Raises:
             RetryLaterError: when the broker is away.

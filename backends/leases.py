@@ -1,4 +1,4 @@
-"""Keeping a lease while work goes on: work whose lease is lost is stopped, whatever it waits for."""
+"""Keeping a lease during work: work whose lease is lost is stopped, whatever it waits for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backends.telemetry.logs import get_logger
 from schemas.errors import RetryLaterError
 
 log = get_logger("leases")
-RENEWALS_A_LEASE = 4  # a renewal or two may be late without the lease running out
+RENEWALS_A_LEASE = 4  # one or two late renewals do not end the lease
 
 
 @contextlib.asynccontextmanager
@@ -19,11 +19,11 @@ async def kept_lease(
 ) -> AsyncIterator[None]:
     """Renew a lease while the block runs; a lost lease cancels the block and raises its error in place of the cancellation.
 
-    ``renew`` raises :class:`~schemas.errors.LostLeaseError` when another owner has taken over. A renewal that cannot be made
-    for now (RetryLaterError) is tried again: the fence decides at the end, and until then the work is worth going on.
+    ``renew`` raises :class:`~schemas.errors.LostLeaseError` when another owner has taken over. After a RetryLaterError it is
+    tried again: the work continues, and the fence decides at the end.
 
     Raises:
-        LostLeaseError: as ``renew`` says.
+        LostLeaseError: as ``renew`` raises it.
     """
     block = asyncio.current_task()
     assert block is not None  # noqa: S101 - coroutines run in tasks

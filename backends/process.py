@@ -1,7 +1,7 @@
 """The life of a process: start its parts, run its tasks together, stop on a signal or when one of them fails.
 
-It ends for certain. Whatever a part waits for when it stops (a broker that is away, most of all), a process that lives on
-with half of its tasks is worse than one that is gone: all that matters is committed in transactions.
+It always ends, whatever a stopping part waits for (mostly a broker that is away). A process that lives on with half of its
+tasks is worse than one that is gone: all that matters is committed in transactions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Protocol
 from backends.telemetry.logs import get_logger
 
 log = get_logger("process")
-# Whoever asks for the end kills a little later: after 15 s (stack), after 20 (docker-compose.yml).
+# Less than the time after which the process is killed: 15 s (stack), 20 s (docker-compose.yml).
 STOPPING_SECONDS = 14.0
 
 
@@ -36,9 +36,9 @@ class Startable(Protocol):
 def run_to_exit(
     life: Coroutine[Any, Any, int], *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 ) -> NoReturn:
-    """Run ``life`` in a loop of its own and leave with the exit status that it returns.
+    """Run ``life`` in a new event loop and exit with the status that it returns.
 
-    The loop is not closed: that would wait for tasks that it cancels, and Faust's swallow it.
+    The loop is not closed: closing waits for the tasks that it cancels, and Faust's swallow the cancellation.
     """
     _leave(asyncio.Runner(loop_factory=loop_factory).run(life))
 
@@ -46,8 +46,8 @@ def run_to_exit(
 async def run_process(name: str, *, parts: Sequence[Startable], tasks: Sequence[Coroutine[Any, Any, None]]) -> int:
     """Start ``parts`` in order, run ``tasks`` until SIGTERM, SIGINT or a failure, stop parts in reverse; return the exit status.
 
-    0 after a signal, also one that comes while a part still waits for its server; 1 when a task failed or ended by
-    itself (the supervisor then starts the process anew). What has not stopped after :data:`STOPPING_SECONDS` is left behind.
+    0 after a signal, even while a part still waits for its server; 1 when a task failed or ended by itself (the
+    supervisor then restarts the process). Parts that have not stopped after :data:`STOPPING_SECONDS` are abandoned.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -75,7 +75,7 @@ async def run_process(name: str, *, parts: Sequence[Startable], tasks: Sequence[
 
 
 async def _started(parts: Sequence[Startable], stack: AsyncExitStack, stopping: asyncio.Event) -> bool:
-    """Start ``parts`` in order; return False when a signal came first."""
+    """Start ``parts`` in order; return False if a signal came first."""
     stop: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
     stack.callback(stop.cancel)
     for part in parts:
@@ -93,7 +93,7 @@ async def _started(parts: Sequence[Startable], stack: AsyncExitStack, stopping: 
 def _close(tasks: Sequence[Coroutine[Any, Any, None]]) -> None:
     for task in tasks:
         if inspect.getcoroutinestate(task) == inspect.CORO_CREATED:
-            task.close()  # Python complains about one that was never begun
+            task.close()  # Python warns about a coroutine that was never awaited
 
 
 async def _first_end(running: list[asyncio.Future[None]], stopping: asyncio.Event) -> int:
@@ -110,7 +110,7 @@ async def _first_end(running: list[asyncio.Future[None]], stopping: asyncio.Even
 
 @contextmanager
 def _gone_in_time(status: int) -> Iterator[None]:
-    """Leave with ``status`` where the block takes too long: from a thread, since what hangs may swallow a cancellation."""
+    """Exit with ``status`` if the block takes too long; a thread does it, because a hanging part may swallow a cancellation."""
     timer = threading.Timer(STOPPING_SECONDS, _leave_behind, (status,))
     timer.daemon = True
     timer.start()

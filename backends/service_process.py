@@ -1,13 +1,13 @@
-"""One process of a service: what each of them has, started and stopped in one order.
+"""One process of a service: the parts that every service has, started and stopped in one order.
 
-A bootstrap makes a :class:`ServiceProcess` from its settings, hands in what is its own, and runs it. Nothing connects
-before it runs. Then:
+A bootstrap makes a :class:`ServiceProcess` from its settings, adds its own parts, and runs it. Nothing connects before it
+runs. Then:
 
-1. Parts start in the order in which they were added: health first of all, so that a process that waits can be asked why.
-2. The producer connects as soon as the broker answers. What must be done before all else waits for it and is done, step by step.
-3. Everything else runs side by side: the relay of the outbox, readers of topics, and the service's own work.
+1. Parts start in the order in which they were added. Health starts first, so that a waiting process can say why it waits.
+2. The producer connects as soon as the broker answers. Then the first steps are done, one by one.
+3. Everything else runs side by side: the outbox relay, readers of topics, and the service's own work.
 
-A signal, or the first task that ends, stops everything in reverse. The database's connections open when they are needed.
+A signal, or the first task that ends, stops everything in reverse. Database connections open when they are needed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Part:
 
 
 class Reader:
-    """Reads one topic for as long as the process lives; a broker that is away delays it and nothing else."""
+    """Reads one topic while the process lives; a broker that is away delays only this reader."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Reader:
 
     @property
     def has_caught_up(self) -> bool:
-        """Whether everything that was there has been handled once."""
+        """Whether everything that was there at the start has been handled."""
         return self._processor is not None and self._processor.caught_up.is_set()
 
     async def run(self) -> None:
@@ -113,7 +113,7 @@ class ServiceProcess:
         configure_logs(process=self.name, level=settings.log_level)
 
     def open_database(self, *, connections: int = 5) -> Database:
-        """Return the service's database; its connections open when they are needed and close at the end."""
+        """Return the service's database; connections open when needed and close at the end."""
         database = open_database(self.service, self.settings, name=self.name, connections=connections)
         self._parts.insert(0, Part(stop=database.close))
         return database
@@ -138,11 +138,11 @@ class ServiceProcess:
         self._first.append(step)
 
     def add_work(self, *work: Work) -> None:
-        """Run ``work`` until the end; the process stops when one of them ends."""
+        """Run ``work`` until the end; the process stops when any work ends."""
         self._work += work
 
     def consumer(self, topic: Topic, *, group: str | None = None) -> BrokerConsumer:
-        """Return a consumer of one topic that is not started: in a group, or alone."""
+        """Return a consumer of one topic, in a group or alone, not yet started."""
         return BrokerConsumer(self.settings.brokers, [topic], client_id=self.name, group=group)
 
     def read(
@@ -190,7 +190,7 @@ class ServiceProcess:
         return await run_process(self.name, parts=self._parts, tasks=tasks)
 
     async def close(self) -> None:
-        """Disconnect a process that was put together for one errand and never ran."""
+        """Disconnect a process that was built for a single task and never ran."""
         for part in reversed(self._parts):
             await part.stop()
 
@@ -209,7 +209,7 @@ class ServiceProcess:
 
 
 def open_database(service: Service, settings: ProcessSettings, *, name: str, connections: int = 5) -> Database:
-    """Return the database of ``settings`` as ``service`` uses it; nothing connects before first use."""
+    """Return the database of ``settings`` for ``service``; nothing connects before first use."""
     engine = create_engine(
         settings.database_url.get_secret_value(),
         application_name=f"fincoach-{name}",

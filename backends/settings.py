@@ -47,10 +47,10 @@ class ProcessSettings(BaseSettings):
 
     @property
     def resolved_store_url(self) -> str:
-        """Return the store's address with the default filled in."""
+        """Return the store's address, or its default."""
         return self.store_url or f"file://{(self.folder / 'store').resolve()}"
 
     @property
     def resolved_keys_folder(self) -> Path:
-        """Return the keys' folder with the default filled in."""
+        """Return the folder of the keys, or its default."""
         return self.keys_folder or self.folder / "keys"

@@ -1,4 +1,4 @@
-"""Waiting for what may come sooner than its time, in a way that a cancellation always ends."""
+"""Waiting for an event up to a time limit, in a way that a cancellation always ends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import contextlib
 async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
     """Wait until ``event`` is set or ``seconds`` have passed.
 
-    Not by ``asyncio.wait_for``: before Python 3.12 it swallows a cancellation that comes while the event is being set,
-    and a task that waits in a loop would run on for ever, and its process never stop.
+    ``asyncio.wait_for`` is not used: before Python 3.12 it swallows a cancellation that comes while the event is being set. A
+    task that waits in a loop would then run for ever, and its process would never stop.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

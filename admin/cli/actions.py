@@ -1,4 +1,4 @@
-"""What the commands of ``fincoach-learning`` share: their options, how they ask, how they give orders, how they fail."""
+"""What the commands of ``fincoach-learning`` share: options, queries, commands to the system, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from schemas.errors import DatabaseAwayError, FinCoachError
 from schemas.messages.control import Command, CommandResult
 from schemas.vocabulary import ModelType, Service
 
-# A database without our tables, which only a statement finds out, is as silent to a person as one that is away.
+# A database without our tables, which only a statement reveals, counts as one that is away.
 DATABASE_SILENT: tuple[type[Exception], ...] = (DatabaseAwayError, *DATABASE_AWAY_ERRORS)
 HELP_OPTIONS = ("-h", "--help")
 LISTING = "list"
@@ -54,10 +54,10 @@ Query = Callable[[QueryRepository], Awaitable[Answer]]
 
 
 class ListingGroup(TyperGroup):
-    """Commands about one thing, of which ``list`` is meant where none is named: ``datasets MODEL`` is ``datasets list MODEL``."""
+    """A group of commands whose default is ``list``: ``datasets MODEL`` means ``datasets list MODEL``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own click types are private
-        """Put ``list`` before what names no command and asks for no help."""
+        """Put ``list`` before arguments that name no command and ask for no help."""
         named = bool(args) and (args[0] in self.commands or args[0] in HELP_OPTIONS)
         return super().parse_args(ctx, args if named else [LISTING, *args])
 
@@ -67,7 +67,7 @@ def folder_or_default(folder: Path | None) -> Path:
     return folder or AdminSettings().folder
 
 
-def run(action: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever the action returns
+def run(action: Awaitable[Any]) -> Any:  # noqa: ANN401 - any result of the action
     """Run ``action``; an expected failure becomes one sentence on standard error and exit status 1."""
 
     async def guarded() -> Any:  # noqa: ANN401 - see above
@@ -125,7 +125,7 @@ def show(
 async def commanded(
     folder: Path, kind: type[Command], model_type: str, *, wait: float | None, **fields: object
 ) -> CommandResult:
-    """Give a command and return its answer; raise where it was rejected, failed, or nobody answered in time."""
+    """Give a command and return its answer; raise if it was rejected, failed, or not answered in time."""
     settings = AdminSettings()
     gateway = CommandGateway(installations.load(folder).brokers, issuer=settings.resolved_issuer, clock=SystemClock())
     await gateway.start()
@@ -146,7 +146,7 @@ def order(
     as_json: bool,
     **fields: object,
 ) -> None:
-    """Give a command and print its answer in a sentence, or as JSON."""
+    """Give a command and print its answer as a sentence or as JSON."""
     answer = run(commanded(folder_or_default(folder), kind, model_type, wait=wait, **fields))
     if as_json:
         print_json(answer_document(answer))
@@ -155,7 +155,7 @@ def order(
 
 
 def answer_document(answer: CommandResult) -> dict[str, Any]:
-    """Return an answer as programs read it: its facts beside who gave it."""
+    """Return an answer as programs read it: its facts and its executor."""
     plain = {"detail": answer.detail, "executor": answer.executor, "command_id": str(answer.command_id)}
     return {**plain, **answer.result}
 

@@ -1,4 +1,4 @@
-"""The commands about data sets: what gathers, how far it is, how good it is."""
+"""The commands about data sets: what they hold, how far they are, how good they are."""
 
 from __future__ import annotations
 

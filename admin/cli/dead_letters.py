@@ -1,4 +1,4 @@
-"""The commands about dead letters: which records were put aside and why, sending them again, taking them elsewhere."""
+"""The commands about dead letters: list them with their reasons, send them again, export them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ UntilOption = Annotated[str | None, typer.Option("--until", help="Put aside befo
 
 
 class Choice(NamedTuple):
-    """What the options of a command choose, as they were given."""
+    """The filter options of a command, as they were given."""
 
     reason: DeadLetterReason | None
     topic: str | None
@@ -82,7 +82,7 @@ class Choice(NamedTuple):
     until: str | None
 
     def filter(self, ids: tuple[int, ...] = ()) -> LetterFilter:
-        """Return the letters that are meant; leave with a sentence when a time cannot be read."""
+        """Return the filter; exit with a sentence if a time cannot be read."""
         since, until = (_moment(text) for text in (self.since, self.until))
         return LetterFilter(
             ids=ids, reason=self.reason, topic=self.topic, producer=self.producer, partition=self.partition, since=since, until=until
@@ -115,7 +115,7 @@ def list_letters(
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List records that could not be taken in, newest first: where from, who sent them, why, and what became of a retry."""
+    """List records that could not be taken in, newest first: their place, producer and reason, and what became of a retry."""
     chosen = Choice(reason, topic, producer, partition, since, until).filter()
     rows = _ask(folder, lambda letters: letters.listed(chosen, limit=limit))
     if as_json:
@@ -190,7 +190,7 @@ def retry(
 ) -> None:
     """Send records to their topics again, with their own key and bytes: by numbers, by filters, or --all.
 
-    What is valid now is archived once, however often it is sent. What fails again is a new letter that names the first one.
+    A record that is valid now is archived once, however often it is sent. One that fails again is a new dead letter that names the first.
     For example, after an upgrade: `dead-letters retry --reason unknown_version --since 7d --dry-run`, then without --dry-run.
     """
     chosen = Choice(reason, topic, producer, partition, since, until).filter(tuple(ids or ()))
@@ -249,7 +249,7 @@ def export(
 
 
 async def _sent_again(folder: Path, wanted: dict[str, Any], *, limit: int, wait: float | None) -> list[CommandResult]:
-    """Give as many commands as it takes; one that repeats what was sent before is given once."""
+    """Give commands until all is sent; with ``--again``, give one only."""
     answers: list[CommandResult] = []
     left = limit
     while True:

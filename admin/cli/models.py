@@ -1,4 +1,4 @@
-"""The commands about models: which are installed here, and what each process would import of them."""
+"""The commands about models: which are installed here, and what each process imports of them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _facts(imports: ProcessImports) -> dict[str, Any]:
 
 
 async def _registered(folder: Path) -> set[ModelType] | None:
-    """Return the models that the installation's database knows; None where none runs."""
+    """Return the models that the installation's database knows, or None if none runs."""
     try:
         return set(await reading(folder, lambda connection: ModelRepository(connection).known()))
     except SettingsError:

@@ -1,4 +1,4 @@
-"""Rows as tables for people, as JSON for programs. Colours only on a terminal (rich decides)."""
+"""Rows as tables for people and as JSON for programs. Colours appear only on a terminal (rich decides)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from admin.status.loop import Link, first_broken
 
-PIPE_COLUMNS = 200  # where nobody watches, a table keeps its rows on one line
+PIPE_COLUMNS = 200  # without a terminal, each row of a table stays on one line
 console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 errors = Console(stderr=True, highlight=False)
 

@@ -21,7 +21,7 @@ def seconds(text: str | None) -> int | None:
     """Return the seconds in ``90``, ``90s``, ``15m``, ``12h`` or ``30d``.
 
     Raises:
-        typer.BadParameter: when it is none of these.
+        typer.BadParameter: when it has none of these forms.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Reads topics that are there for people: alerts, and the progress of trainings."""
+"""Reads the topics for people: alerts and the progress of trainings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def since(brokers: str, topic: Topic, moment: dt.datetime) -> list[Any]:
 
 
 async def follow(brokers: str, topic: Topic, moment: dt.datetime) -> AsyncIterator[Any]:
-    """Yield the messages on ``topic`` from ``moment`` on, for as long as it is iterated.
+    """Yield the messages on ``topic`` from ``moment`` on, without end.
 
     Raises:
         RetryLaterError: the broker does not answer.

@@ -18,7 +18,7 @@ class Factor(NamedTuple):
     meaning: str
 
 
-# In the order in which a person asks: how much is there, how much is asked for, why so much, how good, and what else holds back.
+# In the order in which a person asks: how much is there, how much is needed and why, how good is it, what else holds it back.
 MEANINGS: dict[str, str] = {
     "counted": "data points since the last epoch",
     "users": "users who gave them",
@@ -62,13 +62,13 @@ MEANINGS: dict[str, str] = {
 
 
 class Parts(NamedTuple):
-    """What a dimension of quality, or another figure of it, was made of."""
+    """What a dimension of quality, or another figure of the judgement, was made of."""
 
     dimension: str
     made_of: str
 
 
-# Which parts of a judgement (``streams.quality.assessment``) tell of which dimension; the counters are those of the data set.
+# The parts of a judgement (``streams.quality.assessment``) by dimension; the counters are those of the data set.
 MADE_OF: dict[str, tuple[str, ...]] = {
     "completeness": ("fields_expected", "fields_present", "fields"),
     "validity": ("relevant", "invalid", "out_of_range"),
@@ -82,7 +82,7 @@ MADE_OF: dict[str, tuple[str, ...]] = {
 
 
 def made_of(parts: Mapping[str, Any]) -> list[Parts]:
-    """Return what each dimension of a judgement was made of, in words; counters that are nought are left out of it when stored."""
+    """Return in words what each dimension of a judgement was made of; stored judgements leave out counters that are zero."""
     facts = {**parts["counts"], **{name: part for name, part in parts.items() if name != "counts"}}
     told = {
         dimension: [f"{name} {_told(facts.get(name, 0))}" for name in names if facts.get(name) != {}]
@@ -98,14 +98,14 @@ def _told(part: Any) -> str:  # noqa: ANN401 - any figure
 
 
 def explained(evaluation: StoredEvaluation) -> list[Factor]:
-    """Return the factors in the order in which a person asks for them; those that have no meaning here come last."""
+    """Return the factors in the order in which a person asks for them; those without a known meaning come last."""
     factors = {**msgspec.to_builtins(evaluation.factors), **evaluation.other_factors}
     known = [Factor(name, factors[name], meaning) for name, meaning in MEANINGS.items() if name in factors]
     return known + [Factor(name, value, "") for name, value in factors.items() if name not in MEANINGS]
 
 
 def shown(value: Any) -> Any:  # noqa: ANN401 - any figure
-    """Return a figure as a person reads it: three decimals, and "not known" for none."""
+    """Return a figure as a person reads it: three decimals, or "not known" for None."""
     if value is None:
         return "not known"
     if isinstance(value, float):

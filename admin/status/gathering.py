@@ -1,4 +1,4 @@
-"""Gathers the facts of the loop from database, broker and processes; judging them is :mod:`admin.status.loop`'s."""
+"""Gathers the facts of the loop from database, broker and processes; :mod:`admin.status.loop` judges them."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class StatusService:
         self._moved_at: dict[Position, dt.datetime] = {}
 
     async def facts(self) -> LoopFacts:
-        """Return what there is to know now; takes about a second, because positions are looked at twice."""
+        """Return the current facts; takes about a second, because positions are read twice."""
         earlier = await self._positions()
-        # Before the second look: what arrives while somebody looks is not yet late.
+        # Before the second look: records that arrive between the looks are not late.
         broker_error, ends = await self._ends()
         processes, _ = await asyncio.gather(self._processes(), asyncio.sleep(BETWEEN_LOOKS_SECONDS))
         later = await self._positions()
@@ -182,6 +182,6 @@ def _behind(deployments: Sequence[DesiredDeployment], replicas: Sequence[KnownRe
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what the database itself said."""
+    """Return the first line of the database's own error."""
     said = error.__cause__ or error if isinstance(error, DatabaseAwayError) else error
     return str(said).splitlines()[0] if str(said) else type(said).__name__

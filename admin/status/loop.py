@@ -14,7 +14,7 @@ READY = "ready"
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """One reader of one partition, seen twice: where it was, where it is, where the partition ends; ``since`` it stands there, where known."""
+    """One reader of one partition at two looks: its two positions, the partition's end, and ``since`` when it has not moved, if known."""
 
     link: str
     topic: str
@@ -26,13 +26,13 @@ class Reader:
 
     @property
     def stalled(self) -> bool:
-        """Say whether records wait while the position does not move."""
+        """Return whether records wait while the position does not move."""
         return self.end > self.position and self.position == self.earlier
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessFacts:
-    """One process: what its supervisor says, and what it says itself. ``since`` is when its phase began, where known."""
+    """One process: its supervisor's report and its own. ``since`` is when its phase began, if known."""
 
     name: str
     service: str
@@ -47,7 +47,7 @@ class ProcessFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicaBehind:
-    """A replica that serves another version of a model than is desired, and since when it is."""
+    """A replica that does not serve the desired version of a model, and since when that version is desired."""
 
     replica_id: str
     model_type: str
@@ -58,7 +58,7 @@ class ReplicaBehind:
 
 @dataclass(frozen=True, kw_only=True)
 class LoopFacts:
-    """All that the verdict rests on. ``database_error`` and ``broker_error`` are None when they answer."""
+    """All facts for the verdict. ``database_error`` and ``broker_error`` are None while database and broker answer."""
 
     now: dt.datetime
     database_error: str | None
@@ -73,7 +73,7 @@ class LoopFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """One link of the loop: whether it holds; if not, since when (where known), what that means and what to do next."""
+    """One link of the loop: whether it holds; if not, since when (if known), what that means and what to do next."""
 
     name: str
     holds: bool
@@ -103,7 +103,7 @@ def links(facts: LoopFacts) -> tuple[Link, ...]:
 
 
 def first_broken(chain: tuple[Link, ...]) -> Link | None:
-    """Return the first link that does not hold, or None when the loop is whole."""
+    """Return the first link that does not hold, or None if the loop is whole."""
     return next((link for link in chain if not link.holds), None)
 
 

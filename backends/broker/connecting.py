@@ -36,7 +36,7 @@ async def connected(
 
 
 async def read_to_end(consumer: BrokerConsumer) -> list[Record]:
-    """Return all records up to the ends that the partitions have now; the consumer goes on from there.
+    """Return all records up to the current ends of the partitions; the consumer continues from there.
 
     Raises:
         RetryLaterError: when the broker is away.

@@ -37,7 +37,7 @@ class Lag:
 
 # (topic, key, value, headers); a value of None is a tombstone.
 OutgoingRecord = tuple[str, bytes | None, bytes | None, Mapping[str, str]]
-# Handles one record. Raise InvalidMessageError to put it aside, RetryLaterError to see it again; anything else is a bug.
+# Handles one record. Raise InvalidMessageError to dead-letter it, RetryLaterError to see it again; anything else is a bug.
 Handler = Callable[[Record], Awaitable[None]]
 # Keeps a record that cannot be handled: (record, reason, detail). Must not return before it is durable.
 DeadLetterSink = Callable[[Record, str, str], Awaitable[None]]

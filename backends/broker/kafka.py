@@ -25,11 +25,11 @@ from schemas.errors import RetryLaterError, SettingsError
 from schemas.topics import TOPICS, Topic
 
 LARGEST_REQUEST_BYTES = 6 * 1024 * 1024  # a dead letter of 5 MiB and its headers
-# Announcements of one partition in one request: with aiokafka's 16 KiB five hundred take sixty.
+# One request carries the announcements of a partition: with aiokafka's 16 KiB, five hundred take sixty requests.
 BATCH_BYTES = 256 * 1024
-CLOSING_SECONDS = 20.0  # of a spent producer; a little more than a request may take
-# The broker takes nothing more of a producer with such an answer, and aiokafka goes on with it for ever: batches that ran
-# out of time in an outage have left a hole in its sequence numbers, or the broker has forgotten it.
+CLOSING_SECONDS = 20.0  # for a refused producer; a little more than a request may take
+# After such an answer the broker refuses everything from this producer, but aiokafka keeps using it. Either batches timed
+# out in an outage and left a gap in its sequence numbers, or the broker has forgotten the producer.
 SPENT_ERRORS = (OutOfOrderSequenceNumber, UnknownProducerId, InvalidProducerIdMapping, InvalidProducerEpoch)
 
 
@@ -113,7 +113,7 @@ class BrokerProducer:
         return producer
 
     async def _renew(self, spent: AIOKafkaProducer) -> None:
-        """Let another producer take the place of one of which the broker takes nothing more; where that fails the next error tries again."""
+        """Replace a producer that the broker refuses; if that fails, the next error tries again."""
         async with self._renewing:
             if self._producer is not spent:  # another call has done it, or it was stopped
                 return
@@ -125,7 +125,7 @@ class BrokerProducer:
 
 
 async def _close(spent: AIOKafkaProducer) -> None:
-    """Close a producer; what others still send through it fails meanwhile, and they send it again."""
+    """Close a producer; records that others still send through it fail, and they send them again."""
     with contextlib.suppress(KafkaError, OSError, TimeoutError):
         async with asyncio.timeout(CLOSING_SECONDS):
             await spent.stop()
@@ -179,7 +179,7 @@ class BrokerConsumer:
             raise RetryLaterError(repr(error)) from error
 
     def rewind(self, record: Record) -> None:
-        """Read ``record`` and what follows it on its partition again; whoever has the partition by now does, if it is no longer ours."""
+        """Read ``record`` and those behind it on its partition again; a revoked partition is left to its new owner."""
         with contextlib.suppress(IllegalStateError):
             self._consumer.seek(TopicPartition(record.topic, record.partition), record.offset)
 
@@ -220,7 +220,7 @@ class BrokerConsumer:
         if since is None:
             await self._consumer.seek_to_beginning(*partitions)
             return
-        # Asked first: a record that is appended between the two questions must be read, not taken for an old one.
+        # Asked first: a record that is appended between the two queries must be read, not taken for an old one.
         ends = await self._consumer.end_offsets(partitions)
         places = await self._consumer.offsets_for_times(
             {partition: int(since.timestamp() * 1000) for partition in partitions}

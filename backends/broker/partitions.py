@@ -1,7 +1,7 @@
 """A member of a consumer group that reads each partition from the offset that the owner of the work names.
 
 Kafka's committed offset decides nothing: the owner keeps the next offset together with the effect. Each assigned partition has
-a task of its own. It asks the owner for the next offset, seeks there, then reads and works; after any doubt it asks again.
+a task of its own. It asks the owner for the next offset, seeks there, then reads and works; if in doubt, it asks again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from backends.telemetry.logs import get_logger
 from schemas.errors import FinCoachError, RetryLaterError
 
 log = get_logger("partitions")
-# One fetch of a partition, and with that one batch: some seven thousand events as our client compresses them. A limit on the
-# number of records instead leaves a small batch behind each large one. A single larger record is fetched all the same.
+# One fetch of a partition, and thus one batch: some seven thousand events as our client compresses them. A limit on the
+# number of records would leave a small batch behind each large one. A single larger record is fetched all the same.
 FETCH_BYTES = 704 * 1024
 MOST_AT_WORK = 2  # of a topic: the same memory does more in two large batches than in three
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 5.0
 POSITIONING_SECONDS = 20.0
-LEAVING_SECONDS = 5.0  # for a batch at work when its partition is taken away; the group waits meanwhile
+LEAVING_SECONDS = 5.0  # for the batch in hand when its partition is revoked; the group waits meanwhile
 COMMIT_SECONDS = 2.0
 CAUGHT_UP_RECORDS = 2_000
 AWAY_ERRORS: tuple[type[Exception], ...] = (RetryLaterError, KafkaError, OSError)
@@ -44,14 +44,14 @@ class ReadAgainError(FinCoachError):
 
 
 def as_parsed(key: bytes | None) -> bytes | None:
-    """Mark a consumer whose records stay as the parser made them: it is the consumer's key deserializer."""
+    """Mark a consumer whose records stay as the parser made them: this function is its key deserializer."""
     return key
 
 
 class LightRecords(fetcher.PartitionRecords):  # type: ignore[misc] # aiokafka ships no types
     """Stock's unpacking of a fetch, which leaves the records of a marked consumer as the parser made them.
 
-    Stock copies each into one with eleven fields, of which we read five: a twelfth of a worker's time.
+    Stock copies each into a record of eleven fields, of which we read five: this takes a twelfth of a worker's time.
     """
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Any:  # noqa: ANN401 - the parser's record
@@ -67,9 +67,9 @@ SETTINGS = {
     "rebalance_timeout_ms": 30_000,
     # An offset that the broker does not have is an error, after which the owner is asked again.
     "auto_offset_reset": "none",
-    # A broker answers one request of a connection after the other: on an idle topic a seek waits for the fetch before it.
+    # A broker answers the requests of a connection one by one: on an idle topic, a seek waits for the fetch before it.
     "fetch_max_wait_ms": 200,
-    # aiokafka leaves the group when nobody reads for so long. While the database is away nobody does.
+    # aiokafka leaves the group when nobody reads for this long. While the database is away, nobody reads.
     "max_poll_interval_ms": 2**31 - 1,
 }
 
@@ -77,8 +77,8 @@ SETTINGS = {
 class PartitionWork(Protocol):
     """The owner of the work: it knows the next offset of each partition, and works on what follows.
 
-    After a :class:`RetryLaterError` or :class:`ReadAgainError` it is asked for the next offset again. Any other error is a bug,
-    which stops the process.
+    After a :class:`RetryLaterError` or :class:`ReadAgainError` it is asked for the next offset again. Any other error is a
+    bug and stops the process.
     """
 
     async def next_offset(self, topic: str, partition: int) -> int:
@@ -93,7 +93,7 @@ class PartitionWork(Protocol):
 
 @dataclass(slots=True)
 class Reading:
-    """The reading of one assigned partition; until it is placed nothing is taken."""
+    """The reading of one assigned partition; nothing is taken before it has a position."""
 
     task: asyncio.Task[None] = field(init=False)
     next_offset: int = 0
@@ -106,8 +106,8 @@ class Reading:
 class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types
     """Reads the partitions that the group assigns, side by side; create it inside the running loop.
 
-    At most two partitions of a topic unpack and work at a time: one computes while the other waits for the database. What
-    the others have fetched stays compressed.
+    At most two partitions of a topic unpack and work at a time: one computes while the other waits for the database. The
+    fetches of the others stay compressed.
     """
 
     def __init__(
@@ -144,11 +144,11 @@ class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
 
     @property
     def is_behind(self) -> bool:
-        """Whether a backlog is being read: a partition's end, as last seen, is far away."""
+        """Whether a backlog is being read: the last known end of a partition is far away."""
         return any(lag.records > CAUGHT_UP_RECORDS for lag in self.lags())
 
     def lags(self) -> list[Lag]:
-        """Return position and end of each positioned partition; the first time that none is far behind is remembered."""
+        """Return position and end of each positioned partition; remember when none is far behind for the first time."""
         lags = [
             Lag(topic=place.topic, partition=place.partition, position=position, end=self._end_of(place))
             for place, position in self._positions().items()
@@ -176,7 +176,7 @@ class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             one.result()
 
     async def stop(self) -> None:
-        """Finish the batches at work, take no others, and leave the group."""
+        """Finish the batches in hand, take no others, and leave the group."""
         await self.on_partitions_revoked(list(self.readings))
         if self._consumer is not None:
             await self._consumer.stop()
@@ -189,7 +189,7 @@ class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             reading.task = asyncio.ensure_future(self._read(place, reading))
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Take nothing more of ``revoked``; a batch at work is finished, or cancelled when it takes too long."""
+        """Stop taking from ``revoked``; a batch in hand is finished, or cancelled if it takes too long."""
         leaving = [self.readings.pop(place) for place in revoked if place in self.readings]
         for reading in leaving:
             reading.is_leaving = True
@@ -234,7 +234,7 @@ class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
                 return
 
     async def _read(self, place: TopicPartition, reading: Reading) -> None:
-        """Read a partition until it is taken away; begin anew at the owner's offset after any doubt."""
+        """Read a partition until it is revoked; if in doubt, begin anew at the owner's offset."""
         delay = FIRST_DELAY_SECONDS
         while not reading.is_leaving:
             try:
@@ -272,7 +272,7 @@ class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         reading.next_offset, reading.end_offset, reading.is_placed = wanted, end, True
 
     async def _take_next(self, place: TopicPartition, reading: Reading) -> None:
-        """Wait for a record; then, when it is this partition's turn, take it with all that was fetched behind it."""
+        """Wait for a record and for this partition's turn; take the record with all that were fetched behind it."""
         records = [await self._consumer.getone(place)]
         async with self._turns[place.topic]:
             if self._most_records > 1:
@@ -281,7 +281,7 @@ class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             await self.take(place, reading, records)
 
     async def _check_gap(self, place: TopicPartition, *, expected: int, found: int) -> None:
-        """Ask the broker whether nothing lies between: records that expired, or markers of transactions."""
+        """Ask the broker whether the gap is empty: expired records or transaction markers."""
         first = await first_offset(self._brokers, *place, from_offset=expected)
         log.info("gap_judged", topic=place.topic, partition=place.partition, first=first, found=found)
         if first != found:
@@ -309,7 +309,7 @@ class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
         return reading.end_offset
 
     def _fail(self, place: TopicPartition, error: Exception) -> None:
-        """Stop the process: what happened is a bug, or needs a person."""
+        """Stop the process after a bug, or after what needs a person."""
         if isinstance(error, LedgerAheadError):
             log.error("ledger_ahead_of_topic", error=str(error))
         else:

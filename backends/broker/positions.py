@@ -1,4 +1,4 @@
-"""How far groups have read and where partitions end, asked of the broker itself and not of the processes that are judged."""
+"""How far groups have read and where partitions end, according to the broker and not to the processes under judgement."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ async def end_offsets(brokers: str, topics: Iterable[Topic], *, wide_partitions:
 async def first_offset(brokers: str, topic: str, partition: int, *, from_offset: int) -> int:
     """Return the offset of the first record at or behind ``from_offset``; call it where there is one.
 
-    A consumer of its own asks, in no group: no rebalance and no other reader can lose the answer on its way. Records of aborted
+    A separate consumer without a group asks, so no rebalance and no other reader can lose the answer. Records of aborted
     transactions do not count.
 
     Raises:
         RetryLaterError: when the broker is away, or nothing came within the time limit.
     """
     place = TopicPartition(topic, partition)
-    # From the earliest: where retention has deleted the offset, the broker calls it out of range.
+    # From the earliest: if retention has deleted the offset, the broker reports it as out of range.
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers,
         request_timeout_ms=5_000,

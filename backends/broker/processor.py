@@ -1,4 +1,4 @@
-"""The loop of every plain consumer: fetch, handle, commit; back off when told to; put aside what cannot be handled."""
+"""The loop of every plain consumer: fetch, handle, commit; back off when asked to; dead-letter what cannot be handled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEASURE_SECONDS = 2.0
 class Processor:
     """Feeds one consumer's records to a handler, one at a time and in order.
 
-    A record is committed after the handler returned or the record was put aside, never before. The handler
+    A record is committed after it was handled or dead-lettered, never before. The handler
     may therefore see a record twice, and must be idempotent.
     """
 
@@ -40,7 +40,7 @@ class Processor:
         """Process until cancelled.
 
         Raises:
-            Exception: whatever the handler raised beside the two expected outcomes: a bug, which stops the process.
+            Exception: any other error of the handler: a bug, which stops the process.
         """
         delay = FIRST_DELAY_SECONDS
         while True:
@@ -52,7 +52,7 @@ class Processor:
             except RetryLaterError as error:
                 METRICS.messages_handled.labels(group=self._name, outcome="retried").inc()
                 log.warning("processing_delayed", consumer=self._name, error=str(error), delay_seconds=delay)
-                with suppress(RetryLaterError):  # what waits behind the record grows: show it
+                with suppress(RetryLaterError):  # show that the backlog behind the record grows
                     await self._measure(idle=False)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, LONGEST_DELAY_SECONDS)
@@ -93,6 +93,6 @@ class Processor:
             labels = {"group": self._name, "topic": lag.topic, "partition": str(lag.partition)}
             METRICS.consumer_position.labels(**labels).set(lag.position)
             METRICS.consumer_lag.labels(**labels).set(lag.records)
-        # A member of a group to whom no partition fell has nothing to catch up with: it stands by.
+        # A group member without a partition has nothing to catch up with: it stands by.
         if idle and not any(lag.records for lag in lags):
             self.caught_up.set()

@@ -1,4 +1,4 @@
-"""The command inbox: which instance acts on a command, once, with its audit row and its answer in one transaction."""
+"""The command inbox: one instance acts on a command, once, with its audit row and answer in the same transaction."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def command_name(command: Command) -> str:
 
 
 async def claim(work: UnitOfWork, command: Command) -> bool:
-    """Return True when this transaction is the one that acts on ``command``; False when it was acted on before.
+    """Return whether this transaction acts on ``command``; False if another one already has.
 
     A concurrent instance waits here until the first one commits or rolls back.
     """

@@ -1,4 +1,4 @@
-"""The engine every process uses, with the time-outs that keep a frozen owner from stalling a service, and what its errors mean."""
+"""The engine of every process, its time-outs, which keep a frozen lock owner from stalling a service, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from schemas.errors import DatabaseAwayError, InvalidMessageError
 from schemas.vocabulary import DeadLetterReason
 
-# What a database that does not do as it is told looks like, through SQLAlchemy, asyncpg or the socket.
+# The errors of a database, as SQLAlchemy, asyncpg or the socket raise them.
 DATABASE_AWAY_ERRORS: tuple[type[Exception], ...] = (
     DBAPIError,
     PoolTimeoutError,  # no connection became free
@@ -23,7 +23,7 @@ DATABASE_AWAY_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InternalClientError,  # the server died in the middle of an operation
     OSError,  # and with it TimeoutError
 )
-# Of these, what no other try mends: a value that no column or rule takes, or that names what is not there.
+# Of these, those that another try cannot mend: a value that no column or constraint accepts, or a missing reference.
 REFUSED_VALUE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.DataError,
     asyncpg.exceptions.ProgramLimitExceededError,
@@ -31,7 +31,7 @@ REFUSED_VALUE_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.CheckViolationError,
     asyncpg.ForeignKeyViolationError,
 )
-# And what is wrong with the statement itself, or was to be kept out by it: a bug.
+# And errors of the statement itself, or that it should have prevented: bugs.
 STATEMENT_ERRORS: tuple[type[Exception], ...] = (
     IntegrityError,
     ProgrammingError,
@@ -42,12 +42,12 @@ STATEMENT_ERRORS: tuple[type[Exception], ...] = (
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Let what a database says inside the block come out in the words of a handler.
+    """Translate the database's errors inside the block into the errors of a handler.
 
     Raises:
-        DatabaseAwayError: the server or the connection is away; whether a commit was done is unknown.
+        DatabaseAwayError: the server or the connection is away; a commit may or may not have been done.
         InvalidMessageError: a value that the database refuses, however often it is tried.
-        Exception: anything else is a bug, and comes out as it is.
+        Exception: anything else is a bug and is raised unchanged.
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """Archive rows of behavioural events in the form of PostgreSQL's binary COPY. Pure.
 
-The driver asks every value for its type again. Made in one pass, with the layout known beforehand, a row costs a
-third. The layout is the one that the manual of PostgreSQL describes under COPY, "Binary Format".
+The driver looks up the type of every value again. Encoding a row in one pass, with a fixed layout, costs a third. The
+PostgreSQL manual describes the layout under COPY, "Binary Format".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The relay: publishes a service's outbox rows, at least once and in order, and marks them after the acknowledgement.
 
 Rows are found by their mark, never by a cursor: a transaction that commits late has lower ids than rows that
-are already published. An advisory lock, scoped to the transaction, lets one relay of a service work at a time;
-a frozen one is ended by the database's idle-in-transaction time-out.
+are already published. A transaction-scoped advisory lock lets one relay of a service work at a time; the
+database's idle-in-transaction time-out ends a frozen one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = get_logger("outbox")
 RELAY_LOCK_NAMESPACE = 0x0B0C
 BATCH_ROWS = 500
 BATCH_BYTES = 4 * MIB  # of payloads in memory at once, or one that is larger
-# Published and marked together: a statement after each keeps the transaction from idling beyond its time-out.
+# Published and marked together: marking after each slice keeps the transaction from idling beyond its time-out.
 SLICE_ROWS = 100
 
 
@@ -56,14 +56,14 @@ class OutboxRelay:
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
-        """Say that there may be something to publish now."""
+        """Wake the relay: there may be something to publish."""
         self._wake.set()
 
     async def run(self) -> None:
         """Publish until cancelled; back off while broker or database are away."""
         delay = self._poll_seconds
         while True:
-            self._wake.clear()  # before looking: what wakes the relay meanwhile is not forgotten
+            self._wake.clear()  # before looking, so that a wake during the look is not forgotten
             try:
                 published = await self.publish_once()
             except RetryLaterError as error:
@@ -78,7 +78,7 @@ class OutboxRelay:
     async def publish_once(self) -> int:
         """Publish up to 500 rows, or 4 MiB, in one transaction; return how many. 0 also when another relay is at work.
 
-        What the broker has acknowledged is marked, also when it goes away in the middle.
+        Rows that the broker has acknowledged are marked, even if it goes away in the middle.
         """
         async with self._database.transaction() as work:
             if not await self._is_alone(work.connection):
@@ -104,7 +104,7 @@ class OutboxRelay:
         return bool(await connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(RELAY_LOCK_NAMESPACE, name))))
 
     async def _waiting(self, connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
-        """Return the oldest rows that are not published, as many as one round may hold."""
+        """Return the oldest unpublished rows, at most as many as one round may hold."""
         waiting = (
             sa.select(outbox.c.id, sa.func.octet_length(outbox.c.payload).label("bytes"))
             .where(outbox.c.service == self._database.service, outbox.c.published_at.is_(None))

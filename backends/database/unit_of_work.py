@@ -53,7 +53,7 @@ class UnitOfWork:
         )
 
     async def driver(self) -> asyncpg.Connection[Any]:
-        """Return the asyncpg connection beneath."""
+        """Return the underlying asyncpg connection."""
         raw = await self.connection.get_raw_connection()
         connection: asyncpg.Connection[Any] = raw.driver_connection
         return connection
@@ -71,7 +71,7 @@ class Database:
         """Commit at the end of the block; roll everything back when it raises.
 
         Raises:
-            DatabaseAwayError: the database is away; whether the block was committed is unknown.
+            DatabaseAwayError: the database is away; the block may or may not have been committed.
             InvalidMessageError: the database refuses a value, however often it is tried.
         """
         with translated():
@@ -80,13 +80,13 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection for questions; whatever is written through it is rolled back. Raises as :meth:`transaction` does."""
+        """Give a connection for queries; anything written through it is rolled back. Raises as :meth:`transaction` does."""
         with translated():
             async with self.engine.connect() as connection:
                 yield connection
 
     async def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         await self.engine.dispose()
 
 

@@ -27,9 +27,9 @@ class ContentStore:
         self._fs.makedirs(self._root, exist_ok=True)
 
     def put(self, kind: str, files: Mapping[str, bytes]) -> str:
-        """Store ``files`` and return their address ``<kind>/<digest>``; putting the same contents again changes nothing.
+        """Store ``files`` and return their address ``<kind>/<digest>``; storing the same contents again changes nothing.
 
-        The folder appears under its final name in one rename, so a reader never sees half of it.
+        The folder gets its final name in one rename, so a reader never sees half of it.
         """
         address = f"{kind}/{digest_of(files)}"
         final = f"{self._root}/{address}"
@@ -50,7 +50,7 @@ class ContentStore:
 
     def _move(self, temporary: str, final: str) -> None:
         if isinstance(self._fs, LocalFileSystem):
-            # fsspec would move it INTO a folder that another process has just put there.
+            # fsspec would move it INTO a folder that another process has just created there.
             Path(temporary).rename(final)
         else:
             self._fs.mv(temporary, final, recursive=True)
@@ -59,7 +59,7 @@ class ContentStore:
         """Return the files at ``address``, read once and verified against its digest.
 
         Raises:
-            ArtifactRejectedError: when it is missing or does not have its digest.
+            ArtifactRejectedError: when it is missing or does not match its digest.
         """
         folder = f"{self._root}/{address}"
         if not self._fs.exists(folder):
@@ -72,11 +72,11 @@ class ContentStore:
         return files
 
     def path(self, address: str) -> str:
-        """Return the full path of ``address`` on the file system beneath."""
+        """Return the full path of ``address`` on the underlying file system."""
         return f"{self._root}/{address}"
 
     def exists(self, address: str) -> bool:
-        """Say whether something is stored at ``address``."""
+        """Return whether something is stored at ``address``."""
         return bool(self._fs.exists(f"{self._root}/{address}"))
 
     def addresses(self, kind: str) -> list[str]:
@@ -88,6 +88,6 @@ class ContentStore:
         return sorted(f"{kind}/{name}" for name in names if not name.startswith("."))
 
     def delete(self, address: str) -> None:
-        """Remove what is stored at ``address``; nothing there is no error."""
+        """Remove what is stored at ``address``; if nothing is there, do nothing."""
         if self.exists(address):
             self._fs.rm(f"{self._root}/{address}", recursive=True)

@@ -1,4 +1,4 @@
-"""Health, readiness and metrics over HTTP for processes that are no web servers: three GET routes, nothing else."""
+"""Health, readiness and metrics over HTTP for processes that are not web servers: three GET routes, nothing else."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class HealthServer:
         writer.close()
 
     def _head(self, status: int, kind: str, *, size: int) -> bytes:
-        """The head of an answer; its date shows whoever asks whether the process's clock is right."""
+        """The head of an answer; its date shows whether the process's clock is right."""
         date = email.utils.format_datetime(self._clock.now(), usegmt=True)
         lines = (
             f"HTTP/1.1 {status} {_REASONS[status]}",

@@ -1,4 +1,4 @@
-"""Structured logs: JSON lines when nobody watches a terminal, colours when somebody does. User ids are hashed."""
+"""Structured logs: coloured lines on a terminal, JSON lines elsewhere. User ids are hashed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPEATED_EVERY_SECONDS = 10.0
 
 
 class RepetitionFilter(logging.Filter):
-    """Lets the Kafka client say a thing once in ten seconds: without a broker it says the same five thousand times a second."""
+    """Passes a message of the Kafka client once in ten seconds: without a broker it repeats one 5,000 times a second."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class RepetitionFilter(logging.Filter):
         self._held_back: Counter[tuple[str, str]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether ``record`` is written; the next one that is says how many were not."""
+        """Return whether ``record`` is written; the next written one says how many were left out."""
         if record.name.partition(".")[0] != "aiokafka":
             return True
         said, now = (record.name, str(record.msg)), self._clock()
@@ -67,7 +67,7 @@ def configure_logs(*, process: str, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Left at DEBUG by their frameworks these cost an eighth of the time of a worker.
+    # At DEBUG, where their frameworks leave them, these loggers cost an eighth of a worker's time.
     for library in ("aiokafka", "faust", "mode", "asyncio", "kafka", "httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(library).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)
@@ -80,5 +80,5 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def hashed(user_id: UUID) -> str:
-    """Return a short stable name for a user, fit for logs."""
+    """Return a short, stable name of a user for logs."""
     return hashlib.sha256(user_id.bytes).hexdigest()[:12]

@@ -82,23 +82,23 @@ def undeclared(package: str, allowed: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("package", EXTRAS)
 def test_a_package_imports_only_what_its_extra_installs(package: str) -> None:
-    """A process would start on a developer's machine, where everything is installed, and nowhere else."""
+    """A package imports only what its extra installs."""
     assert undeclared(package, declared(*EXTRAS[package])) == set()
 
 
 def test_the_client_imports_only_what_its_wheel_asks_for() -> None:
-    """A host would install the client and fail at its first import."""
+    """The client imports only what its wheel requires."""
     allowed = {plain(line) for line in project("fincoach_events/pyproject.toml")["dependencies"]}
     assert undeclared("fincoach_events", allowed) == set()
 
 
 def test_an_import_that_is_not_declared_is_found() -> None:
-    """The checks above would pass whatever a package imports."""
+    """The checks above find an undeclared import."""
     assert "torch" in undeclared("models", declared())
 
 
 def test_every_dependency_says_why_it_is_there() -> None:
-    """A library would stay for good because nobody knows who needs it."""
+    """Every dependency has a reason."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     section = text[text.index("dependencies = [") : text.index("[project.scripts]")]
     lines = re.findall(r'^  "[^"]+",.*$', section, re.MULTILINE)
@@ -107,7 +107,7 @@ def test_every_dependency_says_why_it_is_there() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    """Two machines could set up two different systems on the same day."""
+    """Every dependency is pinned."""
     pins = {
         line.partition("==")[0]
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()

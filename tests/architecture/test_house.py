@@ -60,7 +60,7 @@ def too_long(kinds: tuple[type[ast.AST], ...], limit: int) -> list[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_names_of_packages_resolve_inside_the_repository(package: str) -> None:
-    """Another package with the same plain name would be imported in place of ours."""
+    """The name of each package resolves inside the repository."""
     found = importlib.util.find_spec(package)
     assert found
     assert found.origin == str(ROOT / package / "__init__.py")
@@ -68,7 +68,7 @@ def test_names_of_packages_resolve_inside_the_repository(package: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_says_what_lives_there_and_is_typed(package: str) -> None:
-    """A reader would not know what belongs into the package, and mypy would not check who uses it."""
+    """Every package describes its contents and is typed."""
     assert importlib.import_module(package).__doc__
     assert (ROOT / package / "py.typed").is_file()
 
@@ -76,31 +76,31 @@ def test_every_package_says_what_lives_there_and_is_typed(package: str) -> None:
 @pytest.mark.parametrize("package", [package for package in SERVICES if package != "admin"])
 @pytest.mark.parametrize("name", ["__main__", "bootstrap", "settings"])
 def test_process_packages_are_furnished_alike(package: str, name: str) -> None:
-    """A reader who knows one package would not find the way in another."""
+    """All process packages have the same modules."""
     assert (ROOT / package / f"{name}.py").is_file()
 
 
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:
-    """A file would have grown beyond its one subject."""
+    """No file is longer than the limit."""
     everything = [*package_files(), *files_of("tests", "tools", "migrations", "benchmarks", "examples")]
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in everything}
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE_LINES} == {}
 
 
 def test_no_function_and_no_class_is_too_long() -> None:
-    """A definition would do more than its name says."""
+    """No function and no class is longer than the limit."""
     functions = too_long((ast.FunctionDef, ast.AsyncFunctionDef), LONGEST_FUNCTION_LINES)
     assert functions + too_long((ast.ClassDef,), LONGEST_CLASS_LINES) == []
 
 
 def test_the_measure_of_length_sees_a_long_function() -> None:
-    """The two checks above would pass whatever the files hold."""
+    """The two checks above find a long function."""
     node = ast.parse("def f():\n" + "    x = 1\n" * 99).body[0]
     assert lines_of(node) == 100
 
 
 def test_transactions_are_committed_in_the_unit_of_work_alone() -> None:
-    """A second place would commit half of what belongs together."""
+    """Only the unit of work commits transactions."""
     found = [
         f"{name_of(path)}:{line} calls {method}"
         for path in package_files()
@@ -113,7 +113,7 @@ def test_transactions_are_committed_in_the_unit_of_work_alone() -> None:
 
 
 def test_the_environment_is_read_in_settings_alone() -> None:
-    """A process would depend on a variable that no reference names."""
+    """Only settings modules read the environment."""
     found = [
         f"{name_of(path)}:{node.lineno}"
         for path in package_files()
@@ -125,7 +125,7 @@ def test_the_environment_is_read_in_settings_alone() -> None:
 
 
 def test_no_wait_swallows_a_cancellation() -> None:
-    """A task told to end would run on, and its process hang: before Python 3.12 ``asyncio.wait_for`` may do so."""
+    """No code waits with ``asyncio.wait_for``, which before Python 3.12 may swallow a cancellation."""
     found = [
         f"{name_of(path)}:{node.lineno}: use asyncio.timeout, or backends.waiting for an event"
         for path in package_files()
@@ -147,18 +147,18 @@ def bare_names(known: set[str], allowed: set[str]) -> list[str]:
 
 
 def test_topics_are_named_in_the_register_alone() -> None:
-    """A topic would be written or read that the register does not know, or keep its old name after a change."""
+    """Only the register writes the names of topics."""
     assert bare_names(set(TOPICS), TOPIC_NAMES_LIVE_IN) == []
 
 
 def test_metrics_are_named_in_their_register_alone() -> None:
-    """A metric would be read under a name that nobody writes any more."""
+    """Only the register writes the names of metrics."""
     names = {next(iter(metric.describe())).name for metric in registered_metrics()}
     assert bare_names(names | {f"{name}_total" for name in names}, METRIC_NAMES_LIVE_IN) == []
 
 
 def test_every_table_says_who_writes_it_and_why_it_is_there() -> None:
-    """Two packages could write one table, each believing it theirs."""
+    """Every table says which package writes it and what it is for."""
     for table in metadata.tables.values():
         assert table.info.get("purpose"), table.name
         assert table.info.get("owner") in set(Service) | SHARED_OWNERS, table.name
@@ -187,7 +187,7 @@ def written_tables(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", SERVICES)
 def test_a_package_writes_its_own_tables_only(package: str) -> None:
-    """Two packages would write one table, and neither could promise anything about it."""
+    """A package writes only its own tables."""
     owner = owners()
     foreign = [
         f"{name_of(path)} writes {table}, which belongs to {owner[table]}"
@@ -199,7 +199,7 @@ def test_a_package_writes_its_own_tables_only(package: str) -> None:
 
 
 def test_packages_with_threads_make_their_decoders_at_import() -> None:
-    """A replica that loads its models side by side would end with a segmentation fault: msgspec 0.22 is not safe for the first use of a type by two threads at once."""
+    """Packages with threads make their decoders at import (in msgspec 0.22 the first use of a type is not thread-safe)."""
     late = [
         f"{name_of(path)}:{node.lineno}"
         for path in files_of("modelkit", "models", "serving")

@@ -41,19 +41,19 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 def test_help_lists_every_target_with_a_word_about_it() -> None:
-    """A target could be found by reading the Makefile only."""
+    """`make help` lists every target with its description."""
     shown = run("make", "help").stdout
     listed = {line.split()[0] for line in shown.splitlines() if re.match(r"  [a-z-]+ +\S", line)}
     assert listed == targets()
 
 
 def test_help_is_what_make_shows_when_nothing_is_asked() -> None:
-    """A newcomer who types `make` would start a build of 6 GB."""
+    """`make` without a target shows the help."""
     assert run("make").stdout == run("make", "help").stdout
 
 
 def test_ci_runs_every_check_and_the_tests_last() -> None:
-    """A check could be forgotten in CI, or the summary of the tests would not close its output."""
+    """CI runs every check, and the tests last, so that their summary ends the output."""
     steps = re.findall(r"^step (\S+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
     checks = re.search(r"^check: ([a-z -]+) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert checks
@@ -63,7 +63,7 @@ def test_ci_runs_every_check_and_the_tests_last() -> None:
 
 
 def test_every_test_is_run_by_one_of_two_targets() -> None:
-    """A test could carry a marker that keeps it out of both."""
+    """Every test is run by `make test` or `make prove`."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     commands = dict(re.findall(r"^(test|prove): .*\n\t@(.*)$", text, re.MULTILINE))
     assert '-m "not prove"' in commands["test"]
@@ -72,13 +72,13 @@ def test_every_test_is_run_by_one_of_two_targets() -> None:
 
 @pytest.mark.parametrize("guide", GUIDES)
 def test_guides_name_targets_that_exist(guide: str) -> None:
-    """A reader would type a command that make does not know."""
+    """The guides name only targets that exist."""
     named = set(NAMED_IN_GUIDES.findall((ROOT / guide).read_text(encoding="utf-8")))
     assert named - targets() == set()
 
 
 def test_hooks_run_what_is_installed_here() -> None:
-    """A hook would fetch a tool from elsewhere, at another version than the pinned one."""
+    """The hooks run the pinned tools that are installed here."""
     configuration = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     (repository,) = configuration["repos"]
     assert repository["repo"] == "local"
@@ -88,7 +88,7 @@ def test_hooks_run_what_is_installed_here() -> None:
 
 
 def test_setup_says_plainly_that_python_is_too_old(tmp_path: Path) -> None:
-    """Somebody with an older Python would meet an error from deep inside pip."""
+    """The setup reports a Python that is too old in a plain sentence."""
     old = tmp_path / "python"
     old.write_text('#!/bin/sh\n[ "$1" = "-V" ] && echo "Python 3.9.2" && exit 0\nexit 1\n', encoding="utf-8")
     old.chmod(0o755)

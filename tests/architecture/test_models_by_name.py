@@ -58,7 +58,7 @@ def unexpected(path: Path, words: Iterator[tuple[str, int]]) -> list[str]:
 
 @pytest.mark.parametrize("package", [*SERVICES, "backends"])
 def test_no_process_says_the_name_of_a_model(package: str) -> None:
-    """A fifth model needs no line in a process or in what they share: none of them says a model's name, not even in a comment."""
+    """No process or shared package names a model, not even in a comment, so a new model needs no line there."""
     assert [place for path in files_of(package) for place in unexpected(path, words_of(path))] == []
 
 
@@ -68,7 +68,7 @@ def test_what_models_stand_on_does_nothing_for_one_of_them() -> None:
 
 
 def test_every_exception_is_needed() -> None:
-    """An exception that nothing needs any more would let a name come back unseen."""
+    """Every exception in the list is needed."""
     for name, words in ALLOWED.items():
         (path,) = [path for path in files_of(name.partition("/")[0]) if name_of(path) == name]
         assert words <= {word for word, _ in code_words_of(path)}, name
@@ -85,7 +85,7 @@ def test_every_exception_is_needed() -> None:
     ],
 )
 def test_a_name_is_found_wherever_it_stands(source: str, tmp_path: Path) -> None:
-    """The rules above would find nothing because they look nowhere."""
+    """The checks above find a model's name in code, comments and docstrings."""
     path = tmp_path / "code.py"
     path.write_text(source, encoding="utf-8")
     assert list(code_words_of(path))

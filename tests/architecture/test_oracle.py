@@ -29,7 +29,7 @@ def imported(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", oracle_files(), ids=lambda file: file.stem)
 def test_the_oracle_shares_no_code_with_the_product(file: Path) -> None:
-    """A mistake of the product would be repeated by its judge, and both would agree."""
+    """The oracle shares no code with the product."""
     ours = {f"tests.chaos.oracle.{other.stem}" for other in oracle_files()}
     for name in imported(file):
         root = name.partition(".")[0]
@@ -38,5 +38,5 @@ def test_the_oracle_shares_no_code_with_the_product(file: Path) -> None:
 
 
 def test_the_oracle_is_where_this_test_looks() -> None:
-    """A renamed file would be checked by nobody."""
+    """This test looks at the files of the oracle."""
     assert {"invariants", "recount", "counting", "reading", "replayed_states"} <= {file.stem for file in oracle_files()}

@@ -50,13 +50,13 @@ def loaded_by(package: str) -> set[str]:
     ],
 )
 def test_a_light_process_stays_light(package: str, forbidden: set[str]) -> None:
-    """A replica of 44 MB would weigh 350, or need libraries that its extra does not install."""
+    """A light process loads no heavy library."""
     loaded = loaded_by(package)
     assert package in loaded
     assert loaded & forbidden == set()
 
 
 def test_the_forbidden_libraries_are_called_so() -> None:
-    """A wrong name in the lists above would never be found among the loaded modules, and forbid nothing."""
+    """The names of the forbidden libraries above are those of real modules."""
     for name in LEARNING | {"faust", "typer", "onnxruntime"}:
         assert name in sys.modules or importlib.util.find_spec(name), name

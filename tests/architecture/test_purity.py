@@ -46,7 +46,7 @@ def pure_modules() -> list[str]:
 
 @pytest.mark.parametrize("module", pure_modules())
 def test_a_file_that_calls_itself_pure_is_held_to_it(module: str) -> None:
-    """A file that says it is pure stands, itself or by its package, under the contract that forbids it clock and database."""
+    """A contract forbids clock and database to every file that calls itself pure."""
     assert is_held_to_purity(module)
 
 

@@ -48,19 +48,19 @@ def references(value: Any) -> list[str]:  # noqa: ANN401 - a JSON value
 
 
 def test_asyncapi_is_valid() -> None:
-    """Tools that read AsyncAPI 3.0 could not read our document."""
+    """The AsyncAPI document is valid."""
     errors = [f"{error.json_path}: {error.message[:200]}" for error in validator().iter_errors(asyncapi.document())]
     assert errors == []
 
 
 def test_the_validator_refuses_a_wrong_document() -> None:
-    """The check above would pass whatever the document says."""
+    """The check above refuses a wrong document."""
     broken = asyncapi.document() | {"operations": {"x": {"action": "shout"}}}
     assert list(validator().iter_errors(broken))
 
 
 def test_every_reference_of_asyncapi_leads_somewhere() -> None:
-    """A message would point at a schema that is not in the document."""
+    """Every reference in the AsyncAPI document resolves."""
     document = msgspec.to_builtins(asyncapi.document())
     found = references(document)
     assert found
@@ -69,7 +69,7 @@ def test_every_reference_of_asyncapi_leads_somewhere() -> None:
 
 
 def test_asyncapi_has_every_topic_and_each_of_its_ends() -> None:
-    """A topic, a producer or a consumer of the register would be missing from the document."""
+    """The AsyncAPI document has every topic with its producers and consumers."""
     document = asyncapi.document()
     assert {channel["address"] for channel in document["channels"].values()} == set(TOPICS)
     ends = sum(len(topic.producers) + len(topic.consumers) for topic in TOPICS.values())
@@ -77,19 +77,19 @@ def test_asyncapi_has_every_topic_and_each_of_its_ends() -> None:
 
 
 def test_asyncapi_is_yaml_that_reads_back() -> None:
-    """The written file would not say what the document says."""
+    """The written YAML reads back as the same document."""
     assert yaml.safe_load(asyncapi.render()) == msgspec.json.decode(msgspec.json.encode(asyncapi.document()))
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_every_setting_says_what_it_means(settings: type[BaseSettings]) -> None:
-    """An operator would find a variable without a word about it."""
+    """Every setting has a description."""
     silent = [name for name, field in own_fields(settings).items() if not field.description]
     assert silent == []
 
 
 def test_settings_are_frozen_and_carry_our_prefix() -> None:
-    """A setting could change under a running process, or read somebody else's variable."""
+    """Settings are frozen and have the prefix ``FINCOACH_``."""
     classes = [found for module in settings_modules().values() for found in settings_classes(module)]
     assert classes
     for found in classes:
@@ -98,7 +98,7 @@ def test_settings_are_frozen_and_carry_our_prefix() -> None:
 
 
 def test_every_metric_carries_prefix_unit_and_description() -> None:
-    """A metric could not be told from another system's, or from its number what it counts."""
+    """Every metric has a prefix, a unit and a description."""
     metrics = registered_metrics()
     assert metrics
     for metric in metrics:
@@ -108,12 +108,12 @@ def test_every_metric_carries_prefix_unit_and_description() -> None:
 
 
 def test_the_reference_is_not_behind_the_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """The pages in docs/reference would describe another system than the one that runs."""
+    """The pages in docs/reference match the code."""
     assert generate_docs.check() == 0, capsys.readouterr().out
 
 
 def test_the_check_sees_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`make docs-check` would pass over a page that is out of date."""
+    """`make docs-check` finds an outdated page."""
     monkeypatch.setattr(generate_docs, "REFERENCE", tmp_path / "reference")
     generate_docs.write()
     assert generate_docs.check() == 0
@@ -123,5 +123,5 @@ def test_the_check_sees_a_difference(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_every_page_is_listed_and_none_is_left_over() -> None:
-    """A page of something that no longer exists would stay in the reference for good."""
+    """Every page is listed, and no page is left over."""
     assert {path.name for path in (ROOT / "docs" / "reference").iterdir()} == set(generate_docs.PAGES)

@@ -33,12 +33,12 @@ def changed(name: str, **shape: object) -> Schemas:
     ],
 )
 def test_a_breaking_change_of_a_message_is_found(new: Schemas) -> None:
-    """A message of the last release could no longer be read, and the build would not say so."""
+    """A breaking change of a message is found."""
     assert check_schemas.breaks(ORDER, new)
 
 
 def test_a_new_optional_field_is_no_break() -> None:
-    """Every addition would be refused, and the check would be switched off."""
+    """A new optional field is not a breaking change."""
     grown = dict(ORDER["Order"]["properties"]) | {"added": {"type": "integer", "default": 0}}
     assert check_schemas.breaks(ORDER, changed("Order", properties=grown)) == []
 
@@ -55,7 +55,7 @@ def test_a_new_optional_field_is_no_break() -> None:
     ],
 )
 def test_commit_messages_name_kind_and_package(subject: str, *, accepted: bool) -> None:
-    """The history would not say which package a change belongs to."""
+    """A commit message names kind and package."""
     assert (check_commit_message.objection(subject + "\n\nBody.") is None) is accepted
 
 
@@ -68,7 +68,7 @@ def test_commit_messages_name_kind_and_package(subject: str, *, accepted: bool) 
     ],
 )
 def test_files_that_do_not_belong_in_the_history_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
-    """A key or a model would be committed, and stay in the history for good."""
+    """Keys and models cannot be committed."""
     path = tmp_path / name
     path.write_bytes(content)
     assert check_files.objection(path)
@@ -76,7 +76,7 @@ def test_files_that_do_not_belong_in_the_history_are_refused(tmp_path: Path, nam
 
 
 def test_an_ordinary_file_is_let_through(tmp_path: Path) -> None:
-    """The hook would stand in the way of every commit."""
+    """An ordinary file can be committed."""
     path = tmp_path / "rules.py"
     path.write_text('"""Rules."""\n', encoding="utf-8")
     assert check_files.main([str(path), str(tmp_path / "deleted.py")]) == 0

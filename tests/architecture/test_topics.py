@@ -36,7 +36,7 @@ def examples_of(topic: Topic) -> list[Path]:
 
 @pytest.mark.parametrize(("topic", "message"), MESSAGES)
 def test_every_message_type_has_an_example_that_reads_back(topic: Topic, message: type[Any]) -> None:
-    """The first to see what the message looks like would be the one who debugs it."""
+    """Every message type has an example that reads back."""
     found = [
         each for each in (decode(topic, path.read_bytes()) for path in examples_of(topic)) if type(each) is message
     ]
@@ -46,7 +46,7 @@ def test_every_message_type_has_an_example_that_reads_back(topic: Topic, message
 
 
 def test_examples_belong_to_topics_of_the_register() -> None:
-    """An example would show a message that is never sent."""
+    """Every example belongs to a topic of the register."""
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} <= set(TOPICS)
 
 
@@ -62,29 +62,29 @@ def attributes(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(("topic", "package"), ENDS)
 def test_who_is_named_as_writer_or_reader_uses_the_topic(topic: Topic, package: str) -> None:
-    """The register would promise a writer or a reader that does not exist."""
+    """Every package that the register names as writer or reader uses the topic."""
     assert CONSTANTS[topic.name] in names_used(package) | names_used("backends")
 
 
 def test_every_topic_has_a_writer_and_a_reader() -> None:
-    """Messages would be written that nobody reads, or be waited for in vain."""
+    """Every topic has a writer and a reader."""
     for topic in TOPICS.values():
         assert topic.producers, topic.name
         assert topic.consumers, topic.name
 
 
 def test_every_command_has_one_executor_among_the_readers_of_control() -> None:
-    """A command would be sent and never answered."""
+    """Every command has one executor among the readers of the control topic."""
     assert set(COMMAND_EXECUTORS) == set(schemas.topics.CONTROL.messages)
     assert set(COMMAND_EXECUTORS.values()) <= set(schemas.topics.CONTROL.consumers)
 
 
 def test_only_dead_letters_are_raw_bytes() -> None:
-    """A topic without message types would be read without being checked."""
+    """Every topic except dead letters has message types."""
     assert RAW_TOPICS == [schemas.topics.DEAD_LETTERS]
 
 
 def test_writers_and_readers_are_processes_or_the_host() -> None:
-    """The register would name a process that nobody starts."""
+    """Writers and readers are processes of the system or the host."""
     ends = {end for topic in TOPICS.values() for end in (*topic.producers, *topic.consumers)}
     assert ends <= {*Service, "host"}

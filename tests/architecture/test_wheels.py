@@ -54,7 +54,7 @@ def requirements_of(wheel: zipfile.ZipFile, extra: str | None = None) -> set[str
 
 
 def test_the_client_wheel_holds_the_typed_package_and_nothing_else(client_wheel: zipfile.ZipFile) -> None:
-    """A host could not import the client, or would install files that are not the client's."""
+    """The client's wheel holds the typed package and nothing else."""
     folders = {name.split("/")[0] for name in client_wheel.namelist()}
     assert folders == {"fincoach_events", "fincoach_events-0.1.0.dist-info"}
     written = {path.name for path in (ROOT / "fincoach_events").glob("*.py")} | {"py.typed"}
@@ -64,12 +64,12 @@ def test_the_client_wheel_holds_the_typed_package_and_nothing_else(client_wheel:
 
 
 def test_the_client_wheel_needs_two_libraries(client_wheel: zipfile.ZipFile) -> None:
-    """A host would get the libraries of a learning system for a producer."""
+    """The client's wheel requires two libraries."""
     assert requirements_of(client_wheel) == {"aiokafka", "msgspec"}
 
 
 def test_the_application_wheel_holds_every_package_and_not_the_client(application_wheel: zipfile.ZipFile) -> None:
-    """A process would miss its package, or two wheels would fight over one package."""
+    """The application's wheel holds every package except the client."""
     names = application_wheel.namelist()
     folders = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert folders == {*PACKAGES, "migrations"} - {"fincoach_events"}
@@ -78,7 +78,7 @@ def test_the_application_wheel_holds_every_package_and_not_the_client(applicatio
 
 
 def test_the_application_wheel_holds_the_golden_messages(application_wheel: zipfile.ZipFile) -> None:
-    """A worker could not tell whether it is sound, and would not start."""
+    """The application's wheel holds the golden messages, which a worker reads at its start."""
     written = {str(path.relative_to(ROOT)) for path in (ROOT / "schemas" / "examples").rglob("*.json")}
     assert written
     assert written <= set(application_wheel.namelist())
@@ -87,13 +87,13 @@ def test_the_application_wheel_holds_the_golden_messages(application_wheel: zipf
 def test_the_application_asks_for_exactly_its_own_client(
     application_wheel: zipfile.ZipFile, client_wheel: zipfile.ZipFile
 ) -> None:
-    """An application could be installed beside a client that speaks another version of the contract."""
+    """The application requires exactly its own version of the client."""
     lines = metadata_of(application_wheel).get_all("Requires-Dist") or []
     assert f"fincoach-events=={metadata_of(client_wheel)['Version']}" in lines
 
 
 def test_serving_never_asks_for_a_learning_library(application_wheel: zipfile.ZipFile) -> None:
-    """The image of a replica would weigh gigabytes."""
+    """The extra of serving requires no learning library."""
     heavy = {"torch", "scikit-learn", "d3rlpy", "lightgbm", "skl2onnx", "faust-streaming"}
     light = requirements_of(application_wheel) | requirements_of(application_wheel, "serving")
     assert "onnxruntime" in light

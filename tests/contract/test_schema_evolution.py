@@ -56,7 +56,7 @@ def own_required_field(shape: Shape) -> str:
 
 @pytest.mark.parametrize(("topic", "message"), TYPES)
 def test_an_old_message_is_read_by_a_consumer_that_knows_one_field_more(topic: Topic, message: type[Any]) -> None:
-    """What lies in topics and archives, and what hosts go on sending, would be lost by an upgrade."""
+    """A consumer that knows one more field reads old messages from topics, archives and hosts."""
     raw = example_of(topic, message)
     read = reader_of(topic, grown(message)).read(raw)
     assert (read.schema_version, read.added_later) == (version_of(message) + 1, None)
@@ -66,7 +66,7 @@ def test_an_old_message_is_read_by_a_consumer_that_knows_one_field_more(topic: T
 
 @pytest.mark.parametrize(("topic", "message"), TYPES)
 def test_a_message_with_one_field_more_is_read_by_an_old_consumer(topic: Topic, message: type[Any]) -> None:
-    """A host that is upgraded first would have its messages put aside, or a process stop on them."""
+    """An old consumer reads a message with one more field, so hosts may be upgraded first."""
     sent = decode(topic, example_of(topic, message))
     following = grown(message)
     fields = {name: getattr(sent, name) for name in sent.__struct_fields__ if name != "schema_version"}
@@ -80,7 +80,7 @@ def test_a_message_with_one_field_more_is_read_by_an_old_consumer(topic: Topic, 
 
 @pytest.mark.parametrize(("topic", "message"), TYPES)
 def test_an_old_message_is_upcast_where_a_field_has_another_name(topic: Topic, message: type[Any]) -> None:
-    """A change that cannot be avoided would make everything unreadable that was written before."""
+    """After a field is renamed, older messages are upcast and stay readable."""
     shape, tag = locked_shape(message), tag_of(message)
     field = own_required_field(shape)
     following = struct_of(renamed(shape, field), tag=tag, topic=topic)
@@ -101,7 +101,7 @@ def test_an_old_message_is_upcast_where_a_field_has_another_name(topic: Topic, m
 def test_a_message_whose_field_has_another_name_waits_for_the_upgrade_of_an_old_consumer(
     topic: Topic, message: type[Any]
 ) -> None:
-    """An old consumer would take half a message for a whole one, or throw away what the new one can read."""
+    """An old consumer dead-letters a newer message with a renamed field, so it can be retried after the upgrade."""
     shape, tag = locked_shape(message), tag_of(message)
     field = own_required_field(shape)
     document = msgspec.json.decode(example_of(topic, message))
@@ -117,13 +117,13 @@ def test_a_message_whose_field_has_another_name_waits_for_the_upgrade_of_an_old_
 
 @pytest.mark.parametrize(("topic", "message"), TYPES)
 def test_the_lock_is_enough_to_build_an_old_consumer(topic: Topic, message: type[Any]) -> None:
-    """The tests above would prove something about a message that was never sent."""
+    """The lock holds everything that is needed to rebuild an old consumer."""
     remembered = struct_of(locked_shape(message), tag=tag_of(message), topic=topic)
     assert shape_of(remembered) == locked_shape(message)
 
 
 def test_the_lock_says_what_the_messages_are() -> None:
-    """A message would be changed without a new version, and nobody would look at it."""
+    """The lock matches the current messages."""
     assert schema_lock.check() == []
 
 
@@ -155,14 +155,14 @@ def tampered(change: str) -> Lock:
     ],
 )
 def test_a_change_without_a_new_version_fails_the_build_and_names_the_command(change: str, said: str) -> None:
-    """A change would reach the topics unseen, or the next one would not know what to do about it."""
+    """A change without a new version fails the build, which names the command to run."""
     (found,) = schema_lock.drifts(tampered(change))
     assert found.startswith(said)
     assert "make schema-lock" in found
 
 
 def test_what_was_released_cannot_be_locked_anew() -> None:
-    """A version would have two shapes, of which readers know only one."""
+    """A released version keeps its one shape."""
     released = tampered("new field")
     assert schema_lock.locked_today(LOCK, released) == LOCK
     (found,) = schema_lock.breaches(LOCK, released, "v9.9.9")
@@ -172,7 +172,7 @@ def test_what_was_released_cannot_be_locked_anew() -> None:
 
 
 def test_versions_and_types_of_the_past_stay_in_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody could test any more whether old messages can be read."""
+    """Past versions and types stay in the lock, so that old messages can still be tested."""
     following = grown(schema_lock.register()["page_view"][1])
     topic = TOPICS["fincoach.behavioral-events"]
     monkeypatch.setattr("tools.schema_lock.register", lambda: {"page_view": (topic, following)})
@@ -184,19 +184,19 @@ def test_versions_and_types_of_the_past_stay_in_the_lock(monkeypatch: pytest.Mon
 
 
 def test_what_sql_reads_of_archived_events_has_one_name_in_every_version() -> None:
-    """The archive keeps an event's own bytes: answers of another version would silently be joined with nothing that was served."""
+    """Fields that SQL reads from archived events have the same name in every version."""
     versions = LOCK["recommendation_interaction"]["versions"]
     assert [version for version, entry in versions.items() if "prediction_id" not in entry["fields"]] == []
 
 
 def test_the_lock_is_written_as_it_is_read() -> None:
-    """Writing it anew would change lines that nobody changed."""
+    """Writing the lock changes no line that is unchanged."""
     assert msgspec.json.decode(schema_lock.rendered(LOCK)) == LOCK
     assert (ROOT / schema_lock.FILE).read_text(encoding="utf-8") == schema_lock.rendered(LOCK)
 
 
 def test_a_later_version_has_to_write_its_version() -> None:
-    """Readers would take a message that leaves its defaults out for one of the first version, and upcast it wrongly."""
+    """A later version must write its version even where its type leaves defaults out."""
     page_view = schema_lock.register()["page_view"][1]
     fields: list[Any] = [("schema_version", int, 2)]
     silent = msgspec.defstruct("Silent", fields, bases=(page_view,), omit_defaults=True, frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ def test_a_later_version_has_to_write_its_version() -> None:
 def test_the_build_fails_and_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The check would know of a change and let it pass."""
+    """The build fails on a changed message and says what to do."""
     monkeypatch.setattr("tools.schema_lock.written_lock", lambda: tampered("new field"))
     assert check_schemas.main() == 1
     assert "page_view: changed without a new version (duration_seconds is new)" in capsys.readouterr().out
@@ -217,7 +217,7 @@ def test_the_build_fails_and_says_what_to_do(
 
 
 def test_the_lock_is_not_written_over_what_was_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One command, given without a thought, would make the messages of a release unreadable."""
+    """Writing the lock does not overwrite a released shape."""
     before = (ROOT / schema_lock.FILE).read_bytes()
     monkeypatch.setattr("tools.schema_lock.last_release", lambda: "v9.9.9")
     monkeypatch.setattr("tools.schema_lock.released_lock", lambda _: tampered("other default"))

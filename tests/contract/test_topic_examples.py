@@ -35,39 +35,39 @@ def is_current(path: Path) -> bool:
 
 @pytest.mark.parametrize("path", FILES, ids=shown)
 def test_it_is_read_as_the_type_whose_folder_it_lies_in(path: Path) -> None:
-    """A reader of the examples would learn a message by another's name."""
+    """An example is read as the type whose folder contains it."""
     assert type(decode(topic_of(path), path.read_bytes())).__name__ == path.parents[1].name
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if is_current(path)], ids=shown)
 def test_it_is_written_again_as_it_was(path: Path) -> None:
-    """Something that a producer says would be dropped or changed on the way through a process."""
+    """Reading and writing an example changes nothing."""
     message = decode(topic_of(path), path.read_bytes())
     assert msgspec.json.decode(encode(message)) == msgspec.json.decode(path.read_bytes())
 
 
 @pytest.mark.parametrize("path", FILES, ids=shown)
 def test_it_says_the_version_whose_folder_it_lies_in(path: Path) -> None:
-    """An example of an old version would be mistaken for one of today."""
+    """An example has the version of its folder."""
     document = msgspec.json.decode(path.read_bytes())
     assert f"v{document.get('schema_version', 1)}" == path.parent.name
 
 
 @pytest.mark.parametrize("path", FILES, ids=shown)
 def test_it_fits_the_published_json_schema(path: Path) -> None:
-    """Somebody who validates with the published schema would refuse what the system accepts."""
+    """An example is valid under the published JSON schema."""
     schema = msgspec.json.schema(topic_of(path).union)
     jsonschema.validate(msgspec.json.decode(path.read_bytes()), schema)
 
 
 @pytest.mark.parametrize(("topic", "message"), TYPES)
 def test_each_type_has_an_example_of_each_version(topic: Topic, message: type[Any]) -> None:
-    """A message would be changed without anybody seeing that old ones can no longer be read."""
+    """Every version of every type has an example."""
     versions = range(1, CURRENT_VERSIONS.get(message.__struct_config__.tag, 1) + 1)
     folders = [EXAMPLES / topic.name / message.__name__ / f"v{version}" for version in versions]
     assert [folder for folder in folders if not list(folder.glob("*.json"))] == []
 
 
 def test_no_example_lies_outside_the_layout() -> None:
-    """An example in the wrong folder would never be checked."""
+    """Every example is in a folder that the checks read."""
     assert sorted(EXAMPLES.rglob("*.json")) == FILES

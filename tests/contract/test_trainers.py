@@ -94,7 +94,7 @@ def test_a_verdict_comes_with_every_number(shop: dict[str, bytes], tmp_path: Pat
 
 
 def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_path: Path) -> None:
-    """One missing folder in the store would stop a model from ever learning again."""
+    """A model can still be trained when its champion is missing from the store."""
     order = order_for(MODEL, tmp_path, shop)
     assert order.champion is not None
     ContentStore(order.store_url).delete(order.champion)
@@ -104,7 +104,7 @@ def test_a_lost_champion_does_not_end_all_training(shop: dict[str, bytes], tmp_p
 
 
 def test_what_goes_through_the_pipe_comes_out_of_it() -> None:
-    """Parent and child would not understand each other."""
+    """Parent and child exchange messages unchanged."""
     order = WorkOrder(
         model_type="goal",
         run_id="x",

@@ -78,7 +78,7 @@ async def command(*arguments: str, folder: Path) -> Result:
 
 
 async def test_each_list_shows_its_rows_to_people_and_to_programs(folder: Path, database: Database) -> None:
-    """A list would end with an error, leave a column out, or print what no program can read."""
+    """Each list shows its rows and all its columns to people, and valid JSON to programs."""
     await Rows(database).everything()
     for arguments, (text, keys) in LISTS.items():
         for_people = await command(*arguments, folder=folder)
@@ -90,7 +90,7 @@ async def test_each_list_shows_its_rows_to_people_and_to_programs(folder: Path, 
 
 
 async def test_an_empty_list_says_what_is_missing(folder: Path) -> None:
-    """A new user would see an empty table and not know why."""
+    """An empty list says what is missing."""
     for arguments, sentence in EMPTY.items():
         for_people = await command(*arguments, folder=folder)
         for_programs = await command(*arguments, "--json", folder=folder)
@@ -100,7 +100,7 @@ async def test_an_empty_list_says_what_is_missing(folder: Path) -> None:
 
 
 async def test_lists_can_be_narrowed_and_cut(folder: Path, database: Database) -> None:
-    """A list of one model would show all, or a limit be ignored on an archive of millions."""
+    """A list can be narrowed to one model and limited to a number of rows."""
     await Rows(database).everything()
     of_spending = await command("trainings", "spending", "--json", folder=folder)
     one = await command("trainings", "--limit", "1", "--json", folder=folder)
@@ -122,7 +122,7 @@ async def test_a_model_that_the_database_knows_and_nobody_brings_is_listed(folde
 
 
 async def test_the_thresholds_of_the_plan_are_there_after_the_migrations(folder: Path) -> None:
-    """A new installation would train at other counts than the plan's."""
+    """After the migrations the planned thresholds are in force."""
     rows = msgspec.json.decode((await command("thresholds", "--json", folder=folder)).stdout)
     assert {row["model_type"]: row["threshold"] for row in rows} == {
         "recommendation": 500, "segmentation": 100, "spending": 1000, "goal": 50,
@@ -131,7 +131,7 @@ async def test_the_thresholds_of_the_plan_are_there_after_the_migrations(folder:
 
 @pytest.mark.parametrize("arguments", [("versions",), ("audit", "--json")])
 async def test_a_database_that_is_away_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """An operator would see a traceback when the database is down."""
+    """A database that is away is reported in one sentence."""
     url = f"postgresql+asyncpg://nobody:x@127.0.0.1:{free_port()}/none"
     installation = Installation(
         database_url=url, brokers="", store_url="", keys_folder="", wide_partitions=4, processes=()
@@ -144,7 +144,7 @@ async def test_a_database_that_is_away_is_one_sentence(tmp_path: Path, arguments
 
 
 async def test_a_command_without_a_broker_ends_with_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rollback would hang for ever while the broker is away, and the operator not know whether it was given."""
+    """Without a broker, a command ends with a sentence that says what became of it."""
     monkeypatch.setattr("admin.gateway.CONNECT_SECONDS", 0.3)
     result = await command("rollback", "goal", folder=folder)
     assert result.exit_code == 1
@@ -152,7 +152,7 @@ async def test_a_command_without_a_broker_ends_with_a_sentence(folder: Path, mon
 
 
 async def test_status_names_the_broken_link_to_people_and_to_programs(folder: Path) -> None:
-    """A script that watches the status would not see that something is broken, or not what."""
+    """The status names the broken link to people and to programs."""
     for_people = await command("status", folder=folder)
     for_programs = await command("status", "--json", folder=folder)
     answer = msgspec.json.decode(for_programs.stdout)

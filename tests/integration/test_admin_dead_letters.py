@@ -78,7 +78,7 @@ async def lay(database: Database) -> None:
 
 
 async def test_the_list_says_what_became_of_each_letter(folder: Path, database: Database) -> None:
-    """Nobody could see which letters still need something."""
+    """The list says what became of each dead letter."""
     await lay(database)
     rows = msgspec.json.decode((await command("--json", folder=folder)).stdout)
     shown = (await command("list", "--producer", "shop", folder=folder)).stdout
@@ -98,7 +98,7 @@ async def test_the_list_says_what_became_of_each_letter(folder: Path, database: 
 
 
 async def test_one_letter_is_shown_with_its_tries_and_what_to_do(folder: Path, database: Database) -> None:
-    """An operator at night would have a code and no next step."""
+    """A dead letter is shown with its tries and what to do next."""
     await lay(database)
     for_people = await command("show", "1", folder=folder)
     for_programs = msgspec.json.decode((await command("show", "1", "--json", folder=folder)).stdout)
@@ -115,7 +115,7 @@ async def test_one_letter_is_shown_with_its_tries_and_what_to_do(folder: Path, d
 
 
 async def test_an_export_holds_every_byte(folder: Path, database: Database, tmp_path: Path) -> None:
-    """Letters could not be looked at elsewhere, or would come back changed."""
+    """An export holds every byte of the dead letters."""
     await lay(database)
     to_pipe = await command("export", folder=folder)
     to_file = await command("export", "--to", str(tmp_path / "letters.jsonl"), "--reason", "not_json", folder=folder)
@@ -129,7 +129,7 @@ async def test_an_export_holds_every_byte(folder: Path, database: Database, tmp_
 
 
 async def test_a_dry_run_says_what_a_retry_would_do_and_does_nothing(folder: Path, database: Database) -> None:
-    """An operator would have to send ten thousand records to learn how many there are."""
+    """A dry run says what a retry does, and changes nothing."""
     await lay(database)
     result = await command("retry", "--all", "--dry-run", folder=folder)
     answer = msgspec.json.decode((await command("retry", "--all", "--dry-run", "--json", folder=folder)).stdout)
@@ -153,13 +153,13 @@ async def test_a_dry_run_says_what_a_retry_would_do_and_does_nothing(folder: Pat
     ],
 )
 async def test_wrong_use_is_one_sentence(folder: Path, arguments: tuple[str, ...], said: str) -> None:
-    """A mistyped filter would mean all letters, or end in a traceback."""
+    """Wrong use is refused with one sentence."""
     result = await command(*arguments, folder=folder)
     assert (result.exit_code, said in " ".join(result.stderr.split())) == (1, True), result.stderr
 
 
 async def test_the_reasons_are_explained_without_a_database() -> None:
-    """The register would be in the documents alone, which nobody has at hand at night."""
+    """The reasons are explained without a database."""
     result = await asyncio.to_thread(lambda: CliRunner().invoke(app, ["dead-letters", "reasons", "--json"]))
     assert [row["reason"] for row in msgspec.json.decode(result.stdout)] == list(DeadLetterReason)
 
@@ -167,7 +167,7 @@ async def test_the_reasons_are_explained_without_a_database() -> None:
 async def test_a_retry_goes_through_control_worker_and_topic(
     own_broker: str, database_url: str, tmp_path: Path
 ) -> None:
-    """The command would be answered and nothing come of it."""
+    """A retry goes through control topic, worker and back to the record's topic."""
     # On a broker of its own: commands live for minutes, and workers of other tests would carry them out too.
     await begin_at_the_end(own_broker, database_url)
     folder = installed(tmp_path, database_url, own_broker)

@@ -44,7 +44,7 @@ async def explain(folder: Path, *arguments: str) -> Result:
 
 
 async def test_one_sentence_says_why_a_model_waits(bench: Bench, folder: Path) -> None:
-    """An engineer would have to read code and tables to know why a model was not retrained."""
+    """One sentence says why a model waits."""
     before = await explain(folder, "recommendation")
     assert "nothing was evaluated yet" in before.stdout
     await bench.feed([feedback(number) for number in range(600)])
@@ -64,7 +64,7 @@ async def test_one_sentence_says_why_a_model_waits(bench: Bench, folder: Path) -
 
 
 async def test_a_closed_epoch_says_why_it_was_trained(bench: Bench, folder: Path) -> None:
-    """Why a model was retrained last week would be forgotten with the next epoch."""
+    """A closed epoch still says why it was trained."""
     await bench.feed([transaction(number) for number in range(1_000)])
     await bench.feed([transaction(number) for number in range(1_000, 1_010)])
     await bench.check("spending")

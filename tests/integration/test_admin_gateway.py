@@ -87,7 +87,7 @@ async def gateway_to(brokers: str, *, issuer: str | None = None) -> AsyncIterato
 
 
 def test_a_command_says_who_gave_it_and_how_long_it_holds() -> None:
-    """An act could not be laid at anybody's door, or be carried out days later."""
+    """A command says who gave it and when it expires."""
     noon = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
     gateway = CommandGateway("nowhere:1", issuer="ann@desk", clock=ManualClock(noon))
     command, other = (gateway.command(DeployModel, "goal", version="1.2.0") for _ in range(2))
@@ -98,7 +98,7 @@ def test_a_command_says_who_gave_it_and_how_long_it_holds() -> None:
 
 
 async def test_a_command_comes_back_with_its_own_answer(brokers: str) -> None:
-    """An operator would be told what became of somebody else's command, or trip over a broken answer."""
+    """A caller gets the answer to its own command; other and broken answers are ignored."""
 
     def answer(command: Command) -> list[CommandResult | bytes]:
         return [
@@ -124,7 +124,7 @@ async def test_a_command_comes_back_with_its_own_answer(brokers: str) -> None:
 async def test_a_refusal_and_a_failure_are_told_apart(
     brokers: str, kind: type[CommandResult], error: type[FinCoachError]
 ) -> None:
-    """A program would send a refused command again and again, or give up one that may be repeated."""
+    """A refused command and a failed one raise different errors."""
 
     def answer(command: Command) -> list[CommandResult | bytes]:
         return [result_of(kind, command, "there is nothing before it")]
@@ -136,14 +136,14 @@ async def test_a_refusal_and_a_failure_are_told_apart(
 
 
 async def test_where_nobody_acts_the_caller_is_told_what_happens_next(brokers: str) -> None:
-    """A command line would hang while the executor is down, or leave open whether the command still counts."""
+    """Without an executor, the caller learns after a time limit that the command still counts."""
     async with gateway_to(brokers) as gateway:
         with pytest.raises(NoAnswerError, match=r"no process answered within 0.3 s.* within 5 minutes.*status"):
             await gateway.execute(gateway.command(RollBackModel, "goal"), timeout_seconds=0.3)
 
 
 async def test_an_answer_that_came_before_the_question_was_over_is_found(brokers: str) -> None:
-    """A second look, after a time-out, would miss the answer that has come meanwhile."""
+    """An answer that came after the time limit is found by asking again."""
     async with gateway_to(brokers) as gateway, producing(brokers) as producer:
         command = gateway.command(RollBackModel, "goal")
         result = result_of(CommandSucceeded, command, "done")
@@ -152,7 +152,7 @@ async def test_an_answer_that_came_before_the_question_was_over_is_found(brokers
 
 
 async def test_anything_can_be_put_on_the_control_topic_to_try_its_refusal(brokers: str) -> None:
-    """It could not be shown that a broken command is refused."""
+    """Any bytes can be sent to the control topic, to show how they are refused."""
     raw = unique("no command").encode()
     async with gateway_to(brokers) as gateway:
         await gateway.send_raw("goal", raw)
@@ -160,7 +160,7 @@ async def test_anything_can_be_put_on_the_control_topic_to_try_its_refusal(broke
 
 
 async def test_a_broker_that_is_away_is_said_and_not_waited_for() -> None:
-    """The command line would hang for ever, and nobody would know whether the command was given."""
+    """A broker that is away is reported after a limited time."""
     address = f"127.0.0.1:{free_port()}"
     gateway = CommandGateway(address, issuer="ann", clock=SystemClock())
     with pytest.raises(NoAnswerError, match=f"{address} does not answer, nothing was sent"):

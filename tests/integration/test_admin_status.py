@@ -73,7 +73,7 @@ async def facts_of(installation: Installation, database: Database, folder: Path)
 async def test_processes_are_known_by_what_they_and_their_supervisor_say(
     brokers: str, database: Database, tmp_path: Path
 ) -> None:
-    """An operator would not learn which process is away, since when, or where its log is."""
+    """The state of a process comes from its own answers and from its supervisor."""
     states = [
         ProcessState(name="trainers-1", phase=Phase.BACKING_OFF, since=SINCE, log="/logs/t.log", restarts=3),
         ProcessState(name="streams-1", phase=Phase.READY, since=SINCE, log="/logs/s.log", pid=1, born_at=2.0),
@@ -98,7 +98,7 @@ async def test_processes_are_known_by_what_they_and_their_supervisor_say(
 async def test_a_supervisors_file_that_cannot_be_read_costs_nothing_else(
     brokers: str, database: Database, tmp_path: Path, text: str
 ) -> None:
-    """The status would end with an error exactly when something is wrong."""
+    """The other facts are gathered even if the supervisor's file cannot be read."""
     (tmp_path / "state.json").write_text(text)
     async with installation_of(brokers) as installation:
         facts = await facts_of(installation, database, tmp_path)
@@ -110,7 +110,7 @@ async def test_a_supervisors_file_that_cannot_be_read_costs_nothing_else(
 async def test_a_reader_that_stands_while_records_wait_is_seen(
     brokers: str, database: Database, tmp_path: Path
 ) -> None:
-    """A worker that hangs on one partition would look well: it is alive, ready and has no error."""
+    """A reader that does not move while records wait is found."""
     async with producing(brokers) as producer:
         await producer.publish(BEHAVIORAL_EVENTS.name, None, b"nobody will ever read this")
     ends = await end_offsets(brokers, [BEHAVIORAL_EVENTS], wide_partitions=WIDE_PARTITIONS)
@@ -138,7 +138,7 @@ async def test_a_reader_that_stands_while_records_wait_is_seen(
 
 
 async def test_a_reader_that_never_read_is_seen_too(brokers: str, database: Database, tmp_path: Path) -> None:
-    """A trainer that hangs since its first start has committed nothing, and would be taken for one without work."""
+    """A reader that has never committed a position is found while records wait."""
     async with installation_of(brokers) as installation:
         facts = await facts_of(installation, database, tmp_path)
     places = {(reader.link, reader.topic) for reader in facts.readers}
@@ -146,7 +146,7 @@ async def test_a_reader_that_never_read_is_seen_too(brokers: str, database: Data
 
 
 async def test_what_the_database_says_is_wrong_is_found(brokers: str, database: Database, tmp_path: Path) -> None:
-    """Announcements that nobody publishes, trainings that nobody works on, or a replica left behind would go unseen."""
+    """Waiting outbox rows, trainings that nobody works on, and replicas behind are found in the database."""
     rows = Rows(database)
     await rows.everything()
     await rows.add(outbox, service="deployer", topic="t", payload=b"", created_at=LONG_AGO)
@@ -165,7 +165,7 @@ async def test_what_the_database_says_is_wrong_is_found(brokers: str, database: 
 async def test_a_replica_that_serves_what_is_desired_is_not_behind(
     brokers: str, database: Database, tmp_path: Path
 ) -> None:
-    """A loop that is whole would be reported as broken."""
+    """A replica that serves the desired version is not behind."""
     await Rows(database).deployment(sequence=2, served=2)
     async with installation_of(brokers) as installation:
         facts = await facts_of(installation, database, tmp_path)
@@ -173,7 +173,7 @@ async def test_a_replica_that_serves_what_is_desired_is_not_behind(
 
 
 async def test_with_everything_away_the_status_still_answers(tmp_path: Path, clock: ManualClock) -> None:
-    """The status would be of no use when it is needed most."""
+    """The status answers even if everything else is away."""
     url = f"postgresql+asyncpg://nobody:x@127.0.0.1:{free_port()}/none"
     async with (
         installation_of(f"127.0.0.1:{free_port()}", **dict.fromkeys(SERVICES)) as installation,
@@ -206,7 +206,7 @@ async def web_site() -> AsyncIterator[str]:
 async def test_what_answers_but_is_no_process_of_ours_is_not_taken_for_one(
     brokers: str, database: Database, tmp_path: Path
 ) -> None:
-    """Another program on the port would be reported as a healthy process, or end the status."""
+    """Another program on a process's port is not taken for the process."""
     async with installation_of(brokers) as installation, web_site() as url:
         strange = msgspec.structs.replace(installation.processes[0], url=url)
         others = msgspec.structs.replace(installation, processes=(strange, *installation.processes[1:]))

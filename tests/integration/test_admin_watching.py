@@ -66,7 +66,7 @@ async def command(*arguments: str, folder: Path) -> Result:
 async def test_alerts_are_listed_in_their_order_and_what_nobody_can_read_is_left_out(
     brokers: str, tmp_path: Path
 ) -> None:
-    """An operator would not see that something needs an eye; or one broken message, or brackets, would hide all others."""
+    """Alerts are listed in order; broken messages are left out, and brackets are harmless."""
     subject, folder = unique("subject"), installed(tmp_path, brokers)
     await send(brokers, ALERTS, alert(AlertRaised, subject), b"no JSON", alert(AlertCleared, subject))
     for_programs = await command("alerts", "--json", folder=folder)
@@ -78,7 +78,7 @@ async def test_alerts_are_listed_in_their_order_and_what_nobody_can_read_is_left
 
 
 async def test_old_alerts_are_left_out(brokers: str, tmp_path: Path) -> None:
-    """The list would show what was over weeks ago, or end with an error where there is nothing new."""
+    """Old alerts are left out, and an empty list is no error."""
     subject = unique("subject")
     await send(brokers, ALERTS, alert(AlertRaised, subject))
     result = await command("alerts", "--hours", "0", folder=installed(tmp_path, brokers))
@@ -87,7 +87,7 @@ async def test_old_alerts_are_left_out(brokers: str, tmp_path: Path) -> None:
 
 
 async def test_progress_is_told_as_it_happens(brokers: str) -> None:
-    """Whoever follows a training would see nothing until it is over."""
+    """The progress of a training is shown as it happens."""
     moment = SystemClock().now()
     run_id = uuid4()
     await send(brokers, TRAINING_PROGRESS, progress("goal", 1, training_event_id=run_id))
@@ -105,7 +105,7 @@ async def test_progress_is_told_as_it_happens(brokers: str) -> None:
 
 
 async def test_the_command_line_follows_one_model_until_ctrl_c(brokers: str, tmp_path: Path) -> None:
-    """Whoever waits for one model would be shown all of them, or could not stop looking."""
+    """The command line follows one model until Ctrl-C."""
     await send(brokers, TRAINING_PROGRESS, progress("spending", 3), progress("goal", 9, loss=0.25, verdict="rejected"))  # fmt: skip
     arguments = ("-u", "-m", "stack", "trainings", "goal", "--follow", "--folder", str(installed(tmp_path, brokers)))
     following = await asyncio.create_subprocess_exec(
@@ -124,7 +124,7 @@ async def test_the_command_line_follows_one_model_until_ctrl_c(brokers: str, tmp
 
 
 async def test_a_broker_that_is_away_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list would end in a traceback, or hang for ever."""
+    """A broker that is away is reported in a sentence."""
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setattr("admin.cli.watching.CONNECT_SECONDS", 0.3)
     with pytest.raises(RetryLaterError, match=f"the broker at {address} does not answer"):

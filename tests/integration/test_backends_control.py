@@ -112,7 +112,7 @@ async def written_down(database: Database) -> tuple[list[tuple[str, str]], list[
 
 
 async def test_a_command_takes_effect_is_answered_and_written_down(database_url: str, clock: ManualClock) -> None:
-    """An act would be without an answer, or missing in the log of who did what."""
+    """A command takes effect, is answered and is audited."""
     executor, command = Executor(), roll_back()
     async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, executor, clock).handle(record_of(command))
@@ -130,7 +130,7 @@ async def test_a_command_takes_effect_is_answered_and_written_down(database_url:
 
 
 async def test_a_command_that_comes_twice_acts_once(database_url: str, clock: ManualClock) -> None:
-    """A restart, which reads half an hour of commands again, would roll back once more."""
+    """A command that is read twice takes effect once."""
     executor, command = Executor(), roll_back()
     async with database_of(Service.DEPLOYER, database_url) as database:
         for _ in range(3):
@@ -141,7 +141,7 @@ async def test_a_command_that_comes_twice_acts_once(database_url: str, clock: Ma
 
 
 async def test_of_two_instances_that_see_a_command_at_once_one_acts(database_url: str, clock: ManualClock) -> None:
-    """Every instance reads every command: two deployers would both roll back, two versions at once."""
+    """Of two instances that read a command at once, one acts."""
     executor, command = Executor(), roll_back()
     executor.may_go_on.clear()
     async with (
@@ -160,7 +160,7 @@ async def test_of_two_instances_that_see_a_command_at_once_one_acts(database_url
 
 
 async def test_where_the_first_instance_fails_the_second_one_acts(database_url: str, clock: ManualClock) -> None:
-    """A command would be lost with the instance that had begun to act on it."""
+    """If the first instance fails, the second one acts."""
     broken, executor, command = Executor(), Executor(), roll_back()
     broken.may_go_on.clear()
     async with (
@@ -179,7 +179,7 @@ async def test_where_the_first_instance_fails_the_second_one_acts(database_url: 
 
 
 async def test_the_same_id_of_another_issuer_is_another_command(database_url: str, clock: ManualClock) -> None:
-    """Somebody could keep another one's command from acting by guessing its id."""
+    """The same id from another issuer is another command."""
     executor, command_id = Executor(), uuid4()
     async with database_of(Service.DEPLOYER, database_url) as database:
         for issuer in ("ann", "eve"):
@@ -188,7 +188,7 @@ async def test_the_same_id_of_another_issuer_is_another_command(database_url: st
 
 
 async def test_a_command_that_comes_too_late_is_refused(database_url: str, clock: ManualClock) -> None:
-    """A deployer that was down for a day would carry out yesterday's rollback."""
+    """An expired command is refused."""
     executor, command = Executor(), roll_back()
     clock.advance(5 * 60 + 1)
     async with database_of(Service.DEPLOYER, database_url) as database:
@@ -204,7 +204,7 @@ async def test_a_command_that_comes_too_late_is_refused(database_url: str, clock
 
 
 async def test_a_refusal_takes_back_what_was_done_and_is_answered(database_url: str, clock: ManualClock) -> None:
-    """Half of a refused command would stay, or the caller wait in vain."""
+    """A refusal rolls back what was done, and is answered."""
     executor = Executor(refusal="there is nothing before it; deploy a version first")
     async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, executor, clock).handle(record_of(roll_back()))
@@ -216,7 +216,7 @@ async def test_a_refusal_takes_back_what_was_done_and_is_answered(database_url: 
 
 
 async def test_an_unknown_model_is_refused_with_the_known_ones(database_url: str, clock: ManualClock) -> None:
-    """A mistyped model would be lost, or stop the deployer."""
+    """A command for an unknown model is refused with the known ones."""
     executor = Executor()
     async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, executor, clock).handle(record_of(roll_back(model_type="weather")))
@@ -234,7 +234,7 @@ async def test_an_unknown_model_is_refused_with_the_known_ones(database_url: str
 async def test_what_nobody_understands_is_refused_with_what_is_known(
     database_url: str, clock: ManualClock, raw: bytes
 ) -> None:
-    """Whoever sends an unknown command would wait in vain for an answer."""
+    """An unknown command is refused with the known ones."""
     async with database_of(Service.DEPLOYER, database_url) as database:
         await handler(database, Executor(), clock).handle(record_of(raw))
         [answer] = await answers(database)
@@ -247,7 +247,7 @@ async def test_what_nobody_understands_is_refused_with_what_is_known(
 
 
 async def test_what_nobody_understands_is_answered_once(database_url: str, clock: ManualClock) -> None:
-    """Each restart would answer it again, and each service would."""
+    """An unknown command is answered once, whatever restarts and however many services read it."""
     raw = document(type="BuyShares")
     async with (
         database_of(Service.DEPLOYER, database_url) as deployer,
@@ -275,7 +275,7 @@ async def test_what_nobody_understands_is_answered_once(database_url: str, clock
     ],
 )
 async def test_what_cannot_even_be_answered_is_put_aside(database_url: str, clock: ManualClock, raw: bytes) -> None:
-    """One command that fits no column would be tried for ever, and hold up every rollback behind it."""
+    """A command that cannot even be answered becomes a dead letter."""
     async with database_of(Service.DEPLOYER, database_url) as database:
         with pytest.raises(InvalidMessageError):
             await handler(database, Executor(), clock).handle(record_of(raw))
@@ -285,7 +285,7 @@ async def test_what_cannot_even_be_answered_is_put_aside(database_url: str, cloc
 async def test_other_services_leave_a_broken_record_to_the_one_that_answers(
     database_url: str, clock: ManualClock
 ) -> None:
-    """One broken record would be put aside once by each service."""
+    """A broken record is dead-lettered by one service only."""
     async with database_of(Service.TRAINERS, database_url) as database:
         for raw in (b"no JSON", document(type="BuyShares"), document(type="x" * 51)):
             await handler(database, Executor(), clock).handle(record_of(raw))
@@ -293,7 +293,7 @@ async def test_other_services_leave_a_broken_record_to_the_one_that_answers(
 
 
 async def test_a_command_of_another_service_is_left_alone(database_url: str, clock: ManualClock) -> None:
-    """A service would claim a command that it cannot carry out, and nobody would act."""
+    """A service leaves the commands of other services alone."""
     command = TriggerTraining(
         event_id=uuid4(), occurred_at=NOON, issuer="ann", expires_at=NOON + dt.timedelta(minutes=5), model_type="goal"
     )
@@ -304,7 +304,7 @@ async def test_a_command_of_another_service_is_left_alone(database_url: str, clo
 
 @pytest.mark.parametrize("raw", [record_of(roll_back()).value, document(type="BuyShares")], ids=["known", "unknown"])
 async def test_while_the_database_is_away_a_command_waits(clock: ManualClock, raw: bytes) -> None:
-    """A command given while the database restarts would be lost."""
+    """A command waits while the database is away."""
     url = f"postgresql+asyncpg://nobody:x@127.0.0.1:{free_port()}/none"
     async with database_of(Service.DEPLOYER, url) as database:
         with pytest.raises(RetryLaterError):
@@ -312,7 +312,7 @@ async def test_while_the_database_is_away_a_command_waits(clock: ManualClock, ra
 
 
 async def test_a_bug_of_an_executor_is_not_taken_for_a_refusal(database_url: str, clock: ManualClock) -> None:
-    """A bug would be answered as if the caller were wrong, and nobody would look."""
+    """A bug in an executor is raised, not answered as a refusal."""
 
     async def buggy(*_: object) -> CommandOutcome:
         message = "a bug"

@@ -46,7 +46,7 @@ async def fetched(consumer: BrokerConsumer, count: int) -> list[Record]:
 
 
 async def test_a_producer_is_replaced_when_the_broker_takes_nothing_more_of_it(broker_address: str) -> None:
-    """After a long outage a relay would be refused for ever, and nothing be announced until somebody restarts the process."""
+    """A producer that the broker refuses after an outage is replaced."""
     topic = await created_topic(broker_address, "spent")
     async with producing(broker_address) as producer:
         await producer.publish(topic.name, b"k", b"before")
@@ -61,7 +61,7 @@ async def test_a_producer_is_replaced_when_the_broker_takes_nothing_more_of_it(b
 
 
 async def test_topics_are_created_once_and_as_the_register_says(broker_address: str) -> None:
-    """A second process would fail at its start, or a topic keep the producer's time and lose a replay to retention."""
+    """Topics are created once, with the settings of the register."""
     narrow, wide = new_topic("narrow"), new_topic("wide", wide=True)
     first = await create_topics(broker_address, wide_partitions=3, topics=[narrow, wide])
     again = await create_topics(broker_address, wide_partitions=3, topics=[narrow, wide])
@@ -80,7 +80,7 @@ async def test_topics_are_created_once_and_as_the_register_says(broker_address: 
 
 
 async def test_several_that_create_topics_at_once_do_not_hinder_each_other(broker_address: str) -> None:
-    """Of several processes that start together all but one would fail."""
+    """Several processes can create the topics at once."""
     topics = [new_topic("together", wide=True) for _ in range(3)]
     await asyncio.gather(*(create_topics(broker_address, wide_partitions=2, topics=topics) for _ in range(4)))
     ends = await end_offsets(broker_address, topics, wide_partitions=2)
@@ -88,21 +88,21 @@ async def test_several_that_create_topics_at_once_do_not_hinder_each_other(broke
 
 
 async def test_another_number_of_partitions_is_refused_with_the_way_out(broker_address: str) -> None:
-    """Users would be spread differently from one day to the next, and their events no longer be in order."""
+    """A topic with another number of partitions is refused, and the error says what to do."""
     topic = await created_topic(broker_address, "narrow", partitions=2)
     with pytest.raises(SettingsError, match=f"{topic.name} has 2 partitions .* set FINCOACH_WIDE_PARTITIONS=2"):
         await create_topics(broker_address, wide_partitions=5, topics=[topic])
 
 
 async def test_a_topic_that_the_broker_refuses_is_named(broker_address: str) -> None:
-    """A set-up would go on without one of its topics."""
+    """A topic that the broker refuses is named in the error."""
     topic = new_topic("spaces are not allowed")
     with pytest.raises(SettingsError, match=rf"refused to create {topic.name}: InvalidTopicError"):
         await create_topics(broker_address, wide_partitions=1, topics=[topic])
 
 
 async def test_what_is_published_is_read_as_it_was(broker_address: str) -> None:
-    """A message would lose its key, its headers or its order on the way."""
+    """Records are read with their key, value and headers, in order."""
     topic = await created_topic(broker_address, "as-it-was")
     before = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     async with producing(broker_address) as producer:
@@ -118,7 +118,7 @@ async def test_what_is_published_is_read_as_it_was(broker_address: str) -> None:
 
 
 async def test_a_producer_that_was_not_started_loses_nothing_silently(broker_address: str) -> None:
-    """What is sent before the start or after the stop would vanish."""
+    """Sending before the start or after the stop raises an error."""
     topic = await created_topic(broker_address, "unstarted")
     producer = BrokerProducer(broker_address, client_id="test")
     with pytest.raises(RetryLaterError, match="not started"):
@@ -132,7 +132,7 @@ async def test_a_producer_that_was_not_started_loses_nothing_silently(broker_add
 
 
 async def test_what_the_broker_does_not_acknowledge_is_an_error(broker_address: str) -> None:
-    """A relay would mark rows as published that the broker refused."""
+    """A record that the broker does not acknowledge raises an error."""
     topic = await created_topic(broker_address, "limited")
     async with producing(broker_address) as producer:
         with pytest.raises(RetryLaterError, match="MessageSizeTooLarge"):  # by the client
@@ -144,7 +144,7 @@ async def test_what_the_broker_does_not_acknowledge_is_an_error(broker_address: 
 
 
 async def test_a_consumer_alone_reads_every_partition_from_the_beginning(broker_address: str) -> None:
-    """A replica would start without the states that were published before it."""
+    """A consumer without a group reads every partition from the beginning."""
     topic = await created_topic(broker_address, "alone", partitions=3)
     async with producing(broker_address) as producer:
         await producer.publish_batch([(topic.name, str(number).encode(), b"v", {}) for number in range(30)])
@@ -155,7 +155,7 @@ async def test_a_consumer_alone_reads_every_partition_from_the_beginning(broker_
 
 
 async def test_a_consumer_alone_can_begin_at_a_moment(broker_address: str) -> None:
-    """Old commands would be read again, or fresh ones be missed."""
+    """A consumer without a group can begin at a moment."""
     topic = await created_topic(broker_address, "since", partitions=2)
     async with producing(broker_address) as producer:
         await producer.publish(topic.name, b"a", b"old")
@@ -171,7 +171,7 @@ async def test_a_consumer_alone_can_begin_at_a_moment(broker_address: str) -> No
 
 
 async def test_a_moment_after_all_records_means_from_now_on(broker_address: str) -> None:
-    """A gateway would take an old answer for the one that it waits for, or never hear the new one."""
+    """A moment after all records means from now on."""
     topic = await created_topic(broker_address, "from-now-on")
     await send(broker_address, topic, b"old")
     consumer = BrokerConsumer(broker_address, [topic], client_id="test")
@@ -186,7 +186,7 @@ async def test_a_moment_after_all_records_means_from_now_on(broker_address: str)
 
 
 async def test_what_comes_while_a_consumer_looks_for_its_moment_is_read(broker_address: str) -> None:
-    """A command that is given while a process starts would be read by nobody, ever."""
+    """A record that arrives while a consumer looks for its moment is read."""
     topic = await created_topic(broker_address, "meanwhile")
     consumer = BrokerConsumer(broker_address, [topic], client_id="test")
     ask = consumer._consumer.offsets_for_times
@@ -205,7 +205,7 @@ async def test_what_comes_while_a_consumer_looks_for_its_moment_is_read(broker_a
 
 
 async def test_a_consumer_alone_waits_for_its_topic(broker_address: str) -> None:
-    """A process that starts before its topics are created would fail, or never read them."""
+    """A consumer without a group waits until its topic exists."""
     topic = new_topic("later")
     consumer = BrokerConsumer(broker_address, [topic], client_id="test")
     starting = asyncio.create_task(consumer.start())
@@ -221,7 +221,7 @@ async def test_a_consumer_alone_waits_for_its_topic(broker_address: str) -> None
 
 
 async def test_a_group_goes_on_behind_what_it_committed(broker_address: str) -> None:
-    """A restarted process would do everything again, or skip what it had not done."""
+    """A group continues behind its committed offset."""
     topic, group = await created_topic(broker_address, "group"), unique("group")
     await send(broker_address, topic, b"0", b"1", b"2")
     async with consuming(broker_address, [topic], group=group) as consumer:
@@ -235,7 +235,7 @@ async def test_a_group_goes_on_behind_what_it_committed(broker_address: str) -> 
 
 
 async def test_rewinding_reads_a_record_and_what_follows_again(broker_address: str) -> None:
-    """A record whose handling failed would be skipped until the next restart."""
+    """After rewinding, a record and those that follow it are read again."""
     topic = await created_topic(broker_address, "rewind")
     await send(broker_address, topic, b"0", b"1", b"2")
     async with consuming(broker_address, [topic], group=unique("group")) as consumer:
@@ -246,7 +246,7 @@ async def test_rewinding_reads_a_record_and_what_follows_again(broker_address: s
 
 
 async def test_rewinding_a_partition_that_somebody_else_has_by_now_does_nothing(broker_address: str) -> None:
-    """A rebalance while the database is away would end the process."""
+    """Rewinding a partition that was revoked does nothing."""
     topic = await created_topic(broker_address, "rebalanced")
     await send(broker_address, topic, b"0")
     [record] = await records_on(broker_address, topic)
@@ -257,7 +257,7 @@ async def test_rewinding_a_partition_that_somebody_else_has_by_now_does_nothing(
 
 
 async def test_a_commit_for_a_partition_of_somebody_else_is_tried_again_later(broker_address: str) -> None:
-    """A process that lost its partition would stop with a bug, or commit over its successor."""
+    """A commit for a revoked partition is to be retried later; it is no bug."""
     mine, lost = await created_topic(broker_address, "mine"), await created_topic(broker_address, "lost")
     await send(broker_address, lost, b"0")
     [record] = await records_on(broker_address, lost)
@@ -270,7 +270,7 @@ async def test_a_commit_for_a_partition_of_somebody_else_is_tried_again_later(br
 
 
 async def test_connecting_goes_on_until_the_broker_answers(broker_address: str) -> None:
-    """A process that starts before its broker would give up."""
+    """A consumer tries to connect until the broker answers."""
     topic = await created_topic(broker_address, "connecting")
     await send(broker_address, topic, b"value")
     addresses = iter([f"127.0.0.1:{free_port()}", broker_address])
@@ -303,7 +303,7 @@ async def door_to(address: str, port: int) -> AsyncIterator[None]:
 
 
 async def test_a_producer_waits_for_its_broker(broker_address: str) -> None:
-    """A process that starts before its broker would end, and its supervisor give it up."""
+    """A producer tries to connect until the broker answers."""
     topic, port = await created_topic(broker_address, "patient"), free_port()
     producer = BrokerProducer(f"127.0.0.1:{port}", client_id="test")
     starting = asyncio.create_task(producer.start())
@@ -316,7 +316,7 @@ async def test_a_producer_waits_for_its_broker(broker_address: str) -> None:
 
 
 async def test_connecting_can_be_given_up() -> None:
-    """A process that is stopped while its broker is away would hang, or leave half-open connections."""
+    """Connecting can be cancelled, and leaves no connection open."""
     address = f"127.0.0.1:{free_port()}"
     producer = BrokerProducer(address, client_id="test")
     with pytest.raises(TimeoutError):
@@ -329,14 +329,14 @@ async def test_connecting_can_be_given_up() -> None:
 
 
 async def test_connecting_given_up_while_the_topic_is_missing_leaves_nothing_open(broker_address: str) -> None:
-    """Each attempt would leave a connection behind."""
+    """Connecting that is cancelled while the topic is missing leaves no connection open."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1.0):
             await connected(lambda: BrokerConsumer(broker_address, [new_topic("missing")], client_id="test"))
 
 
 async def test_positions_of_a_broker_that_is_away_are_an_error_and_not_nought() -> None:
-    """A status without a broker would say that everything was read."""
+    """Asking for positions while the broker is away is an error, not zero."""
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(RetryLaterError):
         await end_offsets(address, [new_topic("t")], wide_partitions=1)
@@ -347,7 +347,7 @@ async def test_positions_of_a_broker_that_is_away_are_an_error_and_not_nought() 
 
 
 async def test_the_first_record_behind_an_offset_is_told(broker_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records that are there would be taken for expired ones, or a reader would wait at the end of a topic for ever."""
+    """The first record behind an offset is found, also after retention has deleted that offset."""
     topic = await created_topic(broker_address, "first")
     await send(broker_address, topic, b"0", b"1", b"2")
     assert await first_offset(broker_address, topic.name, 0, from_offset=1) == 1
@@ -367,7 +367,7 @@ async def _delete_below(brokers: str, place: TopicPartition, offset: int) -> Non
 
 
 async def test_ends_are_told_per_partition(broker_address: str) -> None:
-    """A lag would be computed against the end of another partition."""
+    """The end offset is given for each partition."""
     topic = await created_topic(broker_address, "ends")
     await send(broker_address, topic, b"0", b"1")
     assert await end_offsets(broker_address, [topic], wide_partitions=4) == {(topic.name, 0): 2}

@@ -74,7 +74,7 @@ async def unpublished(database: Database) -> list[bytes]:
 async def test_rows_are_published_in_order_with_key_and_headers_and_then_marked(
     broker_address: str, database_url: str
 ) -> None:
-    """Sequences would reach replicas the wrong way round, or one message be sent for ever."""
+    """Rows are published in order with key and headers, then marked."""
     topic = await created_topic(broker_address, "outbox")
     values = [str(number).encode() for number in range(BATCH_ROWS + 20)]
     async with database_of(Service.DEPLOYER, database_url) as database, producing(broker_address) as producer:
@@ -90,7 +90,7 @@ async def test_rows_are_published_in_order_with_key_and_headers_and_then_marked(
 async def test_a_row_that_commits_late_behind_published_ones_is_published_too(
     broker_address: str, database_url: str
 ) -> None:
-    """A cursor over ids would pass it by, and the epoch in it would never be trained."""
+    """A row that commits after rows with higher ids is published too."""
     topic = await created_topic(broker_address, "late")
     async with database_of(Service.STREAMS, database_url) as database, producing(broker_address) as producer:
         relay = OutboxRelay(database, producer)
@@ -103,7 +103,7 @@ async def test_a_row_that_commits_late_behind_published_ones_is_published_too(
 
 
 async def test_a_service_publishes_its_own_rows_only(broker_address: str, database_url: str) -> None:
-    """Two relays would publish the same rows, each under its own lock."""
+    """A relay publishes only the rows of its service."""
     topic = await created_topic(broker_address, "services")
     async with (
         database_of(Service.STREAMS, database_url) as streams,
@@ -118,7 +118,7 @@ async def test_a_service_publishes_its_own_rows_only(broker_address: str, databa
 
 
 async def test_nothing_is_marked_before_the_broker_has_it(broker_address: str, database_url: str) -> None:
-    """What a broker that was away never got would count as published."""
+    """No row is marked before the broker has it."""
     topic = await created_topic(broker_address, "unacknowledged")
     async with database_of(Service.STREAMS, database_url) as database, producing(broker_address) as producer:
         await announce(database, topic, b"row")
@@ -132,7 +132,7 @@ async def test_nothing_is_marked_before_the_broker_has_it(broker_address: str, d
 
 
 async def test_a_running_relay_outlives_broker_and_database(broker_address: str, database_url: str) -> None:
-    """After a restart of either nothing more would be announced until somebody restarts the process."""
+    """A relay continues after a restart of broker or database."""
     topic = await created_topic(broker_address, "outlives")
     async with (
         database_of(Service.STREAMS, database_url, name="relay") as database,
@@ -159,7 +159,7 @@ async def test_a_running_relay_outlives_broker_and_database(broker_address: str,
 
 
 async def test_two_relays_of_one_service_take_turns(broker_address: str, database_url: str) -> None:
-    """Two instances of a service would publish everything twice, or in each other's way out of order."""
+    """Two relays of one service take turns."""
     topic = await created_topic(broker_address, "two")
     values = [str(number).encode() for number in range(300)]
     async with (
@@ -180,7 +180,7 @@ async def test_two_relays_of_one_service_take_turns(broker_address: str, databas
 
 
 async def test_a_second_relay_does_not_wait_for_the_first(broker_address: str, database_url: str) -> None:
-    """Both relays of a service would hang where one hangs."""
+    """A second relay does not wait for the lock of the first."""
     topic = await created_topic(broker_address, "busy")
     entered, leave = asyncio.Event(), asyncio.Event()
 
@@ -204,7 +204,7 @@ async def test_a_second_relay_does_not_wait_for_the_first(broker_address: str, d
 
 
 async def test_a_relay_that_is_woken_does_not_wait_for_its_next_look(broker_address: str, database_url: str) -> None:
-    """A rollback would take as long as the relay sleeps."""
+    """A relay that is woken publishes at once."""
     topic = await created_topic(broker_address, "woken")
     async with database_of(Service.DEPLOYER, database_url) as database, producing(broker_address) as producer:
         relay = OutboxRelay(database, producer, poll_seconds=3_600)
@@ -220,7 +220,7 @@ async def test_a_relay_that_is_woken_does_not_wait_for_its_next_look(broker_addr
 
 
 async def test_large_rows_are_published_a_few_at_a_time(broker_address: str, database_url: str) -> None:
-    """Five hundred dead letters of a megabyte each would be in the memory of the relay at once."""
+    """A relay holds only a few large rows in memory at a time."""
     topic = await created_topic(broker_address, "large")
     large = bytes(BATCH_BYTES - 1)
     async with database_of(Service.STREAMS, database_url) as database, producing(broker_address) as producer:
@@ -231,7 +231,7 @@ async def test_large_rows_are_published_a_few_at_a_time(broker_address: str, dat
 
 
 async def test_what_was_acknowledged_before_the_broker_went_is_marked(broker_address: str, database_url: str) -> None:
-    """All of it would be sent again and again for as long as a backlog takes longer than the broker stays."""
+    """Rows that were acknowledged before the broker went away are marked."""
     topic = await created_topic(broker_address, "half")
     values = [str(number).encode() for number in range(SLICE_ROWS + 10)]
     async with database_of(Service.STREAMS, database_url) as database, producing(broker_address) as producer:

@@ -83,7 +83,7 @@ async def caught_up(processor: Processor) -> None:
 
 
 async def test_records_are_handled_in_order_and_once(broker_address: str) -> None:
-    """A restarted process would do everything again, or records of one user would overtake each other."""
+    """Records are handled in order, and not again after a restart."""
     topic, group, handled = await created_topic(broker_address, "orderly"), unique("group"), Handled()
     values = [str(number) for number in range(100)]
     await send(broker_address, topic, *(value.encode() for value in values))
@@ -98,7 +98,7 @@ async def test_records_are_handled_in_order_and_once(broker_address: str) -> Non
 
 
 async def test_a_record_whose_time_has_not_come_is_tried_again_before_the_next(broker_address: str) -> None:
-    """A database that is away for a moment would cost records, or change their order."""
+    """A record that must be retried later is retried before the next one."""
     topic, group = await created_topic(broker_address, "retried"), unique("group")
     handled = Handled(b=[RetryLaterError("away"), RetryLaterError("still away")])
     await send(broker_address, topic, b"a", b"b", b"c")
@@ -113,7 +113,7 @@ async def test_a_record_whose_time_has_not_come_is_tried_again_before_the_next(b
 
 
 async def test_every_partition_of_a_batch_that_fails_goes_on_where_it_stood(broker_address: str) -> None:
-    """Records of other partitions, fetched together with one that failed, would be skipped."""
+    """After a failure, every partition of the fetch continues where it was."""
     topic = await created_topic(broker_address, "partitions", partitions=3)
     outcomes: dict[str, list[Exception]] = {"4": [RetryLaterError("away")]}
     handled = Handled(**outcomes)
@@ -128,7 +128,7 @@ async def test_every_partition_of_a_batch_that_fails_goes_on_where_it_stood(brok
 
 
 async def test_a_process_that_dies_in_the_middle_leaves_the_record_to_the_next(broker_address: str) -> None:
-    """The record that a process was handling when it died would never be handled."""
+    """The record that a dying process handles is handled by its successor."""
     topic, group = await created_topic(broker_address, "killed"), unique("group")
     await send(broker_address, topic, b"a", b"b")
     reached = asyncio.Event()
@@ -147,7 +147,7 @@ async def test_a_process_that_dies_in_the_middle_leaves_the_record_to_the_next(b
 
 
 async def test_what_is_invalid_is_put_aside_and_the_rest_flows(broker_address: str) -> None:
-    """One broken message would stop everything behind it, or vanish without a trace."""
+    """An invalid message becomes a dead letter, and those behind it are handled."""
     topic, group = await created_topic(broker_address, "poisoned"), unique("group")
     handled = Handled(b=[InvalidMessageError("missing_field", "no user_id")])
     await send(broker_address, topic, b"a", b"b", b"c")
@@ -163,7 +163,7 @@ async def test_what_is_invalid_is_put_aside_and_the_rest_flows(broker_address: s
 
 
 async def test_what_cannot_be_put_aside_yet_is_not_committed(broker_address: str) -> None:
-    """An invalid message would be lost when the dead-letter topic is away for a moment."""
+    """An invalid message is not committed until its dead letter is durable."""
     topic, group = await created_topic(broker_address, "unlettered"), unique("group")
     invalid = InvalidMessageError("not_json", "no JSON")
     handled = Handled(a=[invalid, invalid])
@@ -185,7 +185,7 @@ async def test_what_cannot_be_put_aside_yet_is_not_committed(broker_address: str
 
 
 async def test_a_bug_stops_the_process_and_commits_nothing(broker_address: str) -> None:
-    """A bug would be retried for ever, or its record be skipped without anybody looking."""
+    """A bug stops the process, and nothing is committed."""
     topic, group = await created_topic(broker_address, "buggy"), unique("group")
     handled = Handled(b=[ZeroDivisionError("a bug")])
     await send(broker_address, topic, b"a", b"b", b"c")
@@ -199,7 +199,7 @@ async def test_a_bug_stops_the_process_and_commits_nothing(broker_address: str) 
 
 
 async def test_a_reader_without_a_group_retries_too_and_says_when_it_has_caught_up(broker_address: str) -> None:
-    """A replica would serve before it has read the desired states, or forget one that it could not load at once."""
+    """A reader without a group retries too, and reports when it has caught up."""
     topic = await created_topic(broker_address, "alone")
     handled = Handled(b=[RetryLaterError("away")])
     await send(broker_address, topic, b"a", b"b")
@@ -212,7 +212,7 @@ async def test_a_reader_without_a_group_retries_too_and_says_when_it_has_caught_
 
 
 async def test_a_member_of_a_group_without_a_partition_is_ready_to_step_in(broker_address: str) -> None:
-    """A second trainer would never become ready, because its topic has one partition and the first trainer reads it."""
+    """A group member without a partition counts as caught up."""
     topic, group = await created_topic(broker_address, "standby"), unique("group")
     first, second = Handled(), Handled()
     await send(broker_address, topic, b"a")
@@ -228,7 +228,7 @@ async def test_a_member_of_a_group_without_a_partition_is_ready_to_step_in(broke
 async def test_what_the_database_refuses_is_put_aside_and_the_rest_flows(
     broker_address: str, database_url: str
 ) -> None:
-    """A replica with a name of 150 characters would be tried for ever, and every other replica be forgotten behind it."""
+    """A message that the database refuses becomes a dead letter, and those behind it are handled."""
     topic, group = await created_topic(broker_address, "unholdable"), unique("group")
     now = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
     statuses = [

@@ -43,7 +43,7 @@ async def recounted(database: Database) -> EventRecount:
 
 
 async def test_events_are_counted_from_archive_ledger_panes_and_dead_letters(database: Database) -> None:
-    """The demo's balance would be judged by the counters that it judges."""
+    """Events are recounted from archive, ledger, panes and dead letters."""
     assert set(msgspec.structs.astuple(await recounted(database))) == {0}
     await Rows(database).archive()  # one event, one dead letter, a ledger at 6
     await pane(database, 0, 4, archived=1, duplicates=3)
@@ -63,14 +63,14 @@ async def test_events_are_counted_from_archive_ledger_panes_and_dead_letters(dat
 
 
 async def test_a_hole_between_panes_is_found(database: Database) -> None:
-    """Offsets that nobody counted would go unseen, where another figure makes up for them."""
+    """A gap between panes is found."""
     await pane(database, 0, 4)
     await pane(database, 5, 6)
     assert (await recounted(database)).holes == 1
 
 
 async def test_models_are_counted_by_crossing_verdict_and_decision(database: Database) -> None:
-    """The table would show trainings or deployments that were not."""
+    """Each model's crossings, verdicts and decisions are counted."""
     rows = Rows(database)
     await rows.data_set()
     await rows.training()
@@ -87,7 +87,7 @@ async def test_models_are_counted_by_crossing_verdict_and_decision(database: Dat
 
 
 async def test_the_evidence_of_a_model_is_that_of_its_active_version(database: Database) -> None:
-    """The score beside a served version would be that of another training."""
+    """The evidence of a model belongs to its active version."""
     rows, active = Rows(database), uuid4()
     older = {"model_type": "goal", "status": "completed", "verdict": "candidate_wins"}
     newer = {"model_type": "goal", "status": "completed", "verdict": "champion_kept"}
@@ -109,7 +109,7 @@ async def test_the_evidence_of_a_model_is_that_of_its_active_version(database: D
 
 
 async def test_the_way_from_a_crossing_to_the_last_replica_is_measured(database: Database) -> None:
-    """The demo would name another time than the one that passed until every replica served."""
+    """The time from a crossing to the last replica is measured."""
     rows, run_id = Rows(database), uuid4()
     await rows.data_set()
     await rows.add(
@@ -129,7 +129,7 @@ async def test_the_way_from_a_crossing_to_the_last_replica_is_measured(database:
 
 
 async def test_open_work_is_what_somebody_still_has_to_do(database: Database) -> None:
-    """The demo would end while something is still under way, or wait for ever."""
+    """Open work is exactly what some service still has to do."""
     rows = Rows(database)
     async with database.reading() as connection:
         idle = await RecountRepository(connection).open_work()
@@ -148,7 +148,7 @@ async def test_open_work_is_what_somebody_still_has_to_do(database: Database) ->
 
 
 async def test_without_a_closed_loop_there_is_no_chain(database: Database) -> None:
-    """The demo would show a chain that was never closed, or end with an error."""
+    """Without a closed loop there is no chain."""
     await Rows(database).everything()
     async with database.reading() as connection:
         assert await RecountRepository(connection).chain() is None

@@ -39,7 +39,7 @@ async def drive(database: Database, question: str) -> None:
 
 
 async def test_a_transaction_that_fails_leaves_nothing_behind(database_url: str) -> None:
-    """Something would be announced that is not true, or be audited that did not happen."""
+    """A failed transaction leaves no row, no announcement and no audit entry."""
 
     async def fail_in_the_end(database: Database) -> None:
         async with database.transaction() as work:
@@ -56,7 +56,7 @@ async def test_a_transaction_that_fails_leaves_nothing_behind(database_url: str)
 
 
 async def test_state_and_announcement_are_committed_together(database_url: str) -> None:
-    """A decision would be made and nobody be told."""
+    """State and announcement are committed together."""
     async with database_of(Service.TRAINERS, database_url) as database:
         async with database.transaction() as work:
             await work.publish_raw(ALERTS, b"goal", b'{"a":1}', headers={"reason": "r"})
@@ -72,7 +72,7 @@ async def test_state_and_announcement_are_committed_together(database_url: str) 
 
 
 async def test_the_drivers_connection_is_inside_the_transaction(database_url: str) -> None:
-    """A bulk copy would stay although its batch was rolled back."""
+    """A bulk copy is rolled back with its transaction."""
 
     async def copy_and_fail(database: Database) -> None:
         async with database.transaction() as work:
@@ -90,7 +90,7 @@ async def test_the_drivers_connection_is_inside_the_transaction(database_url: st
 
 
 async def test_a_question_changes_nothing(database_url: str) -> None:
-    """A list of the command line could leave something behind."""
+    """A reading connection changes nothing."""
     async with database_of(Service.ADMIN, database_url) as database:
         async with database.reading() as connection:
             await connection.execute(outbox.insert().values(service="admin", topic="t", payload=b"x"))
@@ -98,7 +98,7 @@ async def test_a_question_changes_nothing(database_url: str) -> None:
 
 
 async def test_a_frozen_owner_of_a_lock_stalls_nobody_for_long(database_url: str) -> None:
-    """A process that hangs inside a transaction would stop its service until somebody kills it."""
+    """A process that hangs inside a transaction blocks others only for a limited time."""
     lock = sa.text("SELECT pg_advisory_xact_lock(1, 1)")
 
     async def freeze_while_others_wait(frozen: Database, other: Database) -> None:
@@ -118,7 +118,7 @@ async def test_a_frozen_owner_of_a_lock_stalls_nobody_for_long(database_url: str
 
 
 async def test_a_database_that_is_away_is_recognised() -> None:
-    """A worker would take a database that restarts for a bug, and stop."""
+    """A database that is away raises DatabaseAwayError."""
     url = f"postgresql+asyncpg://nobody:x@127.0.0.1:{free_port()}/none"
     async with database_of(Service.STREAMS, url) as database:
         with pytest.raises(DatabaseAwayError):
@@ -127,7 +127,7 @@ async def test_a_database_that_is_away_is_recognised() -> None:
 
 
 async def test_a_connection_that_the_server_ended_is_replaced(database_url: str) -> None:
-    """After a restart of the database each pooled connection would fail once more."""
+    """A connection that the server ended is replaced without an error."""
     async with (
         database_of(Service.STREAMS, database_url) as database,
         database_of(Service.ADMIN, database_url) as admin,
@@ -211,7 +211,7 @@ async def test_what_another_try_may_mend_is_retried(database_url: str, statement
 
 
 async def test_what_the_block_itself_raises_comes_out_as_it_is(database_url: str) -> None:
-    """An error of the caller's own would be taken for one of the database."""
+    """An error of the caller's own block comes out unchanged."""
 
     async def write_and_raise(database: Database, error: Exception) -> None:
         async with database.transaction() as work:

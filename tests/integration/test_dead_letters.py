@@ -156,7 +156,7 @@ def unreadable_yet(number: int, *, source: str = "host") -> TransactionCreated:
 
 
 async def test_a_letter_says_where_from_who_and_why(settings: StreamsSettings, connection: asyncpg.Connection) -> None:
-    """Nobody could find the record again, blame its producer, or send it to where it was."""
+    """A dead letter says where the record was, who sent it and why it failed."""
     event = transaction(1, source=f"shop-{uuid.uuid4().hex[:8]}")
     async with bench(settings) as yard:
         await yard.producer.publish_batch([(BEHAVIORAL_EVENTS.name, b"\xff\x00", outgoing(event)[2], {"trace": "1"})])
@@ -190,7 +190,7 @@ async def test_a_letter_says_where_from_who_and_why(settings: StreamsSettings, c
 async def test_what_is_valid_after_a_fix_is_archived_once(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
-    """Events that were put aside by an old release would be lost, or counted twice when somebody retries twice."""
+    """A record that is valid after a fix is archived once, however often it is retried."""
     events = [unreadable_yet(number) for number in range(5)]
     async with bench(settings) as yard:
         await yard.send([*events, transaction(100)])
@@ -216,7 +216,7 @@ async def test_what_is_valid_after_a_fix_is_archived_once(
 async def test_what_fails_again_is_linked_to_its_first_letter_until_it_was_tried_too_often(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
-    """A record that nobody can mend would be sent for ever, or each try look like a new defect."""
+    """A retry that fails is linked to its first dead letter; after too many tries it is refused."""
     assert not release.is_upgraded
     async with bench(settings) as yard:
         await yard.send([unreadable_yet(1)])
@@ -246,7 +246,7 @@ def expected(attempt: int) -> str:
 async def test_a_chain_is_settled_as_a_whole(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
-    """The list would show a record as lost that was taken in at its second try."""
+    """A retry that succeeds settles all dead letters of its record."""
     async with bench(settings) as yard:
         await yard.send([unreadable_yet(1)])
         await until_letters(connection, 1)
@@ -274,7 +274,7 @@ class CutPublisher:
 async def test_a_relay_that_dies_between_publishing_and_marking_archives_nothing_twice(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
-    """Every crash in the wrong moment would double the retried events."""
+    """A relay that dies between publishing and marking causes no second archiving."""
     async with bench(settings) as yard:
         await yard.send([unreadable_yet(number) for number in range(3)])
         await until_letters(connection, 3)
@@ -294,7 +294,7 @@ async def test_a_relay_that_dies_between_publishing_and_marking_archives_nothing
 async def test_two_commands_at_the_same_moment_send_each_letter_once(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
-    """Two operators would send the same records twice."""
+    """Two commands at the same moment send each record once."""
     async with bench(settings) as yard:
         await yard.send([unreadable_yet(number) for number in range(40)])
         await until_letters(connection, 40)
@@ -310,7 +310,7 @@ async def test_two_commands_at_the_same_moment_send_each_letter_once(
 async def test_letters_are_chosen_by_everything_that_is_known_of_them(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
-    """A retry would send what nobody asked for."""
+    """Dead letters can be chosen by everything that is known of them."""
     assert not release.is_upgraded
     async with bench(settings) as yard:
         await yard.send([unreadable_yet(1, source="shop"), unreadable_yet(2, source="bank")])
@@ -348,7 +348,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "said"), REFUSED)
 def test_a_command_that_cannot_be_carried_out_is_refused(fields: dict[str, Any], said: str) -> None:
-    """A value that no column holds would stop every worker, after each restart again."""
+    """A command with a value that no column holds is refused."""
     now = SystemClock().now()
     command = RetryDeadLetters(event_id=uuid.uuid4(), occurred_at=now, issuer="t", expires_at=now, **fields)
     with pytest.raises(CommandRejectedError, match=said):
@@ -358,7 +358,7 @@ def test_a_command_that_cannot_be_carried_out_is_refused(fields: dict[str, Any],
 async def test_one_command_sends_what_one_transaction_may_hold(
     settings: StreamsSettings, connection: asyncpg.Connection, release: Release
 ) -> None:
-    """A retry of a whole topic would fill the memory of the relay, or end in the database's time-out."""
+    """One command sends at most what one transaction may hold."""
     assert not release.is_upgraded
     async with bench(settings) as yard:
         await yard.send([unreadable_yet(number) for number in range(5)])
@@ -377,7 +377,7 @@ async def alerts_about(brokers: str, producer: str) -> list[Any]:
 async def test_a_broken_producer_raises_one_alert_and_the_rest_flows(
     settings: StreamsSettings, connection: asyncpg.Connection
 ) -> None:
-    """A broken producer would stay unseen, flood the alerts, or stop the events of all others."""
+    """A broken producer raises one alert, and events of others are taken in."""
     shop = f"shop-{uuid.uuid4().hex[:8]}"
     strict = settings.model_copy(
         update={"dead_letter_consecutive": 50, "dead_letter_window_seconds": 3.0, "batch_records": 20}
@@ -408,7 +408,7 @@ async def test_a_broken_producer_raises_one_alert_and_the_rest_flows(
 async def test_a_producer_with_too_great_a_share_of_dead_letters_raises_an_alert(
     settings: StreamsSettings, connection: asyncpg.Connection
 ) -> None:
-    """A producer whose every third record is lost would stay unseen, because good ones lie in between; or one be blamed for another."""
+    """A producer with too large a share of dead letters raises an alert; others do not."""
     shop, calm = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("shop", "calm"))
     strict = settings.model_copy(update={"dead_letter_ratio": 0.2, "dead_letter_records": 100, "batch_records": 30})
     async with bench(strict) as yard:
@@ -446,7 +446,7 @@ def refused(_: bytes) -> AnyBehavioralEvent:
 async def test_a_broken_worker_stops_before_it_puts_a_topic_aside(
     settings: StreamsSettings, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bad release would empty the topic into dead letters within minutes."""
+    """A broken worker stops before it dead-letters a topic."""
     strict = settings.model_copy(update={"dead_letter_consecutive": 20})
     monkeypatch.setattr("streams.batches.events.decode_storable_event", refused)
     before = await connection.fetch("SELECT * FROM ledger ORDER BY topic, partition")
@@ -469,7 +469,7 @@ async def test_a_broken_worker_stops_before_it_puts_a_topic_aside(
 async def test_a_broken_reducer_stops_the_worker_too(
     settings: StreamsSettings, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A defect of our own feature state would be blamed on every event of a producer."""
+    """A worker with a broken reducer stops, and no producer is blamed."""
 
     def broken(*_: object) -> None:
         raise ArithmeticError("planted")
@@ -487,7 +487,7 @@ async def test_a_broken_reducer_stops_the_worker_too(
 async def test_a_record_that_no_client_may_send_again_is_announced_by_its_beginning(
     settings: StreamsSettings, connection: asyncpg.Connection
 ) -> None:
-    """Compressed it came through; the relay would try to send it for ever, and announce nothing behind it."""
+    """A record too large to be sent again is announced by its beginning."""
     huge = b'{"source":"' + uuid.uuid4().hex.encode() + b'","x":"' + b"x" * (7 * MIB) + b'"}'
     sender = AIOKafkaProducer(bootstrap_servers=settings.brokers, max_request_size=8 * MIB, compression_type="zstd")
     async with bench(settings) as yard, sender:

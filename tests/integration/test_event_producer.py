@@ -88,7 +88,7 @@ async def view(producer: EventProducer, number: int, *, user: int = 0) -> UUID:
 async def test_events_arrive_whole_keyed_and_in_order(
     broker_address: str, topic: str, compression: Compression | None
 ) -> None:
-    """If it failed, events would be lost or repeated on an undisturbed way, or one user's events change places."""
+    """Events arrive once, unchanged and keyed; those of one user stay in order."""
     acknowledged: dict[UUID | None, tuple[int, int]] = {}
 
     def note(event: OutgoingEvent, partition: int, offset: int) -> None:
@@ -125,7 +125,7 @@ async def test_events_arrive_whole_keyed_and_in_order(
 
 
 async def test_partitions_are_those_of_other_clients(broker_address: str, topic: str) -> None:
-    """If it failed, one user's events would be on two partitions as soon as two kinds of clients wrote them."""
+    """A user's events go to the partition that other clients choose."""
     async with EventProducer(broker_address, consent_default=True, settings=settings_for(topic)) as producer:
         for number in range(100):
             await view(producer, number, user=number)
@@ -136,7 +136,7 @@ async def test_partitions_are_those_of_other_clients(broker_address: str, topic:
 
 
 async def test_one_event_can_be_waited_for(broker_address: str, topic: str) -> None:
-    """If it failed, a caller that must know could not know."""
+    """A caller can wait until one event is acknowledged."""
     event = PageViewed(event_id=UUID(int=1), user_id=UUID(int=2), occurred_at=NOON, consent=True, page_url="/")
     async with EventProducer(broker_address, consent_default=True, settings=settings_for(topic)) as producer:
         answer = await asyncio.wait_for(producer.deliver(event), 20)
@@ -145,7 +145,7 @@ async def test_one_event_can_be_waited_for(broker_address: str, topic: str) -> N
 
 
 async def test_large_events_and_foreign_bytes_pass(broker_address: str, topic: str) -> None:
-    """If it failed, an event near the limit would be stuck, and a replay could not show what a dead letter is."""
+    """Events near the limit and foreign bytes are sent."""
     settings = settings_for(topic, max_event_bytes=3 * 1024 * 1024, compression=None)
     large = b"x" * (2 * 1024 * 1024)
     async with EventProducer(broker_address, consent_default=True, settings=settings) as producer:
@@ -160,7 +160,7 @@ async def test_large_events_and_foreign_bytes_pass(broker_address: str, topic: s
 
 
 async def test_what_the_broker_refuses_is_reported_and_the_rest_arrives(broker_address: str) -> None:
-    """If it failed, one event that the topic does not take would stop all that come after it."""
+    """An event that the broker refuses is reported, and the others arrive."""
     topic = unique("small")
     admin = AIOKafkaAdminClient(bootstrap_servers=broker_address)
     await admin.start()
@@ -184,7 +184,7 @@ async def test_what_the_broker_refuses_is_reported_and_the_rest_arrives(broker_a
 
 
 async def test_a_topic_that_comes_later_gets_what_was_accepted(broker_address: str) -> None:
-    """If it failed, a host that starts before the system would lose its first events."""
+    """Accepted events wait for a topic that is created later."""
     topic = unique("late")
     settings = settings_for(topic, request_timeout_seconds=1.0)
     async with EventProducer(broker_address, consent_default=True, settings=settings) as producer:
@@ -200,7 +200,7 @@ async def test_a_topic_that_comes_later_gets_what_was_accepted(broker_address: s
 
 
 def test_threads_deliver_together(broker_address: str) -> None:
-    """If it failed, a threaded host would lose or repeat events."""
+    """Events from several threads all arrive once."""
     topic = asyncio.run(new_topic(broker_address))
     with SyncEventProducer(broker_address, consent_default=True, settings=settings_for(topic)) as producer:
         for number in range(200):
@@ -214,7 +214,7 @@ def test_threads_deliver_together(broker_address: str) -> None:
 
 
 async def test_a_killed_broker_costs_no_accepted_event() -> None:
-    """If it failed, a restart of the broker would lose events, or a frozen one would hold the host's requests."""
+    """A killed or frozen broker loses no accepted event and does not block the host."""
     with tempfile.TemporaryDirectory(prefix="fincoach-producer-") as name:
         broker = EmbeddedBroker(Path(name) / "broker")
         with running_in_background(broker.spec(), folder=Path(name)) as supervisor:

@@ -69,7 +69,7 @@ async def rows_of(connection: asyncpg.Connection, value: bytes) -> list[asyncpg.
 async def test_a_letter_of_another_service_is_kept_once_and_can_be_retried(
     broker_address: str, database_url: str, connection: asyncpg.Connection
 ) -> None:
-    """A command that nobody could read would be on a topic that nobody looks at."""
+    """A dead letter of another service is kept once and can be retried."""
     await create_topics(broker_address, wide_partitions=WIDE_PARTITIONS)
     command, event, last = (f'{{"issuer":"ann","x":"{uuid.uuid4()}"}}'.encode() for _ in range(3))
     record, group = refused(CONTROL.name, command), unique("letters")
@@ -123,7 +123,7 @@ SAID = {
     ],
 )
 def test_what_is_no_letter_of_another_service_is_passed_over(changed: dict[str, str]) -> None:
-    """One strange record on the topic would stop the service, or stand in the table as something that it is not."""
+    """A record on the topic that is no dead letter of another service is ignored."""
     record = Record(topic="t", partition=0, offset=1, key=None, value=b"", timestamp=SystemClock().now(), headers=SAID)
     assert row_of(record) is not None
     assert row_of(dataclasses.replace(record, headers=SAID | changed)) is None

@@ -55,7 +55,7 @@ async def records_on(address: str, topic: str) -> int:
 async def test_a_whole_set_arrives_and_is_in_the_journal(
     broker_address: str, topic: str, source: CdnowSource, tmp_path: Path
 ) -> None:
-    """If it failed, the journal would not agree with what the broker has, and no run could be balanced."""
+    """All events of a set arrive, and the journal agrees with the broker."""
     steps: list[tuple[int, int, int | None]] = []
     with Journal(tmp_path / "journal.jsonl") as journal:
         player = Player(
@@ -77,7 +77,7 @@ async def test_a_whole_set_arrives_and_is_in_the_journal(
 
 
 async def test_a_chosen_speed_is_kept(broker_address: str, topic: str, source: CdnowSource, tmp_path: Path) -> None:
-    """If it failed, a demo at human speed would be over in a moment."""
+    """A replay keeps the chosen speed."""
     settings = PlaySettings(events_per_second=200, limit=100)
     with Journal(tmp_path / "journal.jsonl") as journal:
         player = Player(broker_address, journal, settings=settings, producer_settings=ProducerSettings(topic=topic))
@@ -90,7 +90,7 @@ async def test_a_chosen_speed_is_kept(broker_address: str, topic: str, source: C
 async def test_a_stopped_replay_ends_cleanly(
     broker_address: str, topic: str, source: CdnowSource, tmp_path: Path
 ) -> None:
-    """If it failed, Ctrl-C would lose what was accepted, or hang until the end of the set."""
+    """A stopped replay delivers what was accepted and ends soon."""
     with Journal(tmp_path / "journal.jsonl") as journal:
         player = Player(
             broker_address,
@@ -109,7 +109,7 @@ async def test_a_stopped_replay_ends_cleanly(
 
 
 async def test_wrong_lines_arrive_as_they_are(broker_address: str, topic: str, tmp_path: Path) -> None:
-    """If it failed, nobody could show what happens to events that are not JSON or too large."""
+    """Lines that are not JSON or too large are sent unchanged."""
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"not json\n{}\n" + b"x" * (2 * 1024 * 1024) + b"\n")
     with Journal(tmp_path / "journal.jsonl") as journal:
@@ -121,7 +121,7 @@ async def test_wrong_lines_arrive_as_they_are(broker_address: str, topic: str, t
 
 
 async def test_a_line_that_no_topic_takes_is_named(broker_address: str, topic: str, tmp_path: Path) -> None:
-    """If it failed, one absurd line would end the replay without saying which."""
+    """A line that no topic accepts is named in the error."""
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"{}\n" + b"x" * (4 * 1024 * 1024) + b"\n")
     with Journal(tmp_path / "journal.jsonl") as journal:
@@ -134,7 +134,7 @@ async def test_a_line_that_no_topic_takes_is_named(broker_address: str, topic: s
 async def test_events_from_a_pipe_are_played(
     broker_address: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it failed, standard input could not be replayed."""
+    """Events from standard input are replayed."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
     with Journal(tmp_path / "journal.jsonl") as journal:
         player = Player(broker_address, journal, producer_settings=ProducerSettings(topic=topic))
@@ -142,7 +142,7 @@ async def test_events_from_a_pipe_are_played(
 
 
 async def test_an_absent_broker_is_told(source: CdnowSource, tmp_path: Path) -> None:
-    """If it failed, a replay into nowhere would look like a success."""
+    """A broker that is away is reported."""
     settings = PlaySettings(limit=5, flush_seconds=0.2)
     producer_settings = ProducerSettings(request_timeout_seconds=0.5)
     with Journal(tmp_path / "journal.jsonl") as journal:
@@ -153,7 +153,7 @@ async def test_an_absent_broker_is_told(source: CdnowSource, tmp_path: Path) -> 
 
 
 async def test_a_progress_bar_shows_the_figures() -> None:
-    """If it failed, the user would see a bar that does not move."""
+    """The progress bar shows the current figures."""
     output = io.StringIO()
     with rich_progress("cdnow", console=Console(file=output, width=120, force_terminal=True)) as show:
         show(5, 3, 10)

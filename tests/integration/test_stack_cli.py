@@ -102,7 +102,7 @@ def shell() -> Iterator[Shell]:
 
 
 def test_the_status_of_a_running_system_is_whole(shell: Shell) -> None:
-    """A new user's first look would show a broken loop, or a script could not tell that all is well."""
+    """The status of a running system is whole, with exit status 0."""
     shell.until(shell.is_whole, "a whole loop")
     for_people, for_programs = shell("status"), shell.json("status")
     assert "The loop is whole." in for_people.stdout
@@ -114,7 +114,7 @@ def test_the_status_of_a_running_system_is_whole(shell: Shell) -> None:
 
 
 def test_every_process_answers_for_its_health_and_metrics(shell: Shell) -> None:
-    """An operator's monitoring would have nothing to look at."""
+    """Every process answers for its health and metrics."""
     for process in shell.installation.processes:
         path = "/v2/health/live" if process.service == "serving" else "/health/live"
         assert httpx.get(process.url + path).status_code == 200, process.name
@@ -126,7 +126,7 @@ def test_every_process_answers_for_its_health_and_metrics(shell: Shell) -> None:
 
 @pytest.mark.parametrize("arguments", [("up",), ("up", "--fresh"), ("up", "--detach")])
 def test_a_second_system_on_the_same_folder_is_refused(shell: Shell, arguments: tuple[str, ...]) -> None:
-    """Two systems would write one database, or the second remove the data under the first."""
+    """A second system on the same folder is refused, and the first one keeps running."""
     pid = running_supervisor(shell.folder)
     ran = shell(*arguments)
     assert ran.returncode == 1
@@ -136,7 +136,7 @@ def test_a_second_system_on_the_same_folder_is_refused(shell: Shell, arguments: 
 
 
 def test_every_model_answers_from_its_baseline_before_anything_was_learned(shell: Shell) -> None:
-    """A host that starts with an empty system would get errors until the first training."""
+    """Every model answers from its baseline before the first training."""
     versions = shell.json("versions")
     assert {(row["model_type"], row["version"], row["is_active"]) for row in versions} == {
         (model, "0.0.0", True) for model in FOUR_MODELS
@@ -149,7 +149,7 @@ def test_every_model_answers_from_its_baseline_before_anything_was_learned(shell
 
 
 def test_a_rollback_with_nothing_before_it_is_refused_and_written_down(shell: Shell) -> None:
-    """A rollback would leave a model without any version, or nobody could say who had tried."""
+    """A rollback without an earlier version is refused and audited."""
     sentence = shell.refused("rollback", "segmentation", "--reason", "a test")
     assert "segmentation" in sentence
     newest = shell.json("audit", "--limit", "5")[0]
@@ -158,14 +158,14 @@ def test_a_rollback_with_nothing_before_it_is_refused_and_written_down(shell: Sh
 
 
 def test_an_unknown_version_is_refused(shell: Shell) -> None:
-    """A mistyped version would take a model off the replicas."""
+    """An unknown version is refused."""
     sentence = shell.refused("deploy", "goal", "9.9.9")
     assert "9.9.9" in sentence
     assert shell.json("versions", "goal")[0]["version"] == "0.0.0"
 
 
 def test_a_threshold_of_minus_one_is_refused_and_one_that_can_be_meant_is_set(shell: Shell) -> None:
-    """A model would train for ever or never; or the plan's thresholds could not be changed."""
+    """A threshold of -1 is refused; a possible one is set."""
     assert "give a number from 1" in shell.refused("thresholds", "goal", "--set", "-1")
     assert "0" in shell.refused("thresholds", "goal", "--quality", "2")
     done = shell("thresholds", "goal", "--set", "45", "--cool-down", "3")
@@ -177,7 +177,7 @@ def test_a_threshold_of_minus_one_is_refused_and_one_that_can_be_meant_is_set(sh
 
 
 async def test_a_command_that_nobody_knows_is_refused_with_the_known_ones(shell: Shell) -> None:
-    """Whoever programs against the control topic would wait in vain."""
+    """An unknown command is refused with the known ones."""
     clock = SystemClock()
     gateway = CommandGateway(shell.installation.brokers, issuer=unique("test"), clock=clock)
     known = gateway.command(next(iter(COMMAND_EXECUTORS)), "goal")
@@ -195,7 +195,7 @@ async def test_a_command_that_nobody_knows_is_refused_with_the_known_ones(shell:
 
 
 def test_a_file_of_events_is_replayed_and_its_bad_lines_are_kept_aside(shell: Shell) -> None:
-    """One bad line would stop the rest, or vanish without a reason; a repeated replay would count twice."""
+    """A file is replayed, its bad lines become dead letters, and a second replay counts nothing twice."""
     good = [encode_event(transaction(number)) for number in range(GOOD_EVENTS)]
     bad = [value for value, _ in bad_records(SystemClock().now())]
     lines = shell.folder / "events.jsonl"
@@ -218,13 +218,13 @@ def test_a_file_of_events_is_replayed_and_its_bad_lines_are_kept_aside(shell: Sh
 
 
 def test_a_replay_of_what_is_not_there_is_refused(shell: Shell) -> None:
-    """A mistyped file would be a replay of nothing."""
+    """A replay of a missing file is refused."""
     assert "is not there: name a file" in shell.refused("replay", "--jsonl", "/nowhere/events.jsonl")
     assert "there is no data set 'astrology'" in shell.refused("replay", "astrology")
 
 
 def test_a_training_by_command_is_taken_up(shell: Shell) -> None:
-    """An operator could not make a model learn before its threshold."""
+    """A training by command starts before the threshold is reached."""
     answer = shell.json("train", "goal", "--reason", "a test")
     assert answer["executor"] == "trainers"
     queued = {row["model_type"] for row in shell.json("trainings", "--queue")}
@@ -238,7 +238,7 @@ def test_a_training_by_command_is_taken_up(shell: Shell) -> None:
 
 
 def test_schema_and_topics_can_be_prepared_again(shell: Shell) -> None:
-    """A set-up that is repeated, as every deployment does, would fail or change what is there."""
+    """Preparing schema and topics again changes nothing."""
     installation = shell.installation
     named = {
         "FINCOACH_DATABASE_URL": installation.database_url,
@@ -255,7 +255,7 @@ def test_schema_and_topics_can_be_prepared_again(shell: Shell) -> None:
 
 
 def test_a_system_stops_keeps_its_data_and_starts_again(shell: Shell) -> None:
-    """What was learned or set would be gone after a restart, or processes be left behind."""
+    """A stopped system leaves no process, keeps its data and starts again."""
     shell("thresholds", "segmentation", "--set", "77")
     stopped = shell("down")
     assert (stopped.returncode, stopped.stdout.splitlines()[-1]) == (0, "stopped")
@@ -275,7 +275,7 @@ def test_a_system_stops_keeps_its_data_and_starts_again(shell: Shell) -> None:
 
 
 def test_a_second_start_in_the_background_waits_until_it_is_ready(shell: Shell) -> None:
-    """A script would go on while nothing answers yet."""
+    """A start in the background returns when the system is ready."""
     shell("down")
     started = shell("up", "--detach", "--partitions", "3")
     status = shell("status")

@@ -78,7 +78,7 @@ async def create_topic(address: str, topic: str) -> None:
 
 
 async def test_both_services_survive_kill_9_and_keep_their_data_between_runs(folder: Path) -> None:
-    """An accepted event would be lost when the broker or the database is killed, or when the stack is restarted."""
+    """Broker and database keep their data after kill -9 and between runs."""
     for run in range(2):
         # New objects and new ports: a second run knows nothing of the first but its folder.
         postgres, broker = EmbeddedPostgres(folder / "postgres"), EmbeddedBroker(folder / "broker")
@@ -107,7 +107,7 @@ async def test_both_services_survive_kill_9_and_keep_their_data_between_runs(fol
 
 
 async def test_the_database_is_as_promised(postgres_server: str) -> None:
-    """Acknowledged work would be lost with fsync off; text would sort and compare differently from machine to machine."""
+    """The database is PostgreSQL 18 in UTF-8, with fsync and synchronous commits."""
     connection = await connect(postgres_server)
     assert connection.get_server_version().major == 18
     assert await connection.fetchval("SHOW fsync") == "on"
@@ -117,7 +117,7 @@ async def test_the_database_is_as_promised(postgres_server: str) -> None:
 
 
 async def test_each_test_gets_a_database_of_its_own(database_url: str, postgres_server: str) -> None:
-    """Tests would see each other's rows."""
+    """Each test has its own database."""
     connection = await connect(database_url)
     assert await connection.fetchval("SELECT current_database()") != "fincoach"
     assert database_url != postgres_server
@@ -125,7 +125,7 @@ async def test_each_test_gets_a_database_of_its_own(database_url: str, postgres_
 
 
 async def test_a_stranger_without_the_password_is_refused(folder: Path) -> None:
-    """Any account of this machine could run programs as the account of the database."""
+    """The database refuses a connection without the password."""
     postgres = EmbeddedPostgres(folder / "postgres")
     async with Supervisor([postgres.spec()], folder) as supervisor:
         await supervisor.start()
@@ -135,7 +135,7 @@ async def test_a_stranger_without_the_password_is_refused(folder: Path) -> None:
 
 
 async def test_the_broker_sets_the_time_and_takes_large_records(broker_address: str) -> None:
-    """Retention would delete a replay of old events within a minute, and no dead letter could hold a large message."""
+    """The broker sets record times and accepts large records."""
     topic = unique("large")
     await create_topic(broker_address, topic)
     await produce(broker_address, topic, b"x" * (4 * 1024 * 1024), timestamp_ms=867_000_000_000)
@@ -145,7 +145,7 @@ async def test_the_broker_sets_the_time_and_takes_large_records(broker_address: 
 
 
 async def test_a_stale_lock_file_of_postgres_keeps_nobody_out(folder: Path) -> None:
-    """After a kill the process id in the lock file may belong to anybody; Postgres would refuse to start for ever."""
+    """Postgres starts although a stale lock file names another living process."""
     postgres = EmbeddedPostgres(folder / "postgres")
     async with Supervisor([postgres.spec()], folder) as supervisor:
         await supervisor.start()
@@ -158,7 +158,7 @@ async def test_a_stale_lock_file_of_postgres_keeps_nobody_out(folder: Path) -> N
 
 
 async def test_a_busy_backend_of_a_killed_postgres_does_not_stop_its_return(folder: Path) -> None:
-    """A backend that still works when its server is killed holds the shared memory; each restart would be refused."""
+    """Postgres restarts although a backend of the killed server is still busy."""
     postgres = EmbeddedPostgres(folder / "postgres")
     async with Supervisor([postgres.spec()], folder) as supervisor:
         await supervisor.start()
@@ -173,7 +173,7 @@ async def test_a_busy_backend_of_a_killed_postgres_does_not_stop_its_return(fold
 
 
 async def test_a_server_that_somebody_else_runs_is_left_alone(folder: Path) -> None:
-    """Two servers on one data folder destroy it; ending the other would end somebody's work."""
+    """A server that somebody else runs on the data folder is left alone."""
     postgres = EmbeddedPostgres(folder / "postgres")
     async with Supervisor([postgres.spec()], folder) as supervisor:
         await supervisor.start()
@@ -186,19 +186,19 @@ async def test_a_server_that_somebody_else_runs_is_left_alone(folder: Path) -> N
 
 
 def test_postgres_never_runs_as_root(folder: Path) -> None:
-    """As root the server refuses to start, and everything on a machine would be open to its superuser."""
+    """Postgres never runs as root."""
     user = EmbeddedPostgres(folder / "postgres").spec().user
     assert user == unprivileged_account()
     assert user is None or user.uid != 0
 
 
 def test_the_jars_are_whole() -> None:
-    """The broker would run on jars that nobody tested."""
+    """The broker's jars are undamaged."""
     assert damaged_jars(fetch_jars()) == ()
 
 
 def test_several_brokers_know_each_other(folder: Path) -> None:
-    """Fault tests with three brokers would start three clusters of one."""
+    """Several brokers are configured as one cluster."""
     voters = {1: 19093, 2: 19193, 3: 19293}
     brokers = [
         EmbeddedBroker(folder / str(node), controller_port=port, node_id=node, voters=voters, cluster_id="a" * 22)

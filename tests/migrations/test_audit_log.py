@@ -38,7 +38,7 @@ async def broken(engine: AsyncEngine) -> int | None:
 
 
 async def test_entries_are_numbered_from_one_and_chained(engine: AsyncEngine) -> None:
-    """An entry that was taken out of the middle would leave no trace."""
+    """Entries are numbered from one and chained, so a removed entry leaves a trace."""
     await filled(engine)
     async with engine.connect() as connection:
         rows = (await connection.execute(sa.select(audit_log).order_by(audit_log.c.id))).all()
@@ -48,7 +48,7 @@ async def test_entries_are_numbered_from_one_and_chained(engine: AsyncEngine) ->
 
 
 async def test_the_hash_can_be_recomputed_outside_the_database(engine: AsyncEngine) -> None:
-    """An auditor would have to trust the very database that is audited."""
+    """An auditor can recompute the hash outside the database."""
     async with engine.begin() as connection:
         await append(connection, "al|ice", '{"b": [1, 2.50], "a": "ü"}')
         row = (
@@ -60,7 +60,7 @@ async def test_the_hash_can_be_recomputed_outside_the_database(engine: AsyncEngi
 
 
 async def test_a_rolled_back_entry_leaves_no_gap(engine: AsyncEngine) -> None:
-    """A failed act would look like an entry that somebody removed."""
+    """A rolled-back entry leaves no gap in the numbers."""
     await filled(engine, 1)
     async with engine.connect() as connection:
         assert await append(connection, "mallory") == 2
@@ -71,7 +71,7 @@ async def test_a_rolled_back_entry_leaves_no_gap(engine: AsyncEngine) -> None:
 
 
 async def test_concurrent_entries_wait_for_each_other(engine: AsyncEngine) -> None:
-    """Two acts at once would take the same number or fork the chain."""
+    """Concurrent entries wait for each other and form one chain."""
 
     async def act(number: int) -> int:
         async with engine.begin() as connection:
@@ -87,7 +87,7 @@ async def test_concurrent_entries_wait_for_each_other(engine: AsyncEngine) -> No
     ["UPDATE audit_log SET actor = 'bob' WHERE id = 2", "DELETE FROM audit_log WHERE false", "TRUNCATE audit_log"],
 )
 async def test_changes_are_refused(engine: AsyncEngine, change: str) -> None:
-    """Somebody with the application's own rights could rewrite what was done."""
+    """The application's account cannot change or delete entries."""
     await filled(engine, 2)
     with pytest.raises(DBAPIError, match="append-only"):
         async with engine.begin() as connection:
@@ -107,7 +107,7 @@ async def test_changes_are_refused(engine: AsyncEngine, change: str) -> None:
     ],
 )
 async def test_tampering_past_the_trigger_shows(engine: AsyncEngine, change: str, first_broken: int) -> None:
-    """An owner of the database who switches the trigger off could change the record unseen."""
+    """A change made with the trigger switched off breaks the chain visibly."""
     await filled(engine)
     async with engine.begin() as connection:
         await connection.execute(sa.text("ALTER TABLE audit_log DISABLE TRIGGER audit_log_append_only"))
@@ -116,7 +116,7 @@ async def test_tampering_past_the_trigger_shows(engine: AsyncEngine, change: str
 
 
 async def test_an_entry_that_was_inserted_by_hand_shows(engine: AsyncEngine) -> None:
-    """An act that never happened could be written into the record."""
+    """An entry inserted by hand breaks the chain visibly."""
     await filled(engine, 2)
     async with engine.begin() as connection:
         await connection.execute(

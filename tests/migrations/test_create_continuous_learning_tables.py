@@ -53,18 +53,18 @@ def alembic_differences(connection: Connection) -> list[str]:
 
 
 async def test_the_sum_of_the_migrations_is_the_schema(engine: AsyncEngine) -> None:
-    """Code would read and write columns that the migrated database does not have."""
+    """All migrations together yield the schema that the code uses."""
     async with engine.connect() as connection:
         assert await connection.run_sync(alembic_differences) == []
 
 
 async def test_a_created_schema_is_verified_without_a_difference(migrated_database: str) -> None:
-    """An operator would be told of differences in a schema that is right, or checks and defaults would have been lost."""
+    """A newly created schema verifies without a difference."""
     assert await verify(migrated_database) == []
 
 
 async def test_up_down_up(migrated_database: str, engine: AsyncEngine) -> None:
-    """A rollback would leave things behind that break the next creation, or that nobody expects."""
+    """A rollback removes everything, and the schema can be created again."""
     await rollback(migrated_database)
     left = await names(engine, LEFT_BEHIND)
     await create(migrated_database)
@@ -73,7 +73,7 @@ async def test_up_down_up(migrated_database: str, engine: AsyncEngine) -> None:
 
 
 async def test_creating_twice_at_once_is_creating_once(empty_database: str) -> None:
-    """Two processes that start together on a new database would fail, or make the seeds twice."""
+    """Two processes that create the schema at once create it, and its seeds, once."""
     command = (
         sys.executable,
         "-m",
@@ -114,14 +114,14 @@ async def test_creating_twice_at_once_is_creating_once(empty_database: str) -> N
     ],
 )
 async def test_verify_names_what_is_wrong(migrated_database: str, engine: AsyncEngine, damage: str, named: str) -> None:
-    """A damaged schema would pass for a sound one, and fail later in a process that cannot say why."""
+    """Verification names what is wrong with a damaged schema."""
     await run(engine, damage)
     found = await verify(migrated_database)
     assert any(named in each for each in found), found
 
 
 async def test_verify_leaves_nothing_behind(migrated_database: str, engine: AsyncEngine) -> None:
-    """Checking a schema would itself change the database."""
+    """Verification leaves the database unchanged."""
     await verify(migrated_database)
     assert await names(engine, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'fincoach%'") == []
 
@@ -134,7 +134,7 @@ def rule_of(row: sa.Row[Any]) -> ThresholdRule:
 
 
 async def test_seeds_are_the_plans_thresholds_and_one_open_data_set_each(engine: AsyncEngine) -> None:
-    """A new installation would train at other counts than the plan's, or could not count at all."""
+    """A new installation has the planned thresholds and one open data set per model."""
     async with engine.connect() as connection:
         thresholds = (await connection.execute(sa.select(metadata.tables["thresholds"]))).all()
         data_sets = (await connection.execute(sa.select(metadata.tables["training_datasets"]))).all()
@@ -147,7 +147,7 @@ async def test_seeds_are_the_plans_thresholds_and_one_open_data_set_each(engine:
 
 
 async def test_status_before_and_after(empty_database: str) -> None:
-    """An operator could not tell an empty database from a migrated one."""
+    """The status tells an empty database from a migrated one."""
     before = await status(empty_database)
     await create(empty_database)
     after = await status(empty_database)
@@ -168,7 +168,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 
 async def test_the_command_line_creates_verifies_and_removes(empty_database: str, said: Callable[[], str]) -> None:
-    """A script could not tell from the exit status whether the schema is there and right."""
+    """The exit status says whether the schema is there and right."""
     address = ("--database-url", empty_database)
     assert await command_line("status", *address) == 1
     assert await command_line("verify", *address) == 1
@@ -182,7 +182,7 @@ async def test_the_command_line_creates_verifies_and_removes(empty_database: str
 
 
 async def test_verify_answers_programs(migrated_database: str, engine: AsyncEngine, said: Callable[[], str]) -> None:
-    """A program would have to read sentences for people."""
+    """Verification can answer in a form for programs."""
     await run(engine, "DROP INDEX ix_outbox_unpublished")
     assert await command_line("verify", "--json", "--database-url", migrated_database) == 1
     answer = msgspec.json.decode(said())
@@ -196,14 +196,14 @@ async def test_verify_answers_programs(migrated_database: str, engine: AsyncEngi
 async def test_rollback_asks_first(
     migrated_database: str, monkeypatch: pytest.MonkeyPatch, typed: str, exit_status: int, tables: int
 ) -> None:
-    """All data would be gone after a mistyped command."""
+    """A rollback asks before it removes data."""
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     assert await command_line("rollback", "--database-url", migrated_database) == exit_status
     assert (await status(migrated_database)).tables == tables
 
 
 async def test_a_database_that_is_away_is_said_without_its_password(capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong address would end in a traceback, or put a password into a log."""
+    """An unreachable database is reported in a sentence without its password."""
     assert await command_line("status", "--database-url", "postgresql://fincoach:hidden@127.0.0.1:1/nothing") == 3
     told = capsys.readouterr().err
     assert "127.0.0.1:1" in told
@@ -211,7 +211,7 @@ async def test_a_database_that_is_away_is_said_without_its_password(capsys: pyte
 
 
 async def test_a_migration_does_not_wait_for_a_lock_for_ever(migrated_database: str, engine: AsyncEngine) -> None:
-    """A migration behind a long transaction would block every process of the system while it waits."""
+    """A migration gives up waiting for a lock after a limited time."""
     async with engine.begin() as connection:
         await connection.execute(sa.text("SELECT count(*) FROM panes"))
         with pytest.raises(sa.exc.DBAPIError, match="lock timeout"):

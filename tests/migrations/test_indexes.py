@@ -71,7 +71,7 @@ def shown(case: IndexCase, before: Plan, after: Plan) -> str:
 
 
 async def test_each_index_is_used_and_cheaper_than_none(engine: AsyncEngine) -> None:
-    """An index would cost every write and help no reader, or a reader would go through the whole table."""
+    """Each index is used by its query, which costs more without it."""
     await filled(engine)
     useless = []
     for case in CASES:
@@ -83,13 +83,13 @@ async def test_each_index_is_used_and_cheaper_than_none(engine: AsyncEngine) -> 
 
 
 def test_each_index_has_a_question() -> None:
-    """An index could be added that nobody asks anything of."""
+    """Each index has a query that needs it."""
     indexes = {str(index.name) for table in metadata.tables.values() for index in table.indexes}
     assert indexes == {case.name for case in CASES}
 
 
 def test_each_question_asks_the_table_of_its_index() -> None:
-    """A case would prove an index useful by asking something else."""
+    """Each query reads the table of its index."""
     owners = {str(index.name): table.name for table in metadata.tables.values() for index in table.indexes}
     wrong = [case.name for case in CASES if not re.search(rf"FROM {owners[case.name]}\b", case.query)]
     assert wrong == []

@@ -50,27 +50,27 @@ async def home(engine: AsyncEngine, event_id: str) -> str:
 
 @pytest.mark.parametrize("parent", PARTITIONED_TABLES)
 async def test_seventeen_months_history_and_default_are_there_from_the_start(engine: AsyncEngine, parent: str) -> None:
-    """New events would all fall into one partition, and dropping old ones would mean deleting row by row."""
+    """A new archive has seventeen months, a history and a default partition."""
     found = await children(engine, parent)
     assert {f"{parent}_default", f"{parent}_history"} <= found
     assert len(found) == 13 + 1 + 3 + 2
 
 
 async def test_making_them_again_makes_nothing(engine: AsyncEngine) -> None:
-    """A second start would fail at a partition that is there already."""
+    """Creating existing partitions again changes nothing."""
     assert await ensure(engine, "2030-01-15", 3) == 3
     assert await ensure(engine, "2030-01-15", 3) == 0
     assert await ensure(engine, "2030-02-01", 3) == 1
 
 
 async def test_many_at_once_make_each_month_once(engine: AsyncEngine) -> None:
-    """Two workers at the turn of a month would fail, or wait for each other for ever."""
+    """Workers that create the same months at once create each month once."""
     made = await asyncio.gather(*(ensure(engine, "2031-01-01", 6) for _ in range(6)))
     assert sum(made) == 6
 
 
 async def test_months_within_history_are_left_to_it(engine: AsyncEngine) -> None:
-    """A replay of old data would try to split off months that the history partition holds."""
+    """Months within the history partition get no partition of their own."""
     assert await ensure(engine, "1997-01-01", 24) == 0
 
 
@@ -85,7 +85,7 @@ async def test_months_within_history_are_left_to_it(engine: AsyncEngine) -> None
     ],
 )
 async def test_rows_find_their_month_in_utc(engine: AsyncEngine, moment: str, partition: str) -> None:
-    """Events near midnight would lie in a month that is dropped too early, or be refused."""
+    """Rows go to their month in UTC, also near midnight."""
     await ensure(engine, "2030-01-01", 3)
     async with engine.begin() as connection:
         event_id = await insert(connection, moment)
@@ -93,7 +93,7 @@ async def test_rows_find_their_month_in_utc(engine: AsyncEngine, moment: str, pa
 
 
 async def test_bounds_do_not_depend_on_the_session(engine: AsyncEngine) -> None:
-    """A worker in another time zone would make months that overlap or leave hours out."""
+    """The bounds of months do not depend on the session's time zone."""
     async with engine.begin() as connection:
         await connection.execute(sa.text("SET LOCAL TimeZone TO 'Pacific/Auckland'"))
         await connection.execute(sa.text(ENSURE), {"parent": "behavioral_events", "first": "2030-05-01", "months": 2})
@@ -104,7 +104,7 @@ async def test_bounds_do_not_depend_on_the_session(engine: AsyncEngine) -> None:
 
 
 async def test_rows_of_a_late_month_move_out_of_the_default(engine: AsyncEngine) -> None:
-    """A month that was made too late could never be made: the default partition would hold its rows."""
+    """A month that is created late takes its rows out of the default partition."""
     async with engine.begin() as connection:
         event_id = await insert(connection, "2040-06-15T12:00:00Z")
         other = await insert(connection, "2040-07-15T12:00:00Z")
@@ -115,7 +115,7 @@ async def test_rows_of_a_late_month_move_out_of_the_default(engine: AsyncEngine)
 
 
 async def test_a_new_month_does_not_wait_for_a_transaction_in_another(engine: AsyncEngine) -> None:
-    """A batch that takes long would hold up the making of the next month, and that all other batches."""
+    """A new month can be created during a transaction in another month."""
     await ensure(engine, "2032-01-01", 1)
     async with engine.begin() as connection:
         await insert(connection, "2032-01-10T00:00:00Z")
@@ -123,7 +123,7 @@ async def test_a_new_month_does_not_wait_for_a_transaction_in_another(engine: As
 
 
 async def test_the_same_event_twice_is_refused_by_a_new_month(engine: AsyncEngine) -> None:
-    """A month that was made later would lack the constraint that keeps an event from being counted twice."""
+    """A month that is created later refuses the same event twice."""
     await ensure(engine, "2033-01-01", 1)
     async with engine.begin() as connection:
         event_id = await insert(connection, "2033-01-10T00:00:00Z")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from schemas.topics import Topic
     from schemas.vocabulary import ModelType
 
-# Each partition's panes from its cursor on, through the primary key; only what they hold of this model.
+# The panes of each partition from its cursor on, through the primary key; only this model's part of them.
 _PANES_BEHIND = (
     sa.text("""
 SELECT pane.partition, pane.from_offset, pane.to_offset, pane.closed_at, pane.counts, pane.sketches
@@ -101,7 +101,7 @@ CROSS JOIN LATERAL (
 LEFT JOIN arrival_patterns AS pattern ON pattern.model_type = rule.model_type
 WHERE rule.model_type = :model_type
 """)
-# How each open data set stands, and how much waits behind it: without a lock, for all models at once.
+# The progress of each open data set and what waits behind it: without a lock, for all models at once.
 _STANDINGS = sa.text("""
 SELECT open.dataset_type AS model_type, open.data_count, open.threshold, open.evaluation ->> 'decision' AS decision,
     extract(epoch FROM now() - open.updated_at)::float8 AS idle_seconds, extract(epoch FROM now() - open.created_at)::float8 AS age_seconds,
@@ -135,7 +135,7 @@ class ArrivalRow(NamedTuple):
 
 
 class CircumstancesRow(NamedTuple):
-    """The rule of a model and what else decides, by the database's clock."""
+    """The rule of a model and the other inputs of a decision, by the database's clock."""
 
     rule: ThresholdRule
     moment: dt.datetime | None = None
@@ -148,7 +148,7 @@ class CircumstancesRow(NamedTuple):
 
 
 class OpenDataset(NamedTuple):
-    """The open data set of a model, locked. ``told`` is what was last written into its history, ``sentence`` how it stood at the last look."""
+    """The open data set of a model, locked: ``told`` is the last entry of its history, ``sentence`` its progress at the last look."""
 
     id: UUID
     epoch: int
@@ -162,7 +162,7 @@ class OpenDataset(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How an open data set stands without a lock: what it holds, what waits behind it, and what may have come due."""
+    """The progress of an open data set, read without a lock: what it holds, what waits behind it, what may be due."""
 
     model_type: str
     data_count: int
@@ -192,7 +192,7 @@ class PaneSlice(NamedTuple):
 
 
 class LiveStanding(NamedTuple):
-    """An open data set as it stands, in one consistent view: what is accumulated, cursors, and the panes behind them."""
+    """An open data set in one consistent view: what is accumulated, cursors, and the panes behind them."""
 
     epoch: int
     accumulated: bytes | None
@@ -202,14 +202,14 @@ class LiveStanding(NamedTuple):
 
 @dataclass(slots=True)
 class Cursor:
-    """Where an epoch begins in a partition, and up to where its panes are taken."""
+    """Where an epoch begins in a partition, and the offset up to which its panes are taken."""
 
     epoch_from_offset: int
     next_offset: int
 
 
 async def standings(connection: AsyncConnection, topic: Topic) -> list[Standing]:
-    """Return how the open data sets of all models stand."""
+    """Return the progress of the open data sets of all models."""
     rows = await connection.execute(_STANDINGS, {"topic": topic.name, "generation": topic.generation})
     return [Standing(**row) for row in rows.mappings()]
 
@@ -234,12 +234,12 @@ class DatasetRepository:
             .with_for_update(skip_locked=not wait)
         )  # fmt: skip
         row = (await self._connection.execute(question)).mappings().first()
-        if row is None and wait:  # the one that was waited for has been closed meanwhile: the next one is open
+        if row is None and wait:  # the awaited data set was closed meanwhile: the next one is open
             row = (await self._connection.execute(question)).mappings().first()
         return None if row is None else OpenDataset(**{**row, "review": DatasetReview(row["review"])})
 
     async def circumstances(self) -> CircumstancesRow:
-        """Return the rule in force and what else decides; ask after the lock, so that a changed rule is seen."""
+        """Return the rule in force and the other inputs of a decision; call it after locking, to see a changed rule."""
         found = await self._connection.execute(_CIRCUMSTANCES, {"model_type": self._model_type})
         row = found.mappings().one()
         apart = {"rule", "arrivals"}
@@ -250,7 +250,7 @@ class DatasetRepository:
         )
 
     async def earlier_statistics(self, *, before_epoch: int, most: int) -> list[bytes]:
-        """Return what the last ``most`` closed data sets held, those left out that a person has quarantined."""
+        """Return what the last ``most`` closed data sets held, without quarantined ones."""
         table = training_datasets.c
         rows = await self._connection.execute(
             sa.select(table.accumulated)
@@ -294,7 +294,7 @@ class DatasetRepository:
         return [PaneSlice(**row) for row in rows.mappings()]
 
     async def standing(self, *, most_panes: int = 10_000) -> LiveStanding:
-        """Return the open data set without locking it; the first question of its connection."""
+        """Return the open data set without locking it; must be the first query of its connection."""
         await self._connection.execution_options(isolation_level="REPEATABLE READ")
         table = training_datasets.c
         found = await self._connection.execute(
@@ -308,7 +308,7 @@ class DatasetRepository:
         return LiveStanding(standing.epoch, standing.accumulated, cursors, panes)
 
     async def move_cursors(self, cursors: Mapping[int, Cursor]) -> None:
-        """Write where the cursors stand."""
+        """Write the positions of the cursors."""
         await self._connection.execute(
             _MOVE_CURSORS,
             {
@@ -339,7 +339,7 @@ class DatasetRepository:
     async def close_and_open_next(
         self, dataset_id: UUID, values: Mapping[str, Any], *, epoch: int, threshold: int
     ) -> None:
-        """Close the data set and open the one of epoch ``epoch``, which remembers when this one was closed."""
+        """Close the data set and open that of ``epoch``, which records when this one was closed."""
         await self.update_open(dataset_id, {**values, "closed_at": sa.func.now()})
         await self._connection.execute(
             sa.insert(training_datasets).values(
@@ -348,16 +348,16 @@ class DatasetRepository:
         )
 
     async def save_evaluation(self, *, epoch: int, evaluation: EvaluationRecord) -> UUID:
-        """Keep an evaluation with its factors; return its name."""
+        """Store an evaluation with its factors; return its id."""
         columns = msgspec.to_builtins(evaluation)
         return await self._inserted(threshold_evaluations, {"model_type": self._model_type, "epoch": epoch, **columns})
 
     async def save_quality(self, dataset_id: UUID, values: Mapping[str, Any]) -> UUID:
-        """Keep a judgement about a data set; return its name."""
+        """Store a judgement about a data set; return its id."""
         return await self._inserted(data_quality_metrics, {"training_dataset_id": dataset_id, **values})
 
     async def save_epoch(self, *, epoch: int, ranges: Sequence[OffsetRange], values: Mapping[str, Any]) -> None:
-        """Keep the epoch; (model_type, epoch) is unique."""
+        """Store the epoch; (model_type, epoch) is unique."""
         await self._connection.execute(
             sa.insert(epochs).values(
                 model_type=self._model_type, epoch=epoch, ranges=msgspec.to_builtins(list(ranges)), **values

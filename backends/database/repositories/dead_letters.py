@@ -1,7 +1,7 @@
 """The table of dead letters: what batches write, what people ask, and what a retry sends again.
 
-A record that was sent again and failed again is a letter of its own, linked to the first by ``retry_of``; of such a chain
-only the last one can be retried, so that nothing is sent twice.
+A record that fails again after a retry is a new dead letter, linked to the first by ``retry_of``. Only the last one of
+such a chain can be retried, so nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class DeadLetterRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterFilter:
-    """Which letters are meant; what is None or empty is not asked for. ``since`` and ``until`` are times of putting aside."""
+    """Which dead letters are chosen; None or empty means any. ``since`` and ``until`` are about when they were dead-lettered."""
 
     ids: Sequence[int] = ()
     reason: str | None = None
@@ -67,11 +67,11 @@ class LetterFilter:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every letter is meant."""
+        """Whether every dead letter is chosen."""
         return self == LetterFilter()
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """Return what a row must fulfil."""
+        """Return the conditions that a row must meet."""
         d = dead_letters.c
         equal = {d.reason: self.reason, d.topic: self.topic, d.producer: self.producer, d.partition: self.partition}
         found = [column == value for column, value in equal.items() if value is not None]
@@ -86,7 +86,7 @@ class LetterFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRule:
-    """What keeps a letter from being sent again: too many tries, or that it was sent already (but for ``again``)."""
+    """When a dead letter is not sent again: after too many tries, or if it was sent already (except with ``again``)."""
 
     most_attempts: int
     again: bool = False
@@ -94,7 +94,7 @@ class RetryRule:
 
 
 class RetryFate(NamedTuple):
-    """How many of the letters that are meant have one fate: ``retry``, or why they are left out."""
+    """How many of the chosen dead letters have one outcome: ``retry``, or why they are left out."""
 
     fate: str
     reason: str
@@ -108,7 +108,7 @@ class DeadLetterQueries:
         self._connection = connection
 
     async def listed(self, chosen: LetterFilter, *, limit: int) -> list[DeadLetterSummary]:
-        """Return letters without their bytes, newest first."""
+        """Return dead letters without their bytes, newest first."""
         d = dead_letters.c
         question = sa.select(
             d.id, d.topic, d.partition, d.offset, d.producer, d.reason, d.detail, _state().label("state"), d.attempts, d.retry_of,
@@ -118,20 +118,20 @@ class DeadLetterQueries:
         return await self._rows(DeadLetterSummary, newest)
 
     async def letter(self, letter_id: int) -> DeadLetter | None:
-        """Return one letter with everything that is known of it."""
+        """Return one dead letter with everything that is known of it."""
         question = _whole().where(dead_letters.c.id == letter_id)
         found = await self._rows(DeadLetter, question)
         return found[0] if found else None
 
     async def chain(self, letter: DeadLetter) -> list[DeadLetterTry]:
-        """Return all letters of the record in ``letter``, the first one first."""
+        """Return all dead letters of the record in ``letter``, oldest first."""
         d, first = dead_letters.c, letter.retry_of or letter.id
         question = sa.select(d.id, d.reason, d.detail, _state().label("state"), d.attempts, d.created_at, d.retried_at)
         tries = question.where((d.id == first) | (d.retry_of == first)).order_by(d.id)
         return await self._rows(DeadLetterTry, tries)
 
     async def exported(self, chosen: LetterFilter, *, limit: int) -> AsyncIterator[DeadLetter]:
-        """Yield letters with their bytes, oldest first; some at a time."""
+        """Yield dead letters with their bytes, oldest first, in pages."""
         d, last, left = dead_letters.c, 0, limit
         while left > 0:
             question = _whole().where(*chosen.conditions(), d.id > last)
@@ -142,7 +142,7 @@ class DeadLetterQueries:
             last = rows[-1].id if rows else last
 
     async def fates(self, chosen: LetterFilter, rule: RetryRule) -> list[RetryFate]:
-        """Return what a retry would do with the letters that are meant."""
+        """Return what a retry would do with the chosen dead letters."""
         fate = _fate(rule).label("fate")
         question = sa.select(fate, dead_letters.c.reason, sa.func.count().label("letters"))
         grouped = question.where(*chosen.conditions()).group_by(fate, dead_letters.c.reason)
@@ -161,12 +161,12 @@ class DeadLetterRepository:
         self.queries = DeadLetterQueries(work.connection)
 
     async def save(self, letters: Sequence[DeadLetterRow]) -> None:
-        """Keep new letters; their positions must not be in the table yet."""
+        """Store new dead letters; their positions must not be in the table yet."""
         driver = await self._work.driver()
         await driver.copy_records_to_table("dead_letters", records=letters, columns=LETTER_COLUMNS)
 
     async def save_unknown(self, letter: DeadLetterRow) -> bool:
-        """Keep a letter if its position is not in the table yet; return whether it was new."""
+        """Store a dead letter if its position is not in the table yet; return whether it was new."""
         row = letter._asdict()
         statement = insert(dead_letters).values(**row).on_conflict_do_nothing().returning(dead_letters.c.id)
         return (await self._work.connection.execute(statement)).first() is not None
@@ -184,14 +184,14 @@ class DeadLetterRepository:
         )
 
     async def settle(self, first_ids: Collection[int]) -> None:
-        """Mark all letters of records that were sent again and taken in now; unknown numbers are ignored."""
+        """Mark all dead letters of records whose retry has been taken in; unknown ids are ignored."""
         d, ids = dead_letters.c, sa.literal(sorted(first_ids), sa.ARRAY(sa.BigInteger))  # one argument, however many
         named = (d.id == sa.any_(ids)) | (d.retry_of == sa.any_(ids))
         sent = d.retried_at.is_not(None) & d.resolved_at.is_(None) & named
         await self._work.connection.execute(sa.update(dead_letters).where(sent).values(resolved_at=sa.func.now()))
 
     async def remember_limit(self, producer: str, alert_id: UUID, detail: str) -> bool:
-        """Note that ``producer`` exceeds a limit now; return whether nobody had noted it before."""
+        """Record that ``producer`` exceeds a limit now; return whether this is new."""
         row = {"producer": producer, "alert_id": alert_id, "detail": detail}
         statement = insert(exceeded_limits).values(row)
         seen_again = statement.on_conflict_do_update(
@@ -202,16 +202,16 @@ class DeadLetterRepository:
         return bool(is_new)
 
     async def forget_limits(self, seconds: float) -> list[ExceededLimit]:
-        """Forget the producers that nobody saw beyond a limit for ``seconds``; return what was noted of them."""
+        """Remove the producers that exceeded no limit for ``seconds``; return what was recorded of them."""
         e = exceeded_limits.c
         over = e.exceeded_at < sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
         statement = sa.delete(exceeded_limits).where(over).returning(exceeded_limits)
         return [ExceededLimit(**row) for row in (await self._work.connection.execute(statement)).mappings()]
 
     async def send_again(self, chosen: LetterFilter, rule: RetryRule) -> int:
-        """Add the chosen letters to the outbox with their own key and bytes, mark them, and return how many these are.
+        """Add the chosen dead letters to the outbox with their own key and bytes, mark them, and return their number.
 
-        Of letters that two transactions choose, the second one sends those that the first one did not.
+        Of dead letters that two transactions choose, the second one sends those that the first one did not.
         """
         ids = await self._locked(await self._choice(chosen, rule), rule)
         if not ids:
@@ -230,7 +230,7 @@ class DeadLetterRepository:
         return len(ids)
 
     async def _choice(self, chosen: LetterFilter, rule: RetryRule) -> list[int]:
-        """Return the letters to send, oldest first, as many as one transaction may hold."""
+        """Return the ids to send, oldest first, at most as many as one transaction may hold."""
         d = dead_letters.c
         question = sa.select(d.id, sa.func.length(d.raw).label("size")).where(
             *chosen.conditions(), _fate(rule) == "retry"

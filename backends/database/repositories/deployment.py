@@ -72,7 +72,7 @@ class DesiredRow(NamedTuple):
 
 
 class Move(NamedTuple):
-    """From a desired state that was read to the versions that shall be desired."""
+    """The move from a desired state that was read to the versions that are desired next."""
 
     seen: DesiredRow
     active: VersionRow
@@ -92,7 +92,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentRepository:
-    """Questions and changes over one connection; the caller's unit of work commits."""
+    """Queries and changes over one connection; the caller's unit of work commits."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -119,7 +119,7 @@ class DeploymentRepository:
         }
 
     async def lock(self, model_type: ModelType) -> None:
-        """Let one transaction at a time decide about ``model_type``."""
+        """Lock ``model_type``: one transaction at a time decides about it."""
         await self._connection.execute(
             sa.select(deployments.c.sequence).where(deployments.c.model_type == model_type).with_for_update()
         )
@@ -129,7 +129,7 @@ class DeploymentRepository:
         return await self._rows(model_versions.c.model_type == model_type)
 
     async def add_version(self, new: NewVersion) -> VersionRow | None:
-        """Add a version and return it; None when its number or its artifact is known already."""
+        """Add a version and return it, or None if its number or artifact is already known."""
         training = (
             sa.select(model_training_events.c.id)
             .where(model_training_events.c.id == new.training_event_id)
@@ -148,7 +148,7 @@ class DeploymentRepository:
         return None if added is None else (await self._rows(model_versions.c.id == added))[0]
 
     async def begin(self, model_type: ModelType, version: VersionRow, *, sequence: int = 1) -> bool:
-        """Make ``version`` the first desired state; False when there is one already."""
+        """Make ``version`` the first desired state; return False if there is one already."""
         added = await self._connection.scalar(
             insert(deployments)
             .values(model_type=model_type, sequence=sequence, phase=_phase(version), active_version_id=version.id)
@@ -160,7 +160,7 @@ class DeploymentRepository:
         return added is not None
 
     async def move(self, move: Move, *, sequence: int | None = None) -> int | None:
-        """Set the desired state by compare-and-set on the sequence that was read; return the new one, None when another owner was faster."""
+        """Set the desired state by compare-and-set on the sequence that was read; return it, or None if another owner was faster."""
         seen = move.seen
         target = seen.sequence + 1 if sequence is None else sequence
         moved: int | None = await self._connection.scalar(
@@ -177,7 +177,7 @@ class DeploymentRepository:
         return moved
 
     async def count_roll_back(self, version: VersionRow) -> None:
-        """Note that ``version`` was rolled back."""
+        """Record that ``version`` was rolled back."""
         await self._connection.execute(
             sa.update(model_versions)
             .where(model_versions.c.id == version.id)
@@ -189,14 +189,14 @@ class DeploymentRepository:
         await self._connection.execute(rollout_decisions.insert().values(**msgspec.structs.asdict(decision)))
 
     async def is_decided(self, model_type: ModelType, training_event_id: UUID) -> bool:
-        """Say whether the candidate of this training was decided about."""
+        """Return whether this training's candidate has a decision."""
         question = sa.select(rollout_decisions.c.id).where(
             rollout_decisions.c.model_type == model_type, rollout_decisions.c.training_event_id == training_event_id
         )
         return (await self._connection.execute(question.limit(1))).first() is not None
 
     async def see_replica(self, status: ReplicaStatus, *, at: dt.datetime) -> None:
-        """Take what a replica said at ``at``; older words than the newest change nothing. New acknowledgements are added once."""
+        """Store what a replica reported at ``at``, unless a newer report is stored. New acknowledgements are added once."""
         row = {
             "replica_id": status.replica_id, "url": status.url, "swaps": status.swaps, "started_at": status.started_at, "last_seen_at": at,
             "models": msgspec.to_builtins(status.models),
@@ -215,13 +215,13 @@ class DeploymentRepository:
             await self._connection.execute(insert(replica_acknowledgements).on_conflict_do_nothing(), seen)
 
     async def forget_replica(self, replica_id: str, *, at: dt.datetime) -> None:
-        """Take a replica that left at ``at`` off the list; its acknowledgements stay."""
+        """Remove a replica that left at ``at``; its acknowledgements stay."""
         await self._connection.execute(
             sa.delete(replicas).where(replicas.c.replica_id == replica_id, replicas.c.last_seen_at <= at)
         )
 
     async def _activate(self, model_type: ModelType, version: VersionRow) -> None:
-        """Move ``is_active``: the old one first, because there is never more than one."""
+        """Move ``is_active``: clear the old one first, because only one may be active."""
         v = model_versions.c
         await self._connection.execute(
             sa.update(model_versions).where(v.model_type == model_type, v.is_active).values(is_active=False)

@@ -1,6 +1,6 @@
 """What the transaction of a batch reads and writes: ledger, archive, user states, panes.
 
-All of it runs over asyncpg inside the unit of work: bulk rows by COPY, everything else one statement a batch.
+All of it runs over asyncpg inside the unit of work: bulk rows by COPY, everything else in one statement per batch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backends.database.unit_of_work import Database, UnitOfWork
     from schemas.topics import Topic
 
-# What the server or the driver says about a value that it cannot hold; another try would end the same way.
+# What the server or the driver raises for a value that it cannot hold; another try ends the same way.
 REFUSED_VALUES = (
     asyncpg.DataError,
     asyncpg.exceptions.ProgramLimitExceededError,
@@ -74,7 +74,7 @@ _OFFSET = -1  # every archive row ends with its offset
 
 @dataclass(slots=True)
 class Archived:
-    """What became of rows: the offsets that are new, and those that the database cannot hold, with its reason."""
+    """The outcome of archiving: the offsets that are new, and those that the database refuses, with its reason."""
 
     new: set[int]
     refused: dict[int, str] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class StateRow(NamedTuple):
 
 
 class SavedState(NamedTuple):
-    """A user's state as it is to be written: the offset of the last event in it, and its bytes."""
+    """A user's state to write: the offset of the last event in it, and its bytes."""
 
     user_id: UUID
     offset: int
@@ -110,7 +110,7 @@ class SavedState(NamedTuple):
 
 
 def _first_of_each(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
-    """Return the first row of each key: both archive tables have the id first and the time second, together the key."""
+    """Return the first row of each key; in both archive tables the key is the first two columns, id and time."""
     if len({row[0] for row in rows}) == len(rows):
         return rows
     first: dict[tuple[Any, Any], tuple[Any, ...]] = {}
@@ -120,7 +120,7 @@ def _first_of_each(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]
 
 
 async def next_offsets(database: Database, topic: Topic, partitions: Sequence[int]) -> dict[int, int]:
-    """Return the next offset of each partition; one that the ledger does not know begins at 0."""
+    """Return the next offset of each partition; a partition that the ledger does not know begins at 0."""
     async with database.transaction() as work:
         driver = await begun_driver(work)
         await driver.execute(
@@ -136,7 +136,7 @@ async def next_offsets(database: Database, topic: Topic, partitions: Sequence[in
 
 
 async def ensure_month_partitions(database: Database, *, from_month: dt.date, months: int) -> None:
-    """See to it that the archive has its partitions for ``months`` months from ``from_month``."""
+    """Ensure that the archive has its partitions for ``months`` months from ``from_month``."""
     async with database.transaction() as work:
         for parent in PARTITIONED_TABLES:
             await work.connection.execute(
@@ -152,7 +152,7 @@ async def begun_driver(work: UnitOfWork) -> asyncpg.Connection[Any]:
 
 
 class IngestionRepository:
-    """The statements of one batch of one partition. Begin with :meth:`advance_ledger`: the rest stands on it."""
+    """The statements of one batch of one partition. Begin with :meth:`advance_ledger`: the rest depends on it."""
 
     def __init__(self, work: UnitOfWork, topic: Topic, partition: int) -> None:
         self._connection: AsyncConnection = work.connection
@@ -161,7 +161,7 @@ class IngestionRepository:
         self._partition = partition
 
     async def advance_ledger(self, from_offset: int, to_offset: int) -> bool:
-        """Move the ledger by compare-and-set; False when another worker has moved it: drop everything."""
+        """Move the ledger by compare-and-set; return False if another worker has moved it: then drop everything."""
         place = {"topic": self._topic.name, "generation": self._topic.generation, "partition": self._partition}
         moved = await self._connection.execute(_ADVANCE, {**place, "from_offset": from_offset, "to_offset": to_offset})
         return bool(moved.rowcount == 1)
@@ -175,10 +175,10 @@ class IngestionRepository:
         return {row["user_id"]: StateRow(row["reducer_version"], row["state"]) for row in rows}
 
     async def archived_payloads(self, users: Sequence[UUID]) -> AsyncIterator[tuple[UUID, str]]:
-        """Yield (user, JSON text) of all archived events of ``users`` with consent, in the order in which they came.
+        """Yield (user, JSON text) of all archived events of ``users`` with consent, in the order of arrival.
 
-        They come in pages: users may have any number of events, and whoever folds them holds the transaction for so long
-        that it must not idle meanwhile.
+        They come in pages: a user may have any number of events, and the transaction must not idle while the caller
+        folds them.
         """
         driver = await self._work.driver()
         rows = driver.cursor(
@@ -192,11 +192,11 @@ class IngestionRepository:
     async def archive(
         self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]], *, suspects: Collection[int] = ()
     ) -> Archived:
-        """Insert ``rows``, in the order of their offsets; those whose keys are there already stay as they are.
+        """Insert ``rows``, in the order of their offsets; rows whose keys are archived already stay unchanged.
 
-        Of rows with one key the first that the database can hold comes in. What comes before it is refused, what comes
-        after it is a repetition, whatever it holds: so it makes no difference how a log is cut into batches.
-        ``suspects``: the offsets of rows that may well be there; they are looked up first.
+        Of rows with the same key, the first that the database can hold is inserted. Rows before it are refused, rows
+        after it are duplicates, whatever they hold. The result is therefore the same however a log is cut into batches.
+        ``suspects``: the offsets of rows that are probably archived; they are looked up first.
         """
         try:
             return Archived(new=await self._insert_new(table, _first_of_each(rows), suspects))
@@ -256,10 +256,10 @@ class IngestionRepository:
     async def _insert_new(
         self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]], suspects: Collection[int]
     ) -> set[int]:
-        """Return the offsets of the rows that came in.
+        """Return the offsets of the rows that were inserted.
 
-        The straight COPY is tried first, for nearly every row is new; where it meets a row that nobody suspected, all are
-        looked up. Only if another transaction is ahead of that too, the staging table decides row by row.
+        A plain COPY is tried first, because nearly every row is new. If it meets an unsuspected duplicate, all rows are
+        looked up. Only if another transaction then inserts one first, the staging table decides row by row.
         """
         for looked_up in ([row for row in rows if row[_OFFSET] in suspects] if suspects else [], rows):
             known = await self._known(table, looked_up)
@@ -283,7 +283,7 @@ class IngestionRepository:
         return {rows[row["number"] - 1][_OFFSET] for row in found}
 
     async def _copy(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> bool:
-        """Insert ``rows``; False, with nothing inserted, when one of them is there."""
+        """Insert ``rows``, or insert nothing and return False if one of them is archived."""
         if not rows:
             return True
         driver = await self._work.driver()
@@ -317,7 +317,7 @@ class IngestionRepository:
     async def _find_refused(self, table: ArchiveTable, rows: Sequence[tuple[Any, ...]]) -> dict[int, str]:
         """Return offset and reason of each row that the database cannot hold, by halving; each try is rolled back.
 
-        Of n rows at most 2n - 1 parts are tried; without rows, none.
+        For n rows it tries at most 2n - 1 parts; for none, none.
         """
         if not rows:
             return {}

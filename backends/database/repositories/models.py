@@ -1,4 +1,4 @@
-"""Which models this installation knows: the table behind every ``model_type``, and what a new model begins with."""
+"""The models that this installation knows: the table behind every ``model_type``, and the rows of a new model."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ModelRepository:
         self._connection = connection
 
     async def register(self, rules: Mapping[ModelType, ThresholdRule]) -> list[ModelType]:
-        """Give each model that is not known yet its threshold and its first data set; return those models.
+        """Give each unknown model its threshold and its first data set; return those models.
 
-        A model that is known keeps what it has: its rule may have been changed by command.
+        A known model keeps what it has: its rule may have been changed by command.
         """
         added = []
         for model_type, rule in sorted(rules.items()):

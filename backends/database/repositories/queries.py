@@ -89,7 +89,7 @@ class QueryRepository:
         return await self._rows(EvaluationSummary, query.order_by(e.evaluated_at.desc()).limit(limit))
 
     async def explanation(self, model_type: str, *, epoch: int | None) -> ExplainedDataset | None:
-        """Return one data set (the open one without ``epoch``) with its last evaluation; None where there is no such epoch."""
+        """Return one data set (without ``epoch``, the open one) with its last evaluation, or None if there is no such epoch."""
         d, n = training_datasets.c, _NEWEST_QUALITY.c
         query = sa.select(
             d.dataset_type, d.epoch, d.updated_at, d.closed_at, d.evaluation, n.parts, n.assessment_date
@@ -121,7 +121,7 @@ class QueryRepository:
         return await self._rows(TrainingSummary, query.order_by(t.created_at.desc()).limit(limit))
 
     async def jobs(self) -> list[QueuedJob]:
-        """Return training jobs that wait or run, oldest first."""
+        """Return waiting and running training jobs, oldest first."""
         j = training_jobs.c
         query = _columns(training_jobs, QueuedJob).where(j.status.in_(("queued", "running")))
         return await self._rows(QueuedJob, query.order_by(j.created_at))
@@ -210,7 +210,7 @@ def _columns(table: sa.Table, kind: type[msgspec.Struct]) -> sa.Select[Any]:
 
 
 def _newest_quality() -> sa.FromClause:
-    """Return the newest judgement of each data set of the query that it is joined to."""
+    """Return a subquery for the newest judgement of each data set of the outer query."""
     q = data_quality_metrics.c
     newest = sa.select(data_quality_metrics).where(q.training_dataset_id == training_datasets.c.id)
     return newest.order_by(q.assessment_date.desc()).limit(1).lateral("newest_quality")

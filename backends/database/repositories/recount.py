@@ -68,7 +68,7 @@ SELECT (SELECT count(*) FROM training_jobs WHERE status IN ('queued', 'running')
        (SELECT count(*) FROM epochs e WHERE NOT EXISTS (
           SELECT FROM training_jobs j WHERE j.model_type = e.model_type AND j.epoch = e.epoch)) AS unheard
 """)
-# prediction -> what was shown and answered -> the epoch of its model whose snapshot holds the answer -> the version that came of it.
+# prediction -> what was shown and answered -> the training whose snapshot holds the answer -> the version that it produced
 _CHAIN = sa.text("""
 SELECT p.prediction_id, p.version AS answered_by, p.action, p.propensity, b.event_id AS feedback_event_id, b.interaction_type AS feedback,
        b.partition, b.offset, r.id AS training_event_id, r.epochs, s.digest AS snapshot_digest, v.version AS new_version, r.verdict
@@ -85,7 +85,7 @@ ORDER BY (v.version IS NOT NULL) DESC, r.created_at DESC, b.offset DESC LIMIT 1
 
 
 class EventRecount(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the records of one topic: by the archive, the ledger, the dead letters and the panes; and holes between panes."""
+    """The records of one topic by archive, ledger, dead letters and panes, and the gaps between panes."""
 
     archived: int
     distinct_archived: int
@@ -122,7 +122,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PromotionLatency(msgspec.Struct, frozen=True, kw_only=True):
-    """The seconds from a crossing until the last replica served the version that came of it."""
+    """The seconds from a crossing until the last replica served the resulting version."""
 
     model_type: str
     version: str
@@ -138,12 +138,12 @@ class OpenWork(msgspec.Struct, frozen=True, kw_only=True):
     unheard: int = 0
 
     def waiting(self) -> dict[str, int]:
-        """Return what waits, without what is nought."""
+        """Return the counts that are not zero."""
         return {name: number for name, number in msgspec.structs.asdict(self).items() if number}
 
 
 class TracedChain(msgspec.Struct, frozen=True, kw_only=True):
-    """One prediction, the feedback to it, the snapshot that holds the feedback, and the version that came of it, if any."""
+    """One prediction, its feedback, the snapshot that holds the feedback, and the version that the training produced, if any."""
 
     prediction_id: UUID
     answered_by: str
@@ -161,13 +161,13 @@ class TracedChain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecountRepository:
-    """Counts everything anew; slow by intention."""
+    """Recounts everything; deliberately slow."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
     async def events(self, topic: str) -> EventRecount:
-        """Return what was delivered on ``topic``, archived, counted, found twice and dead-lettered; and holes between panes."""
+        """Return how many records of ``topic`` were delivered, archived, counted, duplicate and dead-lettered, and the gaps."""
         row = (await self._connection.execute(_EVENTS, {"topic": topic})).mappings().one()
         return EventRecount(**row, holes=(await self._connection.execute(_HOLES)).scalar_one())
 

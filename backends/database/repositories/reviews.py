@@ -1,4 +1,4 @@
-"""What a person says about a data set, as it is kept: released in spite of its quality, or quarantined for good."""
+"""A person's decision about a data set: released in spite of its quality, or quarantined for good."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ReviewRepository:
             .with_for_update()
         )  # fmt: skip
         row = (await self._connection.execute(question)).first()
-        if row is None and epoch is None:  # the one that was waited for has been closed meanwhile: the next one is open
+        if row is None and epoch is None:  # the awaited data set was closed meanwhile: the next one is open
             row = (await self._connection.execute(question)).first()
         if row is None:
             return None
@@ -59,7 +59,7 @@ class ReviewRepository:
         )
 
     async def approve(self, dataset_id: UUID, *, by: str, reason: str) -> None:
-        """Say that a person accepts the data set's quality."""
+        """Record that a person accepts the data set's quality."""
         await self._review(dataset_id, DatasetReview.APPROVED, by=by, reason=reason)
 
     async def quarantine(
@@ -71,7 +71,7 @@ class ReviewRepository:
         by: str,
         reason: str,
     ) -> None:
-        """Say that the data set must not train, nor its ranges with any other; an open one is closed. ``evaluation`` is its last."""
+        """Keep the data set and its ranges out of all training; close it if it is open. ``evaluation`` is its last one."""
         closed = {"closed_at": sa.func.now(), "is_ready_for_training": False} if dataset.is_open else {}
         await self._review(
             dataset.id, DatasetReview.QUARANTINED, by=by, reason=reason, evaluation=msgspec.to_builtins(evaluation),
@@ -79,7 +79,7 @@ class ReviewRepository:
         )  # fmt: skip
 
     async def open_behind(self, dataset: ReviewedDataset) -> None:
-        """Open the data set behind one that was closed without a training: when the last one was stays known."""
+        """Open the data set behind one that was closed without a training; the time of the last crossing stays known."""
         threshold = sa.select(thresholds.c.threshold).where(thresholds.c.model_type == self._model_type)
         trained = sa.select(_DATASET.last_training_date).where(_DATASET.id == dataset.id)
         await self._connection.execute(

@@ -12,7 +12,7 @@ from schemas.errors import RetryLaterError
 if TYPE_CHECKING:
     from asyncpg.pool import Pool
 
-# A connection whose server died in the middle of an operation says so as an error of the client's own.
+# If the server dies in the middle of an operation, the connection raises an error of the client's own.
 _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 QUESTION = "SELECT reducer_version, state_offset, state FROM user_states WHERE user_id = $1"
 
@@ -26,7 +26,7 @@ class StoredState(NamedTuple):
 
 
 class UserStateRows:
-    """Reads user states. Nothing connects before the first question; a server that comes back is found again."""
+    """Reads user states. It connects at the first query, and again when a server comes back."""
 
     def __init__(self, url: str, *, connections: int, connect_seconds: float = 2.0, application_name: str = "") -> None:
         self._url = url.replace("postgresql+asyncpg://", "postgresql://", 1)
@@ -36,7 +36,7 @@ class UserStateRows:
         self._pool: Pool | None = None
 
     async def start(self) -> None:
-        """Make the pool; connects to nobody yet."""
+        """Create the pool without connecting."""
         self._pool = await asyncpg.create_pool(
             self._url,
             min_size=0,

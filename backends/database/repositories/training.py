@@ -41,7 +41,7 @@ _JOB = training_jobs.c
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """What is queued: by a crossing (``epoch``) or by a command (``command_id``)."""
+    """A job to queue, for a crossing (``epoch``) or for a command (``command_id``)."""
 
     model_type: ModelType
     ranges: tuple[OffsetRange, ...]
@@ -52,7 +52,7 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A leased training: ``attempt`` counts from 1, ``fence`` proves the lease; ``by_command``: a person asked for it too."""
+    """A leased training: ``attempt`` counts from 1, ``fence`` proves the lease, ``by_command`` says that a person asked for it."""
 
     run_id: UUID
     model_type: ModelType
@@ -75,7 +75,7 @@ class QuarantinedDataset(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionVersion:
-    """The version that is served now; ``cut`` is where the data that it has seen ends (empty for a baseline)."""
+    """The version that is served now; ``cut`` is the end of the data that it has seen (empty for a baseline)."""
 
     version: str
     address: str
@@ -86,7 +86,7 @@ class ChampionVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a run ended, as it is kept in ``model_training_events``."""
+    """The ending of a run, as stored in ``model_training_events``."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -104,7 +104,7 @@ class TrainingRepository:
         self._connection = connection
 
     async def add_job(self, job: NewJob) -> UUID | None:
-        """Queue ``job`` and return its id; None when its epoch or command is queued already, or was."""
+        """Queue ``job`` and return its id, or None if its epoch or command has been queued before."""
         values = {
             "model_type": job.model_type, "epoch": job.epoch, "command_id": job.command_id, "correlation_id": job.correlation_id,
             "ranges": msgspec.to_builtins(job.ranges),
@@ -114,12 +114,12 @@ class TrainingRepository:
         return job_id
 
     async def lease(self, owner: str, *, models: Collection[ModelType], lease_seconds: float) -> Run | None:
-        """Take the model whose jobs wait longest (commands first) and return its run; None when nothing is due.
+        """Take the model whose jobs wait longest (commands first) and return its run, or None if nothing is due.
 
-        A model is due when none of its jobs runs under a living lease, its last back-off is over, and the deployer has
-        decided about its last winner: a candidate that is compared with a champion on its way out is turned away.
-        A decision is waited for at most two minutes, so that a deployer that is away stops no training. Runs of models beside
-        ``models``, which this trainer does not have, are left to others.
+        A model is due when none of its jobs runs under a valid lease, its last back-off is over, and the deployer has
+        decided about its last winner: a candidate that is compared with an outgoing champion is turned away.
+        The wait for a decision is at most two minutes, so a deployer that is away stops no training. Models that are
+        not in ``models`` are left to other trainers.
         """
         for model_type in await self._due_models(models):
             locked = sa.func.pg_try_advisory_xact_lock(_LEASE_LOCK_NAMESPACE, sa.func.hashtext(model_type))
@@ -146,8 +146,8 @@ class TrainingRepository:
 
     async def _take(self, model_type: ModelType, owner: str, *, lease_seconds: float) -> Run | None:
         open_jobs = sa.and_(_JOB.model_type == model_type, _JOB.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
-        # Locked before anything follows from them: whoever had the lease may be finishing this very moment, and a training
-        # that has ended is no longer gone on with.
+        # Lock the jobs before using them: the last holder of the lease may be finishing right now, and a training that has
+        # ended must not continue.
         locked = sa.select(_JOB.id, _JOB.training_event_id).where(open_jobs).with_for_update()
         jobs = (await self._connection.execute(locked)).all()
         if not jobs:
@@ -204,7 +204,7 @@ class TrainingRepository:
         ))  # fmt: skip
 
     async def give_back(self, run: Run) -> None:
-        """Queue the run's jobs again as if it had not begun: its process was asked to stop.
+        """Queue the run's jobs again as if it had not begun, because its process was asked to stop.
 
         Raises:
             LostLeaseError: another run has taken over.
@@ -233,7 +233,7 @@ class TrainingRepository:
         ))  # fmt: skip
 
     async def note_snapshot(self, run: Run, snapshot_id: UUID, *, champion: ChampionVersion | None, seed: int) -> None:
-        """Say in the run's row what it stands on."""
+        """Store the snapshot of the run in its row."""
         await self._connection.execute(_event_of(run).values(
             snapshot_id=snapshot_id, seed=seed, champion_digest=champion.artifact_digest if champion else None,
             previous_model_path=champion.address if champion else None,
@@ -250,7 +250,7 @@ class TrainingRepository:
             raise LostLeaseError(run_id=str(run.run_id), fence=run.fence)
 
     async def champion(self, model_type: ModelType) -> ChampionVersion | None:
-        """Return the version that is served now; None before the deployer has made the baseline."""
+        """Return the version that is served now, or None before the deployer has made the baseline."""
         v, t = model_versions.c, model_training_events.c
         joined = model_versions.outerjoin(model_training_events, t.id == v.training_event_id).outerjoin(
             snapshots, snapshots.c.id == t.snapshot_id
@@ -267,12 +267,12 @@ class TrainingRepository:
         )  # fmt: skip
 
     async def epoch_ranges(self, model_type: ModelType, *, up_to_epoch: int) -> tuple[OffsetRange, ...]:
-        """Return the ranges of all crossings of a model up to one of them."""
+        """Return the ranges of all crossings of a model up to a given one."""
         question = sa.select(epochs.c.ranges).where(epochs.c.model_type == model_type, epochs.c.epoch <= up_to_epoch)
         return _flat(ranges_of(ranges) for ranges in (await self._connection.execute(question)).scalars())
 
     async def quarantined(self, model_type: ModelType) -> list[QuarantinedDataset]:
-        """Return what of a model's data people have quarantined, oldest first."""
+        """Return the quarantined data sets of a model, oldest first."""
         d = training_datasets.c
         question = sa.select(d.epoch, d.reviewed_by, d.review_reason, d.quarantined_ranges).where(
             d.dataset_type == model_type, d.review == DatasetReview.QUARANTINED
@@ -284,7 +284,7 @@ class TrainingRepository:
         ]
 
     async def archived(self, topic: str) -> tuple[OffsetRange, ...]:
-        """Return per partition of ``topic`` the range, from offset 0, that is archived by now."""
+        """Return for each partition of ``topic`` the range, from offset 0, that is archived by now."""
         question = sa.select(ledger).where(ledger.c.topic == topic, ledger.c.next_offset > 0)
         rows = await self._connection.execute(question.order_by(ledger.c.generation, ledger.c.partition))
         return tuple(
@@ -293,7 +293,7 @@ class TrainingRepository:
         )  # fmt: skip
 
     async def add_snapshot(self, run: Run, *, ranges: Sequence[OffsetRange], cut: Sequence[OffsetRange]) -> UUID:
-        """Store what a snapshot will hold, before it is read, and return its id."""
+        """Store the ranges of a snapshot before it is read, and return its id."""
         added = snapshots.insert().values(
             model_type=run.model_type, ranges=msgspec.to_builtins(ranges), epochs=list(run.epochs), cut=msgspec.to_builtins(cut)
         )  # fmt: skip
@@ -301,7 +301,7 @@ class TrainingRepository:
         return snapshot_id
 
     async def store_snapshot(self, snapshot_id: UUID, *, digest: str, uri: str, rows: int) -> None:
-        """Say where the snapshot lies and what it holds."""
+        """Record where the snapshot is stored and what it holds."""
         changed = sa.update(snapshots).where(snapshots.c.id == snapshot_id).values(digest=digest, uri=uri, rows=rows)
         await self._connection.execute(changed)
 
@@ -342,7 +342,7 @@ def _event_of(run: Run) -> sa.Update:
 
 
 def _undecided_winner(model_type: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-    """Say whether a training of the last two minutes won and the deployer has not decided about it yet."""
+    """Return a condition: a training of the last two minutes won, and the deployer has not decided about it yet."""
     run, decision = model_training_events.c, rollout_decisions.c
     decided = sa.exists().where(decision.training_event_id == run.id)
     return sa.exists().where(

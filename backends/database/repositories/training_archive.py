@@ -30,9 +30,9 @@ WHERE generation = $1 AND partition = $2 AND "offset" >= $3 AND "offset" < $4 AN
 ORDER BY "offset" LIMIT $5
 """
 
-# The archive holds the bytes as they came: ``prediction_id`` has this name in every version of the event (held by a test of
-# the schema lock); a version that named it otherwise would need a column.
-# Only predictions below their own cut are joined: one that is archived later must not change a snapshot read again.
+# The archive holds the original bytes: ``prediction_id`` has this name in every version of the event (a test of the schema
+# lock holds this); another name would need a column.
+# Only predictions below their own cut are joined, so one that is archived later does not change a snapshot read again.
 _FEEDBACK = """
 WITH cut AS (SELECT * FROM unnest($1::smallint[], $2::int[], $3::bigint[], $4::bigint[]) AS c (generation, partition, to_offset, new_from)),
 seen AS (
@@ -90,7 +90,7 @@ class ArchiveRepository:
         """Return each prediction that chose an action and was seen or answered below ``cut``, with ``FEEDBACK_COLUMNS``.
 
         ``new_from`` gives for each partition of ``cut`` the first offset that the champion has not seen; views and answers
-        within ``holes`` are as if they had never come.
+        within ``holes`` (quarantined ranges) are ignored.
         """
         driver = await self._driver()
         return list(await driver.fetch(

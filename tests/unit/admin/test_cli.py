@@ -41,7 +41,7 @@ def said(result: Result) -> str:
 
 
 def test_all_commands_of_the_guide_are_there() -> None:
-    """A command that the guide names would be unknown."""
+    """Every command that the guide names exists."""
     assert set(COMMANDS) >= {
         "up", "down", "status", "demo", "replay", "train", "deploy", "rollback", "thresholds", "versions", "datasets", "trainings", "events",
         "dead-letters", "audit", "doctor", "prepare",
@@ -50,7 +50,7 @@ def test_all_commands_of_the_guide_are_there() -> None:
 
 @pytest.mark.parametrize("name", sorted(ALL_COMMANDS), ids=" ".join)
 def test_every_command_explains_itself_and_its_options(name: tuple[str, ...]) -> None:
-    """Nobody would know what a command does, or what an option means."""
+    """Every command and every option has a help text."""
     result = command(*name, "--help")
     assert result.exit_code == 0
     found = ALL_COMMANDS[name]
@@ -61,7 +61,7 @@ def test_every_command_explains_itself_and_its_options(name: tuple[str, ...]) ->
 
 
 def test_a_group_alone_lists_and_a_model_behind_it_is_not_taken_for_a_command(tmp_path: Path) -> None:
-    """`datasets goal` would be an unknown command since data sets have commands of their own."""
+    """A group without a command lists, so `datasets goal` lists the goal data sets."""
     for arguments in (
         ("datasets",),
         ("datasets", "goal"),
@@ -75,7 +75,7 @@ def test_a_group_alone_lists_and_a_model_behind_it_is_not_taken_for_a_command(tm
 
 @pytest.mark.parametrize("arguments", [("--help",), ("thresholds", "-h")])
 def test_the_command_runs_as_a_program(arguments: tuple[str, ...]) -> None:
-    """The installed command would fail before it says anything."""
+    """The installed command runs as a program."""
     ran = subprocess.run(
         [sys.executable, "-m", "stack", *arguments], capture_output=True, check=False, text=True, cwd=Path(__file__).parents[3]
     )  # fmt: skip
@@ -84,7 +84,7 @@ def test_the_command_runs_as_a_program(arguments: tuple[str, ...]) -> None:
 
 
 def test_without_a_command_the_help_is_shown() -> None:
-    """A first call would do nothing, or start something."""
+    """Without a command the help is shown."""
     result = command()
     assert result.exit_code == 2
     assert "Commands" in result.stdout + result.stderr
@@ -92,7 +92,7 @@ def test_without_a_command_the_help_is_shown() -> None:
 
 @pytest.mark.parametrize("arguments", ON_AN_INSTALLATION, ids=" ".join)
 def test_where_nothing_was_started_every_command_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """A new user would see a traceback, or a list of somebody else's installation."""
+    """Where nothing was started, every command says so in a sentence."""
     result = command(*arguments, "--folder", str(tmp_path))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "nothing was started in" in said(result)
@@ -100,7 +100,7 @@ def test_where_nothing_was_started_every_command_says_so(tmp_path: Path, argumen
 
 
 def test_the_folder_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator of two installations would have to name the folder each time."""
+    """The installation's folder can come from the environment."""
     monkeypatch.setenv("FINCOACH_FOLDER", str(tmp_path / "second"))
     assert "second yet" in said(command("versions"))
 
@@ -123,24 +123,24 @@ def test_the_folder_may_come_from_the_environment(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_wrong_use_is_refused_with_what_is_right(arguments: tuple[str, ...], sentence: str) -> None:
-    """A mistyped command would do something else, or end in a traceback."""
+    """Wrong use is refused with a sentence that says what is right."""
     result = command(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert sentence.casefold() in said(result).casefold()  # Typer's own words differ a little between its versions
 
 
 def test_a_mistyped_model_is_told_the_right_names() -> None:
-    """A user would have to look the names up elsewhere."""
+    """A mistyped model is refused with the known names."""
     assert all(model in said(command("rollback", "weather")) for model in FOUR_MODELS)
 
 
 def test_a_threshold_needs_a_model(tmp_path: Path) -> None:
-    """A new threshold would be set for no model, or for all."""
+    """A threshold can be set only for a named model."""
     result = command("thresholds", "--set", "500", "--folder", str(tmp_path))
     assert result.exit_code == 1
     assert "name the model whose threshold is to change" in said(result)
 
 
 def test_models_may_be_written_in_capitals(tmp_path: Path) -> None:
-    """`Goal` would be unknown."""
+    """A model's name may be written in capitals."""
     assert "nothing was started" in said(command("versions", "GOAL", "--folder", str(tmp_path)))

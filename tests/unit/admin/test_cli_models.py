@@ -25,7 +25,7 @@ def command(*arguments: str) -> Result:
 
 
 def test_the_list_says_of_each_model_where_it_comes_from_and_how_it_is_judged(tmp_path: Path) -> None:
-    """Without an installation the list shows all but whether the database knows the model."""
+    """Without an installation, the list shows everything except whether the database knows the model."""
     rows = msgspec.json.decode(command("--json", "--folder", str(tmp_path)).stdout)
     assert {row["model_type"] for row in rows} >= set(FOUR_MODELS)
     (goal,) = [row for row in rows if row["model_type"] == "goal"]
@@ -52,7 +52,7 @@ def imports_that(problem: str | None) -> Any:  # noqa: ANN401 - stands in for im
 
 
 def test_sound_packages_are_one_sentence_and_exit_status_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that asks whether the packages are sound gets a yes."""
+    """Sound packages yield one sentence and exit status 0."""
     monkeypatch.setattr(cli_models, "imports_of", imports_that(None))
     result = command("check", "--process", "trainers")
     assert result.exit_code == 0
@@ -61,7 +61,7 @@ def test_sound_packages_are_one_sentence_and_exit_status_0(monkeypatch: pytest.M
 
 
 def test_what_is_wrong_is_said_and_exit_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that asks whether the packages are sound gets a no, and a person the reason."""
+    """A defect yields its reason and exit status 1."""
     monkeypatch.setattr(cli_models, "imports_of", imports_that("it is missing"))
     result = command("check", "--process", "trainers")
     assert result.exit_code == 1
@@ -73,7 +73,7 @@ def test_what_is_wrong_is_said_and_exit_status_1(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_interpreter_that_dies_leaves_the_other_processes_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One package that ends its interpreter would hide what is wrong elsewhere."""
+    """The other processes are still checked when one interpreter dies."""
 
     def look(process: str) -> ProcessImports:
         if process == "streams":
@@ -87,14 +87,14 @@ def test_an_interpreter_that_dies_leaves_the_other_processes_looked_at(monkeypat
 
 
 def test_an_unknown_process_is_one_sentence() -> None:
-    """A typing error is answered with the names that there are."""
+    """An unknown process is refused with the known names."""
     result = command("check", "--process", "kitchen")
     assert result.exit_code == 2
     assert "'kitchen' is no process; name one of streams, serving" in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_packages_of_others_are_looked_at_and_broken_ones_named(tmp_path: Path) -> None:
-    """The command finds what is installed beside ours: a sound package is listed, a broken one is a sentence."""
+    """Packages of others are checked too: a sound one is listed, a broken one is named."""
     write_package(tmp_path, "fifth", runtime="models.goal.runtime:GoalRuntime")
     write_package(tmp_path, "broken", source="1 / 0")
     ran = subprocess.run(

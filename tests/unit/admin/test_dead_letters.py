@@ -49,20 +49,20 @@ LETTER = DeadLetter(
     ],
 )
 def test_times_are_read_as_they_are_typed(text: str, moment: dt.datetime) -> None:
-    """A filter would choose other letters than the ones that were meant."""
+    """Times are read in every form that people type."""
     assert moment_of(text, now=NOW) == moment
 
 
 @pytest.mark.parametrize("text", ["yesterday", "7 d", "999999d", "2026-13-01", ""])
 def test_what_is_no_time_is_said(text: str) -> None:
-    """A typing error would end in a traceback, or be taken for no filter at all."""
+    """A text that is not a time is refused with a sentence."""
     with pytest.raises(ValueError, match="is no time; write"):
         moment_of(text, now=NOW)
 
 
 @given(st.binary(max_size=100), st.none() | st.binary(max_size=20))
 def test_an_exported_letter_holds_its_bytes(raw: bytes, key: bytes | None) -> None:
-    """A letter that is taken elsewhere would not be the record that was sent."""
+    """An exported dead letter holds its bytes unchanged."""
     document = as_document(msgspec.structs.replace(LETTER, key=key, raw=raw))
     assert base64.b64decode(document["raw_base64"]) == raw
     assert (document["key_base64"] is None) == (key is None)
@@ -72,11 +72,11 @@ def test_an_exported_letter_holds_its_bytes(raw: bytes, key: bytes | None) -> No
 
 @given(st.binary(max_size=200))
 def test_bytes_cannot_steer_a_terminal(raw: bytes) -> None:
-    """A hostile record could clear the screen of the operator who looks at it, or write into it."""
+    """Bytes of a record cannot control the operator's terminal."""
     assert all(sign.isprintable() or sign in "\n\t" for sign in bytes_for_people(raw))
 
 
 def test_a_long_record_is_cut_and_says_so() -> None:
-    """A record of a megabyte would push everything else off the screen."""
+    """A long record is cut, and the text says so."""
     shown = bytes_for_people(b"x" * (SHOWN_BYTES + 5))
     assert shown.endswith("… 5 bytes more: `dead-letters export` writes them all")

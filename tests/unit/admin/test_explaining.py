@@ -47,7 +47,7 @@ def stored(evaluation: EvaluationRecord) -> StoredEvaluation:
 
 
 def test_every_factor_of_a_decision_has_its_meaning() -> None:
-    """A person would read a figure and not know what it says."""
+    """Every factor of a decision has a meaning."""
     found = explained(stored(decide(ThresholdRule(threshold=500), counted=10, quality=None)))
     assert {factor.factor for factor in found} == set(RuleFactors.__struct_fields__)
     assert [factor.factor for factor in found] == list(MEANINGS)
@@ -56,13 +56,13 @@ def test_every_factor_of_a_decision_has_its_meaning() -> None:
 
 @pytest.mark.parametrize("decision", [BY_RULE, BY_PERSON])
 def test_what_is_shown_of_a_factor_is_what_was_stored(decision: EvaluationRecord) -> None:
-    """Every factor of a decision, by the rule or by a person, is shown with the value that decided, and no other is."""
+    """Exactly the stored factors of a decision are shown, each with the value that decided."""
     facts = msgspec.to_builtins(decision.factors)
     assert {factor.factor: factor.value for factor in explained(stored(decision))} == facts
 
 
 def test_a_factor_of_a_later_version_is_shown_all_the_same() -> None:
-    """After a rollback of the command line, a figure that decided is still shown."""
+    """A factor that only a later version knows is still shown."""
     document = msgspec.to_builtins(BY_PERSON)
     document["factors"]["moon"] = 1
     found = explained(read_evaluation(document))
@@ -78,7 +78,7 @@ def test_a_decision_of_an_earlier_version_is_explained_all_the_same() -> None:
 
 
 def test_figures_are_shown_as_people_read_them() -> None:
-    """What is not known would pass for nought, or a ratio would fill the line."""
+    """Figures have three decimals, and an unknown figure is not shown as zero."""
     assert [shown(value) for value in (None, 1.0, 0.123456, 7, True)] == ["not known", "1", "0.123", 7, True]
     assert shown({"validity": 0.98765, "diversity": None}) == {"validity": "0.988", "diversity": "not applicable"}
 
@@ -87,12 +87,12 @@ def test_figures_are_shown_as_people_read_them() -> None:
     ("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("12h", 43_200), ("30D", 2_592_000), ("0", 0), (None, None)]
 )  # fmt: skip
 def test_times_are_written_as_people_write_them(text: str | None, expected: int | None) -> None:
-    """An age of thirty days would become one of thirty seconds."""
+    """Durations can be written with their unit."""
     assert seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "soon", "3w", "-5", "1.5h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    """A mistyped age would be taken for another one."""
+    """A text that is not a duration is refused."""
     with pytest.raises(typer.BadParameter, match="30d"):
         seconds(text)

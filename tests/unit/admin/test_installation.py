@@ -23,14 +23,14 @@ INSTALLATION = Installation(
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
-    """The command line would talk to somewhere else than where the processes are."""
+    """A saved installation is loaded unchanged."""
     save(tmp_path, INSTALLATION)
     assert load(tmp_path) == INSTALLATION
     assert [replica.name for replica in load(tmp_path).replicas] == ["replica-1", "replica-2"]
 
 
 def test_only_the_owner_reads_the_password(tmp_path: Path) -> None:
-    """Any account of the machine could read the database."""
+    """Only the owner can read the file with the password."""
     (tmp_path / FILE).write_text("{}")
     (tmp_path / FILE).chmod(0o644)
     save(tmp_path, INSTALLATION)
@@ -39,21 +39,21 @@ def test_only_the_owner_reads_the_password(tmp_path: Path) -> None:
 
 
 def test_a_folder_where_nothing_was_started_says_what_to_do(tmp_path: Path) -> None:
-    """A new user would see a traceback about a missing file."""
+    """A folder where nothing was started yields a sentence that says what to do."""
     with pytest.raises(SettingsError, match=r"nothing was started in .* yet: run `fincoach-learning up`"):
         load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"brokers": "b"}', '{"database_url": 7}'])
 def test_a_file_that_cannot_be_read_says_so(tmp_path: Path, text: str) -> None:
-    """A file of an older version would end every command with a traceback."""
+    """A file that cannot be read is reported in a sentence."""
     (tmp_path / FILE).write_text(text)
     with pytest.raises(SettingsError, match="is not readable"):
         load(tmp_path)
 
 
 def test_commands_are_given_in_somebodys_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The audit log would say that nobody did it."""
+    """Every command names an issuer."""
     user, _, machine = AdminSettings().resolved_issuer.partition("@")
     assert user
     assert machine

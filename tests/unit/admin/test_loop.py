@@ -76,12 +76,12 @@ SINCE_KNOWN = {"reading", "announcing", "trainers", "training", "swapping"}
 
 
 def test_the_links_stand_in_the_order_in_which_data_flows() -> None:
-    """The first broken link would not be the cause of those behind it."""
+    """The links are in the order in which data flows."""
     assert tuple(link.name for link in links(whole())) == ORDER == tuple(BROKEN)
 
 
 def test_a_whole_loop_has_no_broken_link() -> None:
-    """An operator would be sent after something that is well."""
+    """A whole loop has no broken link."""
     chain = links(whole())
     assert all(link.holds and link.detail for link in chain)
     assert first_broken(chain) is None
@@ -89,7 +89,7 @@ def test_a_whole_loop_has_no_broken_link() -> None:
 
 @pytest.mark.parametrize("name", ORDER)
 def test_a_broken_link_is_named_alone_with_its_meaning_and_the_next_command(name: str) -> None:
-    """A broken link would go unseen, take the blame off its cause, or leave the operator without a next step."""
+    """A broken link is named alone, with its meaning and the next command."""
     chain = links(BROKEN[name])
     broken = first_broken(chain)
     assert broken is not None
@@ -102,7 +102,7 @@ def test_a_broken_link_is_named_alone_with_its_meaning_and_the_next_command(name
 
 @given(st.sets(st.sampled_from(ORDER), min_size=1))
 def test_of_several_broken_links_the_first_is_named(names: set[str]) -> None:
-    """An operator would mend a consequence while its cause goes on."""
+    """Of several broken links, the first is named."""
     nothing = whole()
     changes: dict[str, Any] = {}
     services = {service: tuple(p for p in nothing.processes if p.service == service) for service in SERVICES}
@@ -125,13 +125,13 @@ def test_of_several_broken_links_the_first_is_named(names: set[str]) -> None:
 
 @given(earlier=st.integers(0, 100), moved=st.integers(0, 100), waiting=st.integers(-5, 100))
 def test_a_reader_is_stalled_only_where_records_wait_and_nothing_moves(earlier: int, moved: int, waiting: int) -> None:
-    """A busy reader would be called stalled, or one that hangs be called busy."""
+    """A reader is stalled only if records wait and its position does not move."""
     seen = reader(earlier=earlier, position=earlier + moved, end=earlier + moved + waiting)
     assert seen.stalled == (waiting > 0 and moved == 0)
 
 
 def test_a_reader_that_is_behind_but_moves_holds_and_says_how_far() -> None:
-    """A replay would be reported as a broken loop."""
+    """A reader that is behind but moves is not broken, and its lag is shown."""
     chain = links(
         whole(readers=(reader(earlier=1, position=5, end=25), reader(earlier=9, position=9, end=9, partition=1)))
     )
@@ -140,7 +140,7 @@ def test_a_reader_that_is_behind_but_moves_holds_and_says_how_far() -> None:
 
 
 def test_of_several_stalled_readers_the_furthest_behind_is_named() -> None:
-    """The detail would name a harmless partition while another one has thousands waiting."""
+    """Of several stalled readers, the one furthest behind is named."""
     stalled = (
         reader(earlier=7, position=7, end=9),
         reader(link="trainers", earlier=0, position=0, end=50, topic="some.thresholds", partition=0, since=None),
@@ -152,7 +152,7 @@ def test_of_several_stalled_readers_the_furthest_behind_is_named() -> None:
 
 
 def test_an_outbox_row_may_be_young() -> None:
-    """Every announcement would break the loop for the tenth of a second that it waits."""
+    """A young outbox row does not break the loop."""
     young = WaitingAnnouncements(service="streams", rows=4, oldest=NOW - dt.timedelta(seconds=LAG_IS_OLD_SECONDS))
     old = WaitingAnnouncements(service="trainers", rows=1, oldest=EARLIER)
     chain = links(whole(outbox=(young,)))
@@ -174,7 +174,7 @@ def test_an_outbox_row_may_be_young() -> None:
 def test_a_process_that_is_not_ready_says_what_is_wrong(
     changes: dict[str, Any], detail: str, since: dt.datetime | None
 ) -> None:
-    """An operator would be told that a process is not well, but not what to look at."""
+    """A process that is not ready names the check that fails."""
     broken = first_broken(links(without("streams", process("streams", ready=False, log="/logs/s.log", **changes))))
     assert broken is not None
     assert (broken.detail, broken.since) == (detail, since)
@@ -182,7 +182,7 @@ def test_a_process_that_is_not_ready_says_what_is_wrong(
 
 
 def test_a_failed_training_is_told_but_breaks_nothing() -> None:
-    """A candidate that could not be fitted would be reported as a broken loop."""
+    """A failed training is reported but does not break the loop."""
     chain = links(whole(failed_trainings=(FailedTraining(model_type="goal", error="e", end_time=NOW),)))
     assert first_broken(chain) is None
     assert next(link for link in chain if link.name == "training").detail == "1 failed within the last hour"

@@ -41,14 +41,14 @@ class DriversUuid(UUID):
     ],
 )
 def test_each_kind_of_value_is_shown_as_people_read_it(value: object, shown: str, capsys: Output) -> None:
-    """A cell would show Python's own form, or brackets in somebody's data would be taken for colours and end the command."""
+    """Each kind of value is shown as people read it; brackets in data are not taken for colours."""
     print_rows([{"some_column": value}], ["some_column"], title="Rows", empty="nothing")
     lines = capsys.readouterr().out.splitlines()
     assert [line.rstrip() for line in lines] == ["Rows", "some column", shown]
 
 
 def test_no_rows_are_one_sentence(capsys: Output) -> None:
-    """An empty table would leave open whether something went wrong."""
+    """An empty table is shown as one sentence."""
     print_rows([], ["a"], title="Rows", empty="Nothing yet.")
     assert capsys.readouterr().out == "Nothing yet.\n"
 
@@ -63,14 +63,14 @@ json_values = st.recursive(
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_json_is_valid_and_says_what_the_rows_hold(capsys: Output, rows: list[dict[str, Any]]) -> None:
-    """A program could not read the answer, or would read another value."""
+    """JSON is valid and holds the values of the rows."""
     capsys.readouterr()
     print_json(rows)
     assert msgspec.json.decode(capsys.readouterr().out) == rows
 
 
 def test_json_has_numbers_times_and_ids_as_programs_expect_them(capsys: Output) -> None:
-    """A program would get decimals as text, or no answer at all."""
+    """JSON holds decimals as numbers, and times and ids as text."""
     row = {"score": Decimal("0.7500"), "at": MOMENT, "user": DriversUuid(int=USER.int)}
     print_json([row])
     assert msgspec.json.decode(capsys.readouterr().out) == [
@@ -79,19 +79,19 @@ def test_json_has_numbers_times_and_ids_as_programs_expect_them(capsys: Output) 
 
 
 def test_what_has_no_form_in_json_is_refused_by_its_type() -> None:
-    """A value would be left out without a word."""
+    """A value without a form in JSON is refused with its type."""
     with pytest.raises(TypeError, match="cannot be written as JSON: object"):
         print_json({"a": object()})
 
 
 def test_a_whole_loop_is_said_to_be_whole(capsys: Output) -> None:
-    """An operator would read ten lines and not know whether all is well."""
+    """A whole loop is reported as whole."""
     print_links((Link(name="database", holds=True, detail="answers"),))
     assert "The loop is whole." in capsys.readouterr().out
 
 
 def test_a_broken_link_says_since_when_what_it_means_and_what_to_do(capsys: Output) -> None:
-    """An operator would know that something is wrong, and nothing more; brackets in the error would end the command."""
+    """A broken link shows since when, what it means and what to do; brackets in errors are harmless."""
     broken = Link(
         name="broker", holds=False, detail="refused [/x] [Errno 111]", since=MOMENT, meaning="events wait", next_command="look [here]"
     )  # fmt: skip
@@ -103,6 +103,6 @@ def test_a_broken_link_says_since_when_what_it_means_and_what_to_do(capsys: Outp
 
 
 def test_a_moment_that_nobody_knows_is_left_out(capsys: Output) -> None:
-    """The sentence would say `since -`."""
+    """An unknown moment is left out."""
     print_links((Link(name="broker", holds=False, detail="refused", meaning="m", next_command="c"),))
     assert "First broken link: broker: refused" in capsys.readouterr().out

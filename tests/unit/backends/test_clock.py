@@ -10,7 +10,7 @@ NOON = dt.datetime(2026, 3, 4, 12, 0, tzinfo=dt.UTC)
 
 
 def test_the_systems_clock_is_aware_and_never_goes_back() -> None:
-    """Naive times could not be compared with those of messages; a clock that goes back would break every time-out."""
+    """The system's clock gives aware times, and its monotonic time never goes back."""
     clock: Clock = SystemClock()
     moments = [clock.now() for _ in range(3)]
     ticks = [clock.monotonic() for _ in range(3)]
@@ -19,7 +19,7 @@ def test_the_systems_clock_is_aware_and_never_goes_back() -> None:
 
 
 def test_a_manual_clock_stands_still_until_both_its_hands_are_moved() -> None:
-    """A test that moves time would see the wall clock and the stop watch disagree."""
+    """A manual clock moves only when told to, and moves both of its times together."""
     clock: Clock = ManualClock(NOON)
     assert clock.now() == clock.now() == NOON
     assert clock.monotonic() == 0.0

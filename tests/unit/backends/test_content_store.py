@@ -45,14 +45,14 @@ def together(number: int, action: Callable[[], object]) -> list[object]:
 
 @given(files=st.dictionaries(names, st.binary(max_size=20), max_size=4), name=names, content=st.binary(max_size=20))
 def test_another_name_or_content_gives_another_digest(files: dict[str, bytes], name: str, content: bytes) -> None:
-    """Two different artifacts would have one address, and the wrong one would be served."""
+    """Files with another name or content have another digest."""
     assert digest_of(files) == digest_of(dict(reversed(files.items())))
     changed = {**files, name: content}
     assert (digest_of(changed) == digest_of(files)) == (changed == files)
 
 
 def test_what_was_put_is_got_under_the_digest_of_its_contents(store: ContentStore) -> None:
-    """A reference in a message would lead to something else than what was announced."""
+    """Files are read back unchanged under the digest of their contents."""
     address = store.put("artifacts", FILES)
     assert address == f"artifacts/{digest_of(FILES)}"
     assert store.get(address) == FILES
@@ -62,7 +62,7 @@ def test_what_was_put_is_got_under_the_digest_of_its_contents(store: ContentStor
 
 
 def test_the_same_contents_are_stored_once(store: ContentStore) -> None:
-    """A repeated training would fill the disk, or change what a replica is reading."""
+    """The same contents are stored once and not written again."""
     first = store.put("artifacts", FILES)
     written = Path(store.path(first), "model.onnx").stat().st_mtime_ns
     assert store.put("artifacts", dict(reversed(FILES.items()))) == first
@@ -70,7 +70,7 @@ def test_the_same_contents_are_stored_once(store: ContentStore) -> None:
 
 
 def test_two_that_put_the_same_at_once_leave_one_whole_folder(store: ContentStore) -> None:
-    """The second of two trainers that finish together would move its files into the first one's folder and spoil it."""
+    """Two writers of the same contents leave one complete folder."""
     for attempt in range(20):
         files = {**FILES, "attempt": str(attempt).encode()}
         address = f"artifacts/{digest_of(files)}"
@@ -81,7 +81,7 @@ def test_two_that_put_the_same_at_once_leave_one_whole_folder(store: ContentStor
 
 
 def test_the_loser_of_a_race_takes_the_winners_folder(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A put whose folder appears between its look and its move would fail, although all is well."""
+    """A writer that loses the race uses the winner's folder and succeeds."""
     address = store.put("artifacts", FILES)
     looks = iter([False])
     exists = LocalFileSystem.exists
@@ -102,7 +102,7 @@ def test_the_loser_of_a_race_takes_the_winners_folder(store: ContentStore, monke
     ids=["changed", "missing", "renamed", "added"],
 )
 def test_what_does_not_have_its_digest_is_refused(store: ContentStore, spoil: Callable[[Path], object]) -> None:
-    """A corrupted model would be loaded and answer."""
+    """Files that do not match their digest are refused."""
     address = store.put("artifacts", FILES)
     spoil(Path(store.path(address)))
     with pytest.raises(ArtifactRejectedError, match="do not have its digest"):
@@ -110,14 +110,14 @@ def test_what_does_not_have_its_digest_is_refused(store: ContentStore, spoil: Ca
 
 
 def test_what_is_not_there_is_refused_by_its_address(store: ContentStore) -> None:
-    """A missing artifact would surface as an error of the file system that nobody expects."""
+    """A missing folder is refused with its address."""
     with pytest.raises(ArtifactRejectedError, match="nothing is stored at artifacts/0"):
         store.get("artifacts/0")
     assert store.addresses("artifacts") == []
 
 
 def test_deleting_takes_one_away_and_may_be_repeated(store: ContentStore) -> None:
-    """The retention would take a neighbour with it, or stop at what another has deleted."""
+    """Deleting removes one folder, and may be repeated."""
     old, kept = store.put("artifacts", FILES), store.put("artifacts", {"manifest.json": b"[]"})
     store.delete(old)
     store.delete(old)
@@ -126,14 +126,14 @@ def test_deleting_takes_one_away_and_may_be_repeated(store: ContentStore) -> Non
 
 
 def test_what_is_still_being_written_is_no_address(store: ContentStore) -> None:
-    """The retention would delete, or the deployer load, a folder that is half written."""
+    """A folder that is still being written has no address."""
     address = store.put("artifacts", FILES)
     Path(store.path("artifacts/.incoming-1")).mkdir()
     assert store.addresses("artifacts") == [address]
 
 
 def test_a_disk_that_refuses_is_not_taken_for_a_race(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk would be reported as a stored model."""
+    """A write that the disk refuses is an error."""
     message = "no space left on device"
 
     def refuse(*_: object) -> None:
@@ -145,7 +145,7 @@ def test_a_disk_that_refuses_is_not_taken_for_a_race(store: ContentStore, monkey
 
 
 def test_a_store_that_is_no_folder_keeps_the_same_promises() -> None:
-    """S3 and its like would be second-class: only folders on this machine were ever tried."""
+    """A store that is not a local folder keeps the same promises."""
     store = ContentStore("memory://elsewhere")
     address = store.put("artifacts", FILES)
     assert store.put("artifacts", FILES) == address

@@ -31,7 +31,7 @@ def with_key(key: bytes | None) -> Record:
 
 
 def test_the_headers_lead_back_to_the_record() -> None:
-    """Nobody could find the record on its topic, blame its producer, or replay it after a fix."""
+    """The headers identify the record, its producer and the reason."""
     assert dead_letter_headers(RECORD, "not_json", "line 1") == {
         "reason": "not_json",
         "detail": "line 1",
@@ -46,13 +46,13 @@ def test_the_headers_lead_back_to_the_record() -> None:
 
 @given(st.none() | st.binary(max_size=20), st.sampled_from([{}, {"retry_of": "3", "attempt": "1"}]))
 def test_every_header_stands_in_the_register(key: bytes | None, sent_again: dict[str, str]) -> None:
-    """A header would be written that no page explains."""
+    """Every header is in the register."""
     record = Record(topic="t", partition=0, offset=9, key=key, value=b"", timestamp=AT, headers=sent_again)
     assert set(dead_letter_headers(record, "not_json", "")) <= set(HEADERS)
 
 
 def test_a_record_that_was_sent_again_leads_back_to_its_first_letter() -> None:
-    """A retry that failed would look like a new defect, and could be sent for ever."""
+    """A retried record that fails again names its first dead letter and its number of retries."""
     again = Record(
         topic="t", partition=0, offset=9, key=None, value=b"", timestamp=AT, headers={"retry_of": "17", "attempt": "2"}
     )
@@ -78,13 +78,13 @@ def test_a_record_that_was_sent_again_leads_back_to_its_first_letter() -> None:
     ],
 )
 def test_strange_headers_of_others_are_no_retry(headers: dict[str, str], expected: tuple[int | None, int]) -> None:
-    """A producer's own header could stop the worker with a number that no column holds."""
+    """Invalid retry headers of a producer are ignored."""
     assert retry_of(headers) == expected
 
 
 @given(st.none() | st.binary(max_size=200) | st.text(max_size=50).map(lambda text: text.encode(errors="replace")))
 def test_the_key_comes_back_byte_for_byte(key: bytes | None) -> None:
-    """A retried record would reach another partition, and its user's order would be lost."""
+    """The key of a dead letter is restored byte for byte."""
     headers = dead_letter_headers(with_key(key), "not_json", "")
     assert key_of(headers) == key
     assert "\0" not in "".join(headers.values())
@@ -101,7 +101,7 @@ def test_a_huge_key_does_not_make_a_dead_letter_too_large(byte: bytes) -> None:
 
 @given(st.text(max_size=3 * LONGEST_DETAIL_CHARACTERS))
 def test_the_detail_never_makes_a_dead_letter_too_large(detail: str) -> None:
-    """A message that quotes its own megabytes could not be put aside, and would stop the stream."""
+    """A long detail never makes a dead letter too large."""
     kept = dead_letter_headers(RECORD, "invalid_field", detail)["detail"]
     assert len(kept) <= LONGEST_DETAIL_CHARACTERS == 1_000
     assert "\0" not in kept
@@ -126,13 +126,13 @@ def test_the_detail_never_makes_a_dead_letter_too_large(detail: str) -> None:
     ],
 )
 def test_the_producer_is_read_as_well_as_the_bytes_allow(raw: bytes, producer: str) -> None:
-    """The wrong producer would be blamed, or the broken one hide among all others."""
+    """The producer is read from as much as the bytes allow."""
     assert producer_of(raw) == producer
 
 
 @given(st.binary(max_size=300) | st.dictionaries(st.text(), st.text() | st.integers()).map(msgspec.json.encode))
 def test_any_bytes_have_a_producer_that_can_be_stored(raw: bytes) -> None:
-    """One record could make its batch fail again and again."""
+    """Any bytes yield a producer's name that the database can store."""
     named = producer_of(raw)
     assert 0 < len(named) <= 100
     assert "\0" not in named
@@ -140,7 +140,7 @@ def test_any_bytes_have_a_producer_that_can_be_stored(raw: bytes) -> None:
 
 
 def test_a_cut_off_event_still_names_its_producer() -> None:
-    """Events that are cut off on their way would be nobody's."""
+    """A truncated event still names its producer."""
     whole = msgspec.json.encode(
         {"event_type": "page_view", "event_id": str(uuid.uuid4()), "source": "shop", "page_url": "/"}
     )
@@ -148,6 +148,6 @@ def test_a_cut_off_event_still_names_its_producer() -> None:
 
 
 def test_a_lag_is_never_negative() -> None:
-    """A position asked for after the end would show as a negative number of waiting records."""
+    """A lag is never negative."""
     assert Lag(topic="t", partition=0, position=5, end=9).records == 4
     assert Lag(topic="t", partition=0, position=9, end=5).records == 0

@@ -44,7 +44,7 @@ async def said_to(server: HealthServer, request: bytes) -> bytes:
 
 
 async def test_a_process_is_ready_only_while_all_its_checks_hold() -> None:
-    """A supervisor or balancer would send work to a process that cannot do it."""
+    """A process is ready only while all its checks hold."""
     checks = {"database": True, "broker": True}
     async with serving(checks, {"epoch": 7}) as server:
         ready = await ask(server, "/health/ready")
@@ -56,14 +56,14 @@ async def test_a_process_is_ready_only_while_all_its_checks_hold() -> None:
 
 
 async def test_a_process_that_is_not_ready_is_still_alive() -> None:
-    """A process would be killed for waiting for its broker."""
+    """A process that is not ready is still alive."""
     async with serving({"broker": False}) as server:
         response = await ask(server, "/health/live")
     assert (response.status_code, response.json()) == (200, {"live": True})
 
 
 async def test_metrics_come_in_the_form_that_prometheus_reads() -> None:
-    """Prometheus would refuse the answer for its type."""
+    """Metrics have the content type that Prometheus expects."""
     async with serving({}) as server:
         response = await ask(server, "/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -71,7 +71,7 @@ async def test_metrics_come_in_the_form_that_prometheus_reads() -> None:
 
 
 async def test_an_unknown_path_names_the_known_ones() -> None:
-    """Whoever mistypes a path would be told nothing."""
+    """The answer to an unknown path names the known ones."""
     async with serving({}) as server:
         response = await ask(server, "/healthz")
     assert response.status_code == 404
@@ -80,7 +80,7 @@ async def test_an_unknown_path_names_the_known_ones() -> None:
 
 @pytest.mark.parametrize("request_bytes", [b"", b"GET", b"\r\n\r\n", b"\xff\xfe \xff\r\n\r\n", b"x" * 100_000])
 async def test_what_is_no_http_harms_nobody(request_bytes: bytes) -> None:
-    """A port scan would end a worker, or keep its endpoints from answering."""
+    """Input that is not HTTP disturbs neither the process nor its endpoints."""
     async with serving({"all": True}) as server:
         answer = await said_to(server, request_bytes)
         after = await ask(server, "/health/ready")
@@ -89,7 +89,7 @@ async def test_what_is_no_http_harms_nobody(request_bytes: bytes) -> None:
 
 
 async def test_the_server_gives_its_port_back() -> None:
-    """A worker that is restarted on its port could not listen."""
+    """The server releases its port when it stops."""
     server = HealthServer(host="127.0.0.1", port=0, readiness=dict)
     await server.stop()  # before it was started: nothing to do
     await server.start()
@@ -102,7 +102,7 @@ async def test_the_server_gives_its_port_back() -> None:
 
 
 async def test_an_answer_says_what_time_the_process_has(clock: ManualClock) -> None:
-    """A process whose clock went wrong could not be found from outside."""
+    """An answer shows the time of the process's clock."""
     server = HealthServer(host="127.0.0.1", port=0, readiness=dict, clock=clock)
     await server.start()
     answer = await ask(server, "/health/live")

@@ -36,7 +36,7 @@ def lines_of(level: str) -> list[dict[str, Any]]:
 
 
 def test_each_line_is_json_that_says_when_who_and_what() -> None:
-    """A log could not be searched: lines of libraries in another form, or facts missing."""
+    """Each line is JSON with time, component and event, also for libraries."""
     batch, library, failure = lines_of("INFO")
     assert batch["event"] == "batch_committed"
     assert (batch["process"], batch["logger"], batch["level"]) == ("streams-1", "fincoach.ingestion", "info")
@@ -47,13 +47,13 @@ def test_each_line_is_json_that_says_when_who_and_what() -> None:
 
 
 def test_the_level_is_taken_in_small_letters_too_and_chatter_stays_out() -> None:
-    """FINCOACH_LOG_LEVEL=debug would end a process at its start, or drown its log in the broker client's lines."""
+    """The level may be in small letters, and chatter of libraries stays out at DEBUG."""
     events = [line["event"] for line in lines_of("debug")]
     assert events == ["batch_committed", "batch_began", "a library speaks", "batch_failed"]
 
 
 def test_a_users_name_in_logs_is_stable_and_not_the_id() -> None:
-    """Lines of one user could not be found together, or would name the user."""
+    """A user has a stable name in logs that is not the id."""
     user = UUID("0b6f0d5e-7d1e-4a0f-9c55-52a6f2b0a001")
     assert hashed(user) == hashed(UUID(str(user)))
     assert len(hashed(user)) == 12
@@ -62,7 +62,7 @@ def test_a_users_name_in_logs_is_stable_and_not_the_id() -> None:
 
 
 def test_the_kafka_client_does_not_repeat_itself() -> None:
-    """A minute without a broker would fill the disk of whoever keeps the logs, and bury what matters."""
+    """A line that the Kafka client repeats is written once in ten seconds, with the number left out."""
     now = 0.0
     calm = RepetitionFilter(clock=lambda: now)
 

@@ -14,7 +14,7 @@ UNITS = ("seconds", "records", "offset", "events", "ratio", "jobs", "number")
 
 
 def test_every_metric_follows_the_naming_of_the_house_and_says_what_it_is() -> None:
-    """An operator would have to guess what a figure means, or in which unit it is."""
+    """Every metric follows the naming rules and has a description."""
     for family in REGISTRY.collect():
         assert NAME.fullmatch(family.name), family.name
         assert family.documentation.endswith("."), family.name
@@ -22,13 +22,13 @@ def test_every_metric_follows_the_naming_of_the_house_and_says_what_it_is() -> N
 
 
 def test_every_metric_is_an_attribute_of_the_register() -> None:
-    """A metric could be made elsewhere, and would be missing in the reference."""
+    """Every metric is an attribute of the register."""
     attributes = [m for m in vars(MetricRegister).values() if isinstance(m, Counter | Gauge | Histogram)]
     assert len(attributes) == len(list(REGISTRY.collect()))
 
 
 def test_what_is_counted_is_rendered() -> None:
-    """Prometheus would read figures that nobody counts."""
+    """What is counted is rendered."""
     METRICS.commands_answered.labels(command="TestCommand", outcome="succeeded").inc(3)
     families = {family.name: family for family in text_string_to_metric_families(render().decode())}
     samples = {

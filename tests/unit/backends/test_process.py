@@ -69,7 +69,7 @@ async def signalled(running: Awaitable[int], begun: asyncio.Event, number: signa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_stops_everything_in_reverse_order_with_status_0(number: signal.Signals) -> None:
-    """A process asked to stop would leave its work half done, or its supervisor would start it again."""
+    """A signal stops all parts in reverse order, with exit status 0."""
     journal: list[str] = []
     begun = asyncio.Event()
     life = run_process(
@@ -82,7 +82,7 @@ async def test_a_signal_stops_everything_in_reverse_order_with_status_0(number: 
 @pytest.mark.parametrize("ends", [fails, returns, cancels_itself])
 @pytest.mark.expects_errors("task_ended")
 async def test_a_task_that_ends_takes_the_process_with_it(ends: object) -> None:
-    """A process would live on with one of its tasks dead, and nobody would restart it."""
+    """The process ends when one of its tasks ends."""
     journal: list[str] = []
     tasks = (works_until_cancelled(asyncio.Event(), journal), ends())  # type: ignore[operator]
     assert await run_process("test", parts=(Part("only", journal),), tasks=tasks) == 1
@@ -90,7 +90,7 @@ async def test_a_task_that_ends_takes_the_process_with_it(ends: object) -> None:
 
 
 async def test_a_signal_ends_a_process_that_still_waits_for_its_server() -> None:
-    """Ctrl-C while the broker is away would do nothing until the process is killed."""
+    """A signal ends a process that still waits for its server."""
     journal: list[str] = []
     waiting = Part("second", journal, waits=asyncio.Event())
     life = run_process(
@@ -101,7 +101,7 @@ async def test_a_signal_ends_a_process_that_still_waits_for_its_server() -> None
 
 
 async def test_a_part_that_cannot_start_ends_the_process_with_its_error() -> None:
-    """A process without its health endpoints would run unseen."""
+    """A part that cannot start ends the process with its error."""
     journal: list[str] = []
 
     class Broken(Part):
@@ -155,7 +155,7 @@ process.run_to_exit(life())
 @pytest.mark.parametrize(("first", "status"), [("signalled", 0), ("failed", 1), ("cannot_start", 1)])
 @pytest.mark.parametrize("hangs", ["stop", "task", "left"])
 def test_a_process_ends_whatever_hangs(first: str, status: int, hangs: str) -> None:
-    """With a task dead, or told to end, it would live on half, and nobody would start another in its place."""
+    """A process ends even if one of its parts hangs."""
     program = HANGING.format(first=first, **{name: 99 if name == hangs else 0 for name in ("stop", "task", "left")})
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False

@@ -11,7 +11,7 @@ from backends.settings import ProcessSettings
 
 
 def test_without_an_environment_everything_lies_in_the_installations_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process started by hand would look for keys and artifacts where nobody puts them."""
+    """Without an environment, store and keys are in the installation's folder."""
     monkeypatch.delenv("FINCOACH_DATABASE_URL", raising=False)
     settings = ProcessSettings(folder=Path("/srv/fincoach"))
     assert settings.resolved_store_url == "file:///srv/fincoach/store"
@@ -20,7 +20,7 @@ def test_without_an_environment_everything_lies_in_the_installations_folder(monk
 
 
 def test_what_the_environment_says_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator's addresses would be ignored."""
+    """The environment overrides the defaults."""
     monkeypatch.setenv("FINCOACH_STORE_URL", "s3://bucket/models")
     monkeypatch.setenv("FINCOACH_KEYS_FOLDER", "/etc/fincoach/keys")
     monkeypatch.setenv("FINCOACH_WIDE_PARTITIONS", "24")
@@ -31,7 +31,7 @@ def test_what_the_environment_says_wins(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_password_of_the_database_shows_in_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever logs the settings would log the password."""
+    """Printed settings do not show the database's password."""
     monkeypatch.setenv("FINCOACH_DATABASE_URL", "postgresql+asyncpg://fincoach:hunter2@db/fincoach")
     settings = ProcessSettings()
     assert "hunter2" not in repr(settings)
@@ -45,13 +45,13 @@ def test_the_password_of_the_database_shows_in_no_log(monkeypatch: pytest.Monkey
 def test_a_setting_that_cannot_be_meant_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """A process would start with a setting that breaks it later, far from its cause."""
+    """An impossible setting is refused by name."""
     monkeypatch.setenv(f"FINCOACH_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         ProcessSettings()
 
 
 def test_settings_do_not_change_while_a_process_runs() -> None:
-    """Two parts of one process could see different settings."""
+    """Settings cannot change while a process runs."""
     with pytest.raises(ValidationError, match="frozen"):
         ProcessSettings().port = 1  # type: ignore[misc]

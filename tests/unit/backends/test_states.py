@@ -26,7 +26,7 @@ URL = "postgresql+asyncpg://fincoach@db.example/fincoach"
     ],
 )
 async def test_a_database_that_dies_in_the_middle_is_away(error: Exception) -> None:
-    """A prediction would fail because the database was killed while its state was read; seen once in 874 under kill -9."""
+    """A database that dies during a read counts as away (seen once in 874 reads under kill -9)."""
     rows = UserStateRows(URL, connections=1)
     pool = create_autospec(Pool, instance=True)
     pool.fetchrow.side_effect = error

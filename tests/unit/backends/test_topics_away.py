@@ -10,6 +10,6 @@ from stack.ports import free_port
 
 
 async def test_a_broker_that_is_away_is_asked_again_later() -> None:
-    """A worker that starts while a broker is restarted would end with a traceback of the client."""
+    """Creating topics can be retried later while the broker is away."""
     with pytest.raises(RetryLaterError):
         await create_topics(f"127.0.0.1:{free_port()}", wide_partitions=1)

@@ -12,7 +12,7 @@ from backends.waiting import wait_at_most
 
 @pytest.mark.parametrize("steps", range(8))
 async def test_a_cancellation_gets_through_whenever_it_comes(steps: int) -> None:
-    """A loop that waits for its event would run on, and its process hang instead of ending."""
+    """A cancellation ends the wait, even while the event is being set."""
     event = asyncio.Event()
 
     async def wait_for_ever() -> None:
@@ -33,7 +33,7 @@ async def test_a_cancellation_gets_through_whenever_it_comes(steps: int) -> None
 
 
 async def test_it_waits_for_its_event_and_no_longer() -> None:
-    """A waker would be heard only at the next regular look."""
+    """The wait ends as soon as its event is set."""
     event = asyncio.Event()
     asyncio.get_running_loop().call_later(0.05, event.set)
     began = time.monotonic()
@@ -43,5 +43,5 @@ async def test_it_waits_for_its_event_and_no_longer() -> None:
 
 
 async def test_it_waits_no_longer_than_it_may() -> None:
-    """Whoever never hears a wake would never look again."""
+    """The wait ends at its time limit."""
     await wait_at_most(asyncio.Event(), 0.01)

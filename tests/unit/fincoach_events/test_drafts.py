@@ -149,7 +149,7 @@ def test_what_json_cannot_say_is_refused(value: object) -> None:
 
 
 def test_no_number_is_lost_on_the_wire() -> None:
-    """A NaN, which JSON would turn into null, is refused by the sender."""
+    """The sender refuses NaN, which JSON turns into null."""
     event = GoalModified(**ENVELOPE, goal_id="g", interaction_type="update", score=math.nan)
     with pytest.raises(InvalidEventError):
         cleaned_event(event)

@@ -89,7 +89,7 @@ async def test_a_silent_process_does_not_hang_its_supervisor(monkeypatch: pytest
 
 
 def test_a_port_is_given_to_one_process_only() -> None:
-    """Two processes that start servers at the same moment would be given the same port, and one of them would fail."""
+    """Two processes that ask for a free port at once get different ports."""
     port = free_port()
     assert not _reserved(port)
     asking = f"import stack.ports, sys; sys.exit(stack.ports._reserved({port}))"

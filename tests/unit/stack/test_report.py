@@ -170,7 +170,7 @@ def test_a_balanced_run_holds_and_shows_its_figures() -> None:
     ],
 )
 def test_each_equation_that_fails_is_named(changed: dict[str, int], sentence: str) -> None:
-    """An event that was lost, counted twice or passed over would be shown as a run that holds."""
+    """Each balance equation that fails is named."""
     promise = balance(108, 100, msgspec.structs.replace(RECOUNT, **changed))
     assert not promise.holds
     assert sentence in promise.detail
@@ -206,7 +206,7 @@ def test_the_check_above_sees_a_missing_key() -> None:
 
 @pytest.mark.parametrize("row", [{}, evidence()])
 def test_a_model_without_evidence_has_no_score(row: dict[str, Evidence]) -> None:
-    """A model that never trained would end the report with an error, or show a score that nobody measured."""
+    """A model without evidence is reported without a score."""
     figures = model_figures([MODEL_ROW], row)["goal"]
     assert (figures.score, figures.baseline_score, figures.metric) == (None, None, None)
     assert (figures.trainings, figures.deployed, figures.kept_champion, figures.rejected) == (3, 1, 1, 1)
@@ -223,7 +223,7 @@ def test_latencies_around_swaps_are_separate() -> None:
 
 
 def test_the_way_from_a_crossing_to_the_last_replica_is_median_and_worst() -> None:
-    """One slow deployment would be hidden, or a run without any fail to report."""
+    """The time from a crossing to the last replica is reported as median and longest."""
     assert served_seconds([latency(4.0), latency(10.0), latency(5.123)]) == {"p50": 5.12, "max": 10.0}
     assert served_seconds([]) == {"p50": None, "max": None}
 
@@ -253,7 +253,7 @@ def test_people_see_the_same_figures_and_the_traced_chain() -> None:
 
 
 def test_a_run_with_little_to_show_is_printed_too() -> None:
-    """A demo that failed early would end with an error instead of saying what is missing."""
+    """A run with little evidence is printed and says what is missing."""
     kept = msgspec.structs.replace(CHAIN, new_version=None, verdict="champion_kept")
     assert "version none (champion_kept)" in printed(report(chain=kept))
     empty = printed(
