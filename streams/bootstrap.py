@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.bootstrap")
 MEBIBYTE = 1024 * 1024
-CONNECTIONS = 10  # kept open: lanes of events and predictions, and what relay, data sets and commands need beside them
+CONNECTIONS = (
+    10  # kept open: batches of events and predictions, and what relay, data sets and commands need beside them
+)
 STOP_SECONDS = 8.0
 MONTHS_AHEAD = 3
 PARTITIONS_EVERY_SECONDS = 86_400.0
@@ -91,8 +93,9 @@ class Worker:
 
     async def follow(self) -> None:
         """Run the Faust app until it ends."""
-        await asyncio.shield(self.app.start())  # Faust swallows a cancellation
-        await self.app.wait_until_stopped()
+        # Cancelled itself, Faust swallows it in the first call, and leaves tasks behind in the second.
+        await asyncio.shield(self.app.start())
+        await asyncio.shield(self.app.wait_until_stopped())
         if self.app.crash_reason is not None:
             raise self.app.crash_reason
 

@@ -49,7 +49,7 @@ Generator = np.random.Generator
 
 @dataclass(slots=True)
 class SentRecord:
-    """A record as the transport delivers it."""
+    """A record as the reader delivers it."""
 
     offset: int
     key: bytes | None

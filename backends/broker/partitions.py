@@ -294,7 +294,7 @@ class PartitionReader(ConsumerRebalanceListener):  # type: ignore[misc] # aiokaf
             await asyncio.sleep(COMMIT_SECONDS)
             moved = dict(self._positions().items() - committed.items())
             if moved:
-                with contextlib.suppress(KafkaError):
+                with contextlib.suppress(*AWAY_ERRORS):
                     await self._consumer.commit(moved)
                     committed |= moved
 

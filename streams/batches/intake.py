@@ -22,7 +22,7 @@ _PEEKED_BYTES = 65_536
 
 
 class FetchedRecord(Protocol):
-    """A record as the transport gives it. ``timestamp`` is the broker's append time in milliseconds."""
+    """A record as the reader gives it. ``timestamp`` is the broker's append time in milliseconds."""
 
     offset: int
     timestamp: int

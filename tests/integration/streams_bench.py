@@ -30,7 +30,7 @@ from tests.four_models import FOUR_MODELS, data_sets_of_four
 
 
 class Fetched:
-    """A record as the transport gives it."""
+    """A record as the reader gives it."""
 
     def __init__(self, offset: int, event: AnyBehavioralEvent, *, at: dt.datetime, raw: bytes | None = None) -> None:
         self.offset = offset

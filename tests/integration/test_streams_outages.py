@@ -158,7 +158,7 @@ def lost_compares() -> float:
 
 
 async def test_records_that_expired_are_a_gap_that_panes_bridge(settings: StreamsSettings, database_url: str) -> None:
-    """A worker would wait for ever for records that retention has deleted."""
+    """A worker reads on behind records that retention has deleted, and panes cover the gap."""
     connection = await connect(database_url)
     async with producing(settings.brokers) as producer:
         await producer.publish_batch([outgoing(transaction(number)) for number in range(100)])

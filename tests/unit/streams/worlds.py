@@ -64,7 +64,7 @@ def folded(event: AnyBehavioralEvent, *, before: int = 0, age: float = 0.0, find
 
 
 class FetchedEvent:
-    """A record as the transport gives it, appended a second after it happened."""
+    """A record as the reader gives it, appended a second after it happened."""
 
     def __init__(
         self, event: AnyBehavioralEvent, *, offset: int = 0, raw: bytes | None = None, key: bytes | None = None
