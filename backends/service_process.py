@@ -3,11 +3,13 @@
 A bootstrap makes a :class:`ServiceProcess` from its settings, adds its own parts, and runs it. Nothing connects before it
 runs. Then:
 
-1. Parts start in the order in which they were added. Health starts first, so that a waiting process can say why it waits.
-2. The producer connects as soon as the broker answers. Then the first steps are done, one by one.
+1. Parts start in the order in which they were added.
+2. Steps of :meth:`ServiceProcess.do_first` wait until the producer is connected and are done one by one. Without any, work
+   begins at once and the producer connects when the broker answers.
 3. Everything else runs side by side: the outbox relay, readers of topics, and the service's own work.
 
-A signal, or the first task that ends, stops everything in reverse. Database connections open when they are needed.
+A signal, or the first task that ends, stops everything in reverse: the producer behind the service's own parts, the database
+last. Database connections open when they are needed.
 """
 
 from __future__ import annotations
@@ -200,8 +202,8 @@ class ServiceProcess:
         for step in self._first:
             await step()
         self._begun.set()
-        await self.producer.start()
-        await asyncio.get_running_loop().create_future()
+        await self.producer.start()  # does nothing when it is connected
+        await asyncio.get_running_loop().create_future()  # the process stops when a task ends: this one lasts
 
     async def _after_the_first(self, work: Work) -> None:
         await self._begun.wait()

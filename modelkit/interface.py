@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class PredictionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller may give beside the user: ``as_of`` (default now), which goal, how many weeks, and a seed for the choice of an action.
+    """What a runtime is told beside the user's state: the moment, which goal, and a random number in [0, 1) for the choice of an action.
 
     ``goal`` holds the fields of a goal that the user's state does not know yet (``target_minor``, ``due_at``).
     """

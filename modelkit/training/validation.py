@@ -79,8 +79,8 @@ class GatePolicy:
     """How much is asked. Ratios are of the other subject's own value of the metric.
 
     Attributes:
-        baseline_margin: the lower bound of (candidate - best baseline) must be above minus this share.
-        champion_margin: the same against the champion; beside it the difference itself must be positive.
+        baseline_margin: share of the best baseline's value by which the candidate may be worse at the lower bound of the interval.
+        champion_margin: the same against the champion; the difference itself must be positive too.
         confidence: of the two-sided intervals.
         fewest_clusters: with fewer users on the holdout nothing is promoted.
     """

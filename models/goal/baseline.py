@@ -1,4 +1,4 @@
-"""Version 0: every second goal is met, and two rules that need no learning."""
+"""Version 0: every second goal is met, and the two rules of :class:`~models.goal.runtime.GoalBaseline`, which need no learning."""
 
 from __future__ import annotations
 

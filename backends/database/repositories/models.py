@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from schemas.vocabulary import ModelType
 
 REGISTERED_BY = "installation"
+SHIPPED_BY = (REGISTERED_BY, "migration")  # rules that no person has changed
 
 
 class ModelRepository:
@@ -27,28 +28,28 @@ class ModelRepository:
         self._connection = connection
 
     async def register(self, rules: Mapping[ModelType, ThresholdRule]) -> list[ModelType]:
-        """Give each unknown model its threshold and its first data set; return those models.
+        """Give each model its shipped rule, and a new one its first data set; return the new models.
 
-        A known model keeps what it has: its rule may have been changed by command.
+        A rule that was changed by command stays as it is.
         """
-        added = []
-        for model_type, rule in sorted(rules.items()):
-            new = insert(models).values(model_type=model_type).on_conflict_do_nothing().returning(models.c.model_type)
-            if (await self._connection.execute(new)).scalar() is None:
-                continue
-            columns = {**msgspec.structs.asdict(rule), "blackouts": list(rule.blackouts)}
-            await self._connection.execute(
-                insert(thresholds)
-                .values(model_type=model_type, updated_by=REGISTERED_BY, **columns)
-                .on_conflict_do_nothing()
+        return [model_type for model_type, rule in sorted(rules.items()) if await self._register(model_type, rule)]
+
+    async def _register(self, model_type: ModelType, rule: ThresholdRule) -> bool:
+        new = insert(models).values(model_type=model_type).on_conflict_do_nothing().returning(models.c.model_type)
+        is_new = (await self._connection.execute(new)).scalar() is not None
+        columns = {**msgspec.structs.asdict(rule), "blackouts": list(rule.blackouts)}
+        shipped = insert(thresholds).values(model_type=model_type, updated_by=REGISTERED_BY, **columns)
+        await self._connection.execute(
+            shipped.on_conflict_do_update(
+                index_elements=[thresholds.c.model_type],
+                set_=columns,
+                where=thresholds.c.updated_by.in_(SHIPPED_BY),
             )
-            await self._connection.execute(
-                insert(training_datasets)
-                .values(dataset_type=model_type, threshold=rule.threshold, epoch=1)
-                .on_conflict_do_nothing()
-            )
-            added.append(model_type)
-        return added
+        )
+        first = insert(training_datasets).values(dataset_type=model_type, threshold=rule.threshold, epoch=1)
+        if is_new:
+            await self._connection.execute(first.on_conflict_do_nothing())
+        return is_new
 
     async def known(self) -> list[ModelType]:
         """Return the models that are registered."""
