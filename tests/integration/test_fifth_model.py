@@ -118,7 +118,9 @@ async def loop(with_churn: None, database_url: str, own_broker: str, tmp_path: P
     del with_churn
     await create_topics(own_broker, wide_partitions=WIDE_PARTITIONS)
     connection = await connect(database_url)
-    await connection.execute("UPDATE thresholds SET threshold = 1000000000, adaptive = false, max_age_seconds = NULL")
+    await connection.execute(
+        "UPDATE thresholds SET threshold = 1000000000, adaptive = false, max_age_seconds = NULL, updated_by = 'a person'"
+    )
     save(tmp_path, Installation(
         database_url=database_url, brokers=own_broker, store_url=f"file://{tmp_path / 'store'}", keys_folder=str(tmp_path / "keys"),
         wide_partitions=WIDE_PARTITIONS, processes=(),
