@@ -153,10 +153,10 @@ async def measure(services: Services, plan: Plan, say: Say) -> list[Comparison]:
 
 async def _lower_thresholds(connection: asyncpg.Connection) -> None:
     """Set thresholds that are reached often and depend on the count alone; other models never reach theirs."""
-    await connection.execute("UPDATE thresholds SET threshold = 1000000000, adaptive = false")
+    await connection.execute("UPDATE thresholds SET updated_by = 'test', threshold = 1000000000, adaptive = false")
     for model_type, threshold in THRESHOLDS.items():
         await connection.execute(
-            "UPDATE thresholds SET threshold = $2, quality_gate = 0, cool_down_seconds = 0, user_share = 0.5"
+            "UPDATE thresholds SET updated_by = 'test', threshold = $2, quality_gate = 0, cool_down_seconds = 0, user_share = 0.5"
             " WHERE model_type = $1",
             model_type,
             threshold,

@@ -29,6 +29,7 @@ from backends.broker.kafka import create_topics
 from fincoach_events.events import AnyBehavioralEvent, TransactionCreated
 from fincoach_events.identifiers import event_id_from_key, user_id_from_name
 from stack.replay.cdnow import CdnowSource
+from tests.chaos.rig.aimed_topics import remove_topics
 from tests.four_models import FOUR_MODELS
 from tests.integration.streams_workers import in_batches, outgoing, producing
 from tests.processes import RunningService, eventually, running
@@ -116,10 +117,11 @@ class Loop:
 async def loop(with_churn: None, database_url: str, own_broker: str, tmp_path: Path) -> AsyncIterator[Loop]:
     """Give the whole loop on a fresh database, in which only the fifth model may train."""
     del with_churn
+    await remove_topics(own_broker)  # each test has a database of its own, and topics that agree with it
     await create_topics(own_broker, wide_partitions=WIDE_PARTITIONS)
     connection = await connect(database_url)
     await connection.execute(
-        "UPDATE thresholds SET threshold = 1000000000, adaptive = false, max_age_seconds = NULL, updated_by = 'a person'"
+        "UPDATE thresholds SET updated_by = 'test', threshold = 1000000000, adaptive = false, max_age_seconds = NULL"
     )
     save(tmp_path, Installation(
         database_url=database_url, brokers=own_broker, store_url=f"file://{tmp_path / 'store'}", keys_folder=str(tmp_path / "keys"),

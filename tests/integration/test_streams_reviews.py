@@ -56,7 +56,9 @@ def doubtful(number: int) -> RecommendationInteraction:
 
 async def waiting(bench: Bench, connection: asyncpg.Connection) -> None:
     """Bring recommendation to wait for its quality."""
-    await connection.execute("UPDATE thresholds SET quality_gate = 1.0 WHERE model_type = 'recommendation'")
+    await connection.execute(
+        "UPDATE thresholds SET updated_by = 'test', quality_gate = 1.0 WHERE model_type = 'recommendation'"
+    )
     await bench.feed([doubtful(number) for number in range(600)])
     assert "waiting" in await bench.check("recommendation")
 
@@ -108,7 +110,9 @@ async def test_approval_waits_for_the_cool_down_and_is_not_given_twice(
     """An approved data set still keeps the cool-down, and a second approval names the first."""
     await waiting(bench, connection)
     await give(bench, ApproveDataset, model_type="recommendation")
-    await connection.execute("UPDATE thresholds SET cool_down_seconds = 3600 WHERE model_type = 'recommendation'")
+    await connection.execute(
+        "UPDATE thresholds SET updated_by = 'test', cool_down_seconds = 3600 WHERE model_type = 'recommendation'"
+    )
     await bench.feed([doubtful(number) for number in range(600, 2_400)])
     await bench.check("recommendation")
     for _ in range(2):

@@ -220,10 +220,12 @@ async def _make_template(server: str, name: str) -> None:
 async def set_fixed_rules(connection: asyncpg.Connection[Any], thresholds: Mapping[str, int]) -> None:
     """Let counts alone close epochs, by fixed thresholds."""
     await connection.execute(
-        "UPDATE thresholds SET adaptive = false, quality_gate = 0, cool_down_seconds = 0, max_age_seconds = NULL, user_share = 0.5"
+        "UPDATE thresholds SET updated_by = 'test', adaptive = false, quality_gate = 0, cool_down_seconds = 0, max_age_seconds = NULL, user_share = 0.5"
     )
     for model, threshold in thresholds.items():
-        await connection.execute("UPDATE thresholds SET threshold = $2 WHERE model_type = $1", model, threshold)
+        await connection.execute(
+            "UPDATE thresholds SET updated_by = 'test', threshold = $2 WHERE model_type = $1", model, threshold
+        )
         await connection.execute(
             "UPDATE training_datasets SET threshold = $2 WHERE dataset_type = $1", model, threshold
         )

@@ -166,7 +166,7 @@ async def _services(setup: OutageSetup) -> AsyncIterator[dict[str, RunningServic
     settings = {"brokers": setup.brokers, "database_url": setup.database_url, "wide_partitions": WIDE_PARTITIONS}
     async with _connected(setup) as connection:
         await connection.execute(
-            "UPDATE thresholds SET threshold = 1000000000, adaptive = false, max_age_seconds = NULL"
+            "UPDATE thresholds SET updated_by = 'test', threshold = 1000000000, adaptive = false, max_age_seconds = NULL"
         )
         await connection.execute("UPDATE training_datasets SET threshold = 1000000000")
     async with contextlib.AsyncExitStack() as stack:

@@ -37,7 +37,7 @@ HEAL_SECONDS = 90.0
 LONGEST_CATCH_UP_SECONDS = 120.0
 LONGEST_TRAINING_SECONDS = 240.0
 COUNT_ALONE = """
-UPDATE thresholds SET adaptive = false, quality_gate = 0, cool_down_seconds = 0, max_age_seconds = NULL, user_share = 0.5
+UPDATE thresholds SET updated_by = 'test', adaptive = false, quality_gate = 0, cool_down_seconds = 0, max_age_seconds = NULL, user_share = 0.5
 """
 Judge = Callable[..., Awaitable[dict[str, Verdict]]]
 
