@@ -227,7 +227,9 @@ async def test_a_fifth_model_is_counted_trained_judged_served_and_rolled_back(hi
     gone, kept = await loop.ask(lapsed, moment), await loop.ask(faithful, moment)
     assert (kept["kind"], kept["state"]) == ("learned", gone["state"])
     assert gone["probability_of_return"] < 0.2 < kept["probability_of_return"]
-    assert gone["days_since_purchase"] is None or gone["days_since_purchase"] > 200  # None: longer than a state remembers
+    assert (
+        gone["days_since_purchase"] is None or gone["days_since_purchase"] > 200
+    )  # None: longer than a state remembers
     assert kept["days_since_purchase"] <= 20
 
     await loop.command("rollback", MODEL, "--reason", "a test")
