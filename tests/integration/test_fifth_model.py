@@ -213,13 +213,14 @@ async def test_a_fifth_model_is_known_before_it_has_learned_anything(loop: Loop)
 async def test_a_fifth_model_is_counted_trained_judged_served_and_rolled_back(history: str, loop: Loop) -> None:
     """A model package of somebody else learns and serves as ours do, on made customers and on CDNOW's."""
     events = customers(600) if history == "customers" else cdnow()
-    await loop.command("thresholds", MODEL, "--set", str(round(0.9 * len(events))), "--fixed", "--max-age", "0")
+    # All of them: a crossing in the middle would leave one partition behind, and outcomes are known only as far as the last one.
+    await loop.command("thresholds", MODEL, "--set", str(len(events)), "--fixed", "--max-age", "0")
     await send(loop, events)
     training = await loop.trained()
     assert (training["verdict"], training["status"]) == ("candidate_wins", "completed"), training["reasons"]
     assert training["training_data_size"] > 1_000
     (data_set, *_) = [row for row in await loop.command("datasets", MODEL) if row["epoch"] == 1]
-    assert data_set["data_count"] >= 0.9 * len(events)
+    assert data_set["data_count"] == len(events)
 
     await loop.serves("1.0.0")
     lapsed, faithful = lapsed_and_faithful(events)
